@@ -1,1 +1,1 @@
-"""The command erc-graph: arguments in, exit code out."""
+"""The command `erc-graph` and its subcommands."""

@@ -17,7 +17,7 @@ from erc_graph.inference.starter import STARTER
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with help of 80 columns and examples, and with errors of one line."""
+    """An argument parser with examples in its help of 80 columns, and with error messages of one line."""
 
     def __init__(self, *, examples: str = "", **options: Any) -> None:
         if examples:
@@ -25,17 +25,23 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": Formatter, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
-        """Print an error on standard error and end with exit code 2; a misspelt option is told the nearest one."""
+        """Print an error on standard error and end with exit code 2.
+
+        For an unknown option, the message names the most similar option.
+        """
         self.exit(2, f"error: {refusal(message)}{nearest_option(message, self._option_string_actions)}; see {self.prog} --help\n")
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
-    """Add the option `--method`: a saved run of a user's own method does not decide which file is imported."""
+    """Add the option `--method`, which names the file of a user's own method.
+
+    For safety, a saved run cannot determine which file is imported.
+    """
     parser.add_argument("--method", metavar="FILE.py:CLASS", help="method of the run, if it is defined in your own file")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the options `--model`, the starter model by default, and `--method`."""
+    """Add the options `--model` (default: the starter model) and `--method`."""
     parser.add_argument(
         "--model",
         metavar="RUN",
@@ -46,7 +52,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """A formatter of help with at most 80 columns; description and examples are not wrapped."""
+    """A formatter for help pages of at most 80 columns. Descriptions and examples are not wrapped."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         width = min(80, shutil.get_terminal_size().columns)
@@ -54,7 +60,10 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
-    """Make `main(argv)` of a command: an error is one line and exit code 2, Ctrl-C is 130; a closed pipe is no error, a full disk is."""
+    """Convert the function of a command to `main(argv)`, which handles errors.
+
+    An error gives one line and exit code 2, Ctrl-C gives exit code 130. A closed pipe is not an error, but a full disk is.
+    """
 
     @functools.wraps(body)
     def main(argv: Sequence[str]) -> int:
@@ -83,7 +92,7 @@ def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], i
 
 
 def _drop_output() -> None:
-    """Let go of what standard output does not take: Python would try again when it ends."""
+    """Drop output that standard output does not accept, because Python would try to write it again at the end."""
     with suppress(ValueError, OSError):
         number = sys.stdout.fileno()
         try:
@@ -93,7 +102,7 @@ def _drop_output() -> None:
 
 
 def remark(text: object) -> None:
-    """Print a note on standard error, in one line."""
+    """Print a note on standard error as one line."""
     print(f"note: {one_line(text, 2000)}", file=sys.stderr)
 
 
@@ -105,7 +114,10 @@ def red(text: str, stream: TextIO | None = None) -> str:
 
 
 def bar(share: float, width: int = 24) -> str:
-    """Return a bar: `width` columns for share 1, at least one column above 0; made of `#` if the output has no block characters."""
+    """Return a bar for a share from 0 to 1, with `width` columns for 1.
+
+    A share above 0 gets at least one column. If the output has no block characters, the bar is made of `#`.
+    """
     try:
         "█".encode(sys.stdout.encoding or "ascii")
         block = "█"

@@ -1,4 +1,4 @@
-"""The command `erc-graph compare`: compare finished runs, with paired tests."""
+"""The command `erc-graph compare`: compare finished runs with paired significance tests."""
 
 from __future__ import annotations
 

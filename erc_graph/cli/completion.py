@@ -1,4 +1,4 @@
-"""The command `erc-graph completion SHELL`: print a completion script, made by shtab from the parsers."""
+"""The command `erc-graph completion SHELL`: print a completion script, which shtab makes from the parsers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = make_parser().parse_args(argv)
     import shtab
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """Return one parser of all commands: the parser of each command is a subparser."""
+    """Return one parser for all commands, in which the parser of each command is a subparser."""
     from erc_graph.cli.main import COMMANDS
 
     parsers = {name: importlib.import_module(f"erc_graph.cli.{name}").make_parser for name in COMMANDS}
@@ -54,7 +54,7 @@ def whole_parser() -> argparse.ArgumentParser:
 
 
 def hang(parser: argparse.ArgumentParser, parsers: dict[str, Callable[[], argparse.ArgumentParser]], words: dict[str, str]) -> None:
-    """Add finished parsers to a parser as its subcommands."""
+    """Add existing parsers to a parser as its subcommands."""
 
     def ready(**options: Any) -> argparse.ArgumentParser:
         return parsers[options["prog"].split()[-1]]()

@@ -115,7 +115,7 @@ def _write(corpus: Corpus, options: argparse.Namespace) -> int:
 
 
 def show(page: Mapping[str, Any]) -> str:
-    """Return the page of `inspect` for a terminal of 80 columns."""
+    """Return the output of `corpus inspect` for a terminal of 80 columns."""
     from erc_graph.data.printable import one_line
     from erc_graph.report.text_tables import text_table
 
@@ -181,7 +181,7 @@ def show(page: Mapping[str, Any]) -> str:
 
 
 def _span(lengths: Mapping[str, float], *, waveform: bool) -> str:
-    """Lengths in items, of a waveform in seconds."""
+    """Lengths in items; for a waveform, in seconds."""
     from erc_graph.data.ragged import SAMPLING_RATE
 
     if not lengths:
@@ -191,7 +191,7 @@ def _span(lengths: Mapping[str, float], *, waveform: bool) -> str:
 
 
 def _wrapped(start: str, text: str) -> str:
-    """A sentence in lines of at most 80 columns, the first after `start`, the others under its text."""
+    """A sentence wrapped at 80 columns. The first line begins with `start`, the other lines are indented to its text."""
     return textwrap.fill(
         printable(text), 80, initial_indent=start, subsequent_indent=" " * len(start), break_long_words=False, break_on_hyphens=False
     )

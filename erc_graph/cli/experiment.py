@@ -36,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def page() -> str:
-    """Return the help page of `erc-graph experiment`, without the parsers of the methods, which take seconds."""
+    """Return the help page of `erc-graph experiment`, without building the parsers of the methods, which takes seconds."""
     from erc_graph.methods import METHODS
 
     parser = Parser(prog="erc-graph experiment", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s METHOD [options]")
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def named(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the method, from the first word or `--method`, and the other arguments.
+    """Return the method, given as the first argument or by `--method`, and the other arguments.
 
     Raises:
         ConfigError: the method is named twice.

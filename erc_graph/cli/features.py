@@ -1,4 +1,4 @@
-"""The command `erc-graph features`: compute a feature file from the text, audio or video of a corpus that its manifest can name."""
+"""The command `erc-graph features`: compute a feature file for a corpus from its text, audio or video."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EXAMPLES = """examples:
 
 
 def make_parser() -> ArgumentParser:
-    """Return the parser of the command: every field of the configuration is an option."""
+    """Return the parser of the command, in which every field of the configuration is an option."""
     from jsonargparse import ActionYesNo
 
     from erc_graph.experiments.options import OptionParser
@@ -107,7 +107,7 @@ def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:
 
 
 def _remarks(extraction: Extraction) -> Iterator[str]:
-    """What was done to the input, once for all."""
+    """Notes about changes of the inputs, such as cut texts."""
     note, number = extraction.note, len(extraction.ids)
     if cut := note.get("cut_to_length"):
         most = f"{note['longest']} tokens that the model takes" if "longest" in note else f"{note['seconds']:g} seconds"

@@ -1,4 +1,4 @@
-"""The command `erc-graph graph`: draw one or several conversations."""
+"""The command `erc-graph graph`: draw the graphs of one or several conversations."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _by_recipe(options: argparse.Namespace) -> tuple[str, Corpus, list[HeteroData], None]:
-    """What a recipe makes of the wanted conversations."""
+    """The graphs that a recipe builds for the selected conversations."""
     from erc_graph.data.files.load import load_corpus
     from erc_graph.graphs.build import build_graph
     from erc_graph.graphs.recipe import load_recipe
@@ -108,7 +108,7 @@ def _by_recipe(options: argparse.Namespace) -> tuple[str, Corpus, list[HeteroDat
 
 
 def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[HeteroData], list[list[str]]]:
-    """What a trained model makes of them, and what it predicts."""
+    """The graphs of the selected conversations in a trained model, and its predictions."""
     for name in ("recipe", "modalities", "task"):
         if getattr(options, name) is not None:
             raise ConfigError(f"--{name}: expected no value with --model, which has its own, found {getattr(options, name)!r}")
@@ -126,15 +126,15 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
 
 
 def load_model(source: str, method: str | None) -> Pipeline:
-    """Load a trained model, with a user's own method if it is named.
+    """Load a trained model, with the file of a user's own method if it is given.
 
     Args:
         source: Folder of a run, a saved model, or a name on the hub.
         method: File and class of the method, `my_method.py:Own`.
 
     Raises:
-        ConfigError: the method of the run is defined in a file that is not named, or that cannot be imported.
-        CheckpointError: there is no model, or it is damaged.
+        ConfigError: the method of the run is defined in a file that is not given, or that cannot be imported.
+        CheckpointError: the model is not found, or is damaged.
     """
     from erc_graph.experiments.settings import named_again
     from erc_graph.inference.pipeline import Pipeline
@@ -145,7 +145,7 @@ def load_model(source: str, method: str | None) -> Pipeline:
 
 
 def model_graphs(pipeline: Pipeline, corpus: Corpus, part: str | None = None) -> list[HeteroData]:
-    """Return the graph of every conversation, with the edge weights of a pipeline.
+    """Return the graph of every conversation, with the edge weights of a trained model.
 
     Args:
         pipeline: The model.
@@ -153,7 +153,7 @@ def model_graphs(pipeline: Pipeline, corpus: Corpus, part: str | None = None) ->
         part: Name of the graph, if the model has several; default: the last.
 
     Raises:
-        ConfigError: the method has no graph, or no such part.
+        ConfigError: the method has no graph, or no graph of this name.
     """
     graphs = [pipeline.graph(dialogue, part) for dialogue in corpus]
     drawn = [graph for graph in graphs if graph is not None]
@@ -163,7 +163,7 @@ def model_graphs(pipeline: Pipeline, corpus: Corpus, part: str | None = None) ->
 
 
 def emotions(rows: Sequence[Answer]) -> list[list[str]]:
-    """Return the predicted emotions of every conversation."""
+    """Return the predicted emotions of the utterances of every conversation."""
     found: dict[str, list[str]] = {}
     for row in rows:
         found.setdefault(row.dialogue, []).append(row.emotion)
@@ -171,7 +171,7 @@ def emotions(rows: Sequence[Answer]) -> list[list[str]]:
 
 
 def check_name(option: str, out: Path) -> None:
-    """Check that graphs can be written to a file of this name.
+    """Check that the ending of a file name is that of a format for graphs.
 
     Raises:
         ConfigError: the ending is unknown.
@@ -181,7 +181,7 @@ def check_name(option: str, out: Path) -> None:
 
 
 def write_graphs(graphs: Sequence[HeteroData], out: Path, corpus: Corpus, predictions: Sequence[Sequence[str]] | None = None) -> list[Path]:
-    """Write one page for all conversations of a corpus, or one file for each."""
+    """Write one page for all conversations of a corpus (HTML), or one file per conversation (other formats)."""
     from erc_graph.report.interactive import show, write_page
 
     ids = corpus.dialogue_ids
@@ -220,7 +220,9 @@ def chosen(corpus: Corpus, names: Sequence[str] | None, first: int) -> list[str]
 
 
 def file_names(out: Path, ids: Sequence[str]) -> list[Path]:
-    """Return `out` for one dialogue, else one file name per dialogue; of its id, only letters, digits, `.`, `-` and `_` are kept.
+    """Return `out` for a single dialogue, or one file name per dialogue that contains its id.
+
+    Of an id, only letters, digits, `.`, `-` and `_` are kept.
 
     >>> [path.name for path in file_names(Path("a.png"), ["x/../y", "x y y"])]
     ['a-x_.._y.png', 'a-x_y_y.png']

@@ -1,4 +1,4 @@
-"""The command `erc-graph leaderboard`: all methods on the same corpora, features, seeds and search budget."""
+"""The command `erc-graph leaderboard`: compare all methods with the same corpora, features, seeds and search budget."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def methods() -> dict[str, str]:
-    """Return the methods that can be trained: kind and paper, or the first sentence of the file."""
+    """Return the methods that can be trained, with their kind and paper, or the first sentence of their file."""
     from erc_graph.methods import METHODS
 
     found = {}
@@ -62,14 +62,14 @@ def methods() -> dict[str, str]:
 
 
 def recipes() -> dict[str, str]:
-    """Return the graph recipes with the descriptions in their TOML files."""
+    """Return the graph recipes, with the descriptions in their TOML files."""
     from erc_graph.graphs.recipe import list_recipes, load_recipe
 
     return {name: load_recipe(name).description for name in list_recipes()}
 
 
 def corpora() -> dict[str, str]:
-    """Return the data sets with a name: task, labels, published size, and the methods with committed settings."""
+    """Return the data sets that have a name, with their task, published size, and the methods with committed settings."""
     from erc_graph.data.statistics import PUBLISHED
     from erc_graph.data.tasks import DEFAULT_TASK
     from erc_graph.experiments.experiment import experiment_file
@@ -87,7 +87,7 @@ def corpora() -> dict[str, str]:
 
 
 def tasks() -> dict[str, str]:
-    """Return the label sets for `--task`, and how other labels are mapped."""
+    """Return the label sets for `--task`, with the mapping of other labels."""
     from erc_graph.data.tasks import TASKS
 
     found = {}
@@ -101,12 +101,12 @@ def tasks() -> dict[str, str]:
 
 
 def models() -> dict[str, str]:
-    """Return the models of the package."""
+    """Return the models that come with the package."""
     return {STARTER: WORDS}
 
 
 def formats() -> dict[str, str]:
-    """Return the annotation files that are recognised by content, with the first sentence of each reader."""
+    """Return the annotation formats that are recognised, with the first sentence of the docstring of each reader."""
     from erc_graph.data.files import manifest, saved_corpus
     from erc_graph.data.files.formats import READERS
     from erc_graph.data.files.formats.iemocap import release_annotations
@@ -126,7 +126,7 @@ def formats() -> dict[str, str]:
 
 
 def _sentence(text: str | None) -> str:
-    """First line of a docstring, without its marks."""
+    """First paragraph of a docstring, without backticks."""
     return " ".join((text or "").strip().split("\n\n", 1)[0].split()).replace("`", "")
 
 

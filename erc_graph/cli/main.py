@@ -1,4 +1,4 @@
-"""The command `erc-graph`: it selects a subcommand and returns its exit code."""
+"""The command `erc-graph`, which runs a subcommand and returns its exit code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ lists them; 2 error; 130 stopped with Ctrl-C.
 
 
 def usage() -> str:
-    """Return the page that `erc-graph --help` shows."""
+    """Return the help page of `erc-graph --help`."""
     commands = "\n".join(f"  {name:<13}{words}" for name, words in COMMANDS.items())
     return (
         "usage: erc-graph COMMAND ...\n       erc-graph --version\n\n"

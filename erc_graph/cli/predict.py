@@ -99,7 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return the exit code (0 success, 1 some conversations could not be labelled, 2 error, 130 stopped)."""
+    """Run the command and return the exit code: 0 success, 1 some conversations could not be labelled, 2 error, 130 stopped."""
     options = make_parser().parse_args(argv)
     try:
         _check(options)
@@ -121,16 +121,18 @@ def _check(options: argparse.Namespace) -> None:
         if options.html.suffix.lower() not in (".html", ".htm"):
             raise ConfigError(f"--html: expected a file name ending in .html, found {options.html.name!r}")
         if options.html.absolute() in [Path(other).absolute() for other in (*paths, *([options.draw] if options.draw else []))]:
-            raise ConfigError(f"--html: expected a file of its own, found {options.html}, which is the input or the file of --draw")
+            raise ConfigError(f"--html: expected a separate file, found {options.html}, which is the input or the file of --draw")
         if options.out is not None or len(paths) > 1:
             raise ConfigError("--html: expected one input and no --out; write the pages of several files one by one")
     if options.out is None:
         if options.workers is not None or options.launcher != "local":
             raise ConfigError("--workers, --launcher: expected --out FOLDER as well: the output of several processes has no order to print")
         if len(paths) > 1:
-            raise ConfigError(f"expected one input, found {len(paths)}; for several inputs, name a folder for the results: --out FOLDER")
+            raise ConfigError(f"expected one input, found {len(paths)}; for several inputs, give a folder for the results: --out FOLDER")
         if Path(paths[0]).is_dir() and not is_corpus(Path(paths[0])):
-            raise ConfigError(f"{paths[0]}: a folder of files; name one of its files, or a folder for the results of all: --out FOLDER")
+            raise ConfigError(
+                f"{paths[0]}: a folder of files; give one of its files, or a folder for the results of all files: --out FOLDER"
+            )
     else:
         if options.draw is not None:
             raise ConfigError("--draw: expected one conversation without --out; leave out --out, or draw the files one by one")
@@ -145,7 +147,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _label(options: argparse.Namespace) -> int:
-    """Label any number of inputs into a folder."""
+    """Label any number of inputs, and write the results to a folder."""
     extractors = extractor_pairs(options.extractor)
     from erc_graph.experiments.labelling import REFUSED, Labelling, label_all
 
@@ -156,7 +158,7 @@ def _label(options: argparse.Namespace) -> int:
     )  # fmt: skip
     total = label_all(options.conversations, labelling, launcher=options.launcher, workers=options.workers, say=remark)
     refused = f"; {total.refused} refused, listed in {options.out / REFUSED}" if total.refused else ""
-    print(f"{total.turns} turns of {total.conversations} conversations labelled in {options.out}{refused}")
+    print(f"{total.turns} utterances of {total.conversations} conversations labelled in {options.out}{refused}")
     return 1 if total.refused else 0
 
 
@@ -208,7 +210,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _write_html(options: argparse.Namespace, rows: Sequence[Answer], pipeline: Pipeline, notes: Sequence[str]) -> Path:
-    """A page of the answers."""
+    """Write the answers as an HTML page."""
     from erc_graph.experiments.explored import answered
     from erc_graph.report.labels_page import LabelsPage, write_labels_page
     from erc_graph.report.predictions import SEVEN
@@ -249,7 +251,7 @@ def extractor_pairs(values: Sequence[str]) -> dict[str, str]:
     for value in values:
         name, equals, encoder = value.partition("=")
         if not (name and equals and encoder):
-            raise ConfigError(f"--extractor: expected NAME=ENCODER, as text=all-MiniLM-L6-v2, found {value!r}")
+            raise ConfigError(f"--extractor: expected NAME=ENCODER, such as text=all-MiniLM-L6-v2, found {value!r}")
         pairs[name] = encoder
     return pairs
 
@@ -258,7 +260,7 @@ BAR = 8
 
 
 def table(rows: Sequence[Answer], *, width: int = 80) -> str:
-    """Return a table per conversation: turn, time, speaker, emotion, its probability as a bar and a number, and the text."""
+    """Return a table per conversation: turn, time, speaker, emotion, probability (as a bar and a number), and text."""
     from erc_graph.report.text_tables import text_table
 
     parts = []
@@ -281,7 +283,7 @@ def _gauge(row: Answer) -> list[str]:
 
 
 def meter(share: float) -> str:
-    """Return a bar of at most `BAR` characters, in eighths if the encoding of the terminal has them.
+    """Return a bar of at most `BAR` characters, in steps of an eighth if the terminal has such characters.
 
     >>> len(meter(1.0))
     8

@@ -1,4 +1,4 @@
-"""The command `erc-graph report RUN`: write one page that shows a run."""
+"""The command `erc-graph report RUN`: write an HTML page about a run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Write the report and return the exit code (0 success, 2 error, 130 stopped)."""
+    """Write the report and return the exit code: 0 success, 2 error, 130 stopped."""
     options = make_parser().parse_args(list(argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     from erc_graph.experiments.report import make_report
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"note: {note}", file=sys.stderr)
     if made.licensed:
         print(
-            "note: the page contains the corpus' texts: keep it private, or use --no-text to share",
+            "note: the page contains the texts of the corpus; keep it private, or use --no-text",
             file=sys.stderr,
         )
     print(json.dumps(made.headline, indent=1) if options.json else f"written to {made.path} ({made.headline['bytes'] / 1e6:.1f} MB)")

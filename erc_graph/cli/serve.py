@@ -69,7 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code (0 ended by SIGTERM, 2 refused, 130 stopped)."""
+    """Run the command and return the exit code: 0 ended by SIGTERM, 2 error, 130 stopped."""
     options = make_parser().parse_args(argv)
     extractors = extractor_pairs(options.extractor)
     if lacking := [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]:
@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
         service.warm()
         host, port = sock.getsockname()[:2]
         if not ipaddress.ip_address(host).is_loopback:
-            remark(f"{host} is reached from other machines: whoever reaches port {port} can use the model; put a proxy in front")
+            remark(f"other machines can reach {host}, and everyone who reaches port {port} can use the model; put a proxy in front of it")
         print(f"{options.model}: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
         run(make_app(service, limits), sock, limits.timeout)
     return 0

@@ -1,1 +1,1 @@
-"""Serving a trained model over HTTP: bounded, on one machine, shared by threads; `erc-graph serve` starts it."""
+"""Serving of a trained model over HTTP on one machine, with several threads and limited resources. Started by `erc-graph serve`."""

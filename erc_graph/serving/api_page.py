@@ -1,4 +1,4 @@
-"""The endpoints as one page for people, made of the OpenAPI description: nothing is loaded from elsewhere, and no script runs."""
+"""The documentation page of the endpoints, made from the OpenAPI description. It loads no other files and runs no script."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ REPEATED = "http://127.0.0.1:8000"  # of the examples
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """What the page shows of an endpoint.
+    """The description of an endpoint on the page.
 
     Attributes:
         verb: HTTP method.
-        path: With its parameters in braces.
-        summary: A line.
+        path: Path, with parameters in braces.
+        summary: One line of text.
         description: A paragraph; may be empty.
-        command: How to ask it.
-        answers: Status, meaning, and name of the form, of every answer.
+        command: Example of a request, as a shell command.
+        answers: Status, meaning and name of the schema of every answer.
     """
 
     verb: str
@@ -37,10 +37,10 @@ class Endpoint:
 
 
 def api_page(openapi: Mapping[str, Any]) -> str:
-    """Return the page.
+    """Return the page as HTML.
 
     Args:
-        openapi: The description, as `/openapi.json` has it.
+        openapi: The description, as returned by `/openapi.json`.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -60,7 +60,7 @@ def api_page(openapi: Mapping[str, Any]) -> str:
 
 
 def _code(text: str) -> Markup:
-    """The text, escaped, with what stands in backticks as code."""
+    """The escaped text, in which text in backticks is shown as code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
@@ -102,7 +102,7 @@ def _fields(form: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _kind(value: Mapping[str, Any]) -> str:
-    """The type of a field in words."""
+    """The type of a field as text."""
     if "$ref" in value:
         return str(value["$ref"]).rpartition("/")[2]
     if "anyOf" in value:

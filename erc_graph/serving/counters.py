@@ -1,4 +1,4 @@
-"""What a service counts, in the form that Prometheus reads."""
+"""Counters of a service, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Counters:
-    """Counters of one service; several in a process do not mix.
+    """Counters of one service. Several services in one process have separate counters.
 
     Args:
-        places: Whose requests are counted.
-        sessions: Whose live conversations are counted.
+        places: Places whose requests are counted.
+        sessions: Sessions whose live conversations are counted.
     """
 
     def __init__(self, places: Places, sessions: Sessions) -> None:
@@ -23,10 +23,14 @@ class Counters:
         ProcessCollector(registry=registry)
         self.requests = Counter("erc_graph_requests", "Answers, by endpoint and status.", ["endpoint", "status"], registry=registry)
         self.seconds = Histogram(
-            "erc_graph_request_seconds", "From a request's first byte to its answer.", ["endpoint"], buckets=SECONDS, registry=registry
+            "erc_graph_request_seconds",
+            "Time from the first byte of a request to its answer.",
+            ["endpoint"],
+            buckets=SECONDS,
+            registry=registry,
         )
         self.turns = Counter("erc_graph_turns", "Turns that were labelled.", registry=registry)
-        Gauge("erc_graph_requests_inside", "Requests that wait or are computed.", registry=registry).set_function(lambda: places.inside)
+        Gauge("erc_graph_requests_inside", "Requests that wait or are processed.", registry=registry).set_function(lambda: places.inside)
         Gauge("erc_graph_sessions", "Live conversations.", registry=registry).set_function(lambda: len(sessions))
         Gauge("erc_graph_session_bytes", "Memory of live conversations.", registry=registry).set_function(lambda: sessions.nbytes)
 

@@ -1,4 +1,4 @@
-"""Memory that was freed goes back: by default, glibc gives every thread a heap of its own, which keeps what a large request took."""
+"""Return of freed memory to the system. By default, glibc gives every thread a separate heap, which keeps the memory of large requests."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ M_ARENA_MAX = -8  # of malloc.h
 
 
 def one_heap() -> bool:
-    """Let all threads of this process allocate from one heap, if called before there are threads; returns whether glibc took it.
+    """Let all threads of this process use one heap, and return whether glibc accepted the setting.
 
-    Else requests that are refused for the memory they ask for (`erc_graph.data.files.budget`) leave as much behind, each anew: the budget
-    counts address space that is used, and what a thread's heap holds is used.
+    Call this function before threads are started. Otherwise, every request that is refused because of its memory
+    (`erc_graph.data.files.budget`) leaves used address space behind in the heap of its thread. The limit of a later request would start
+    from there.
     """
     try:
         return bool(ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1))
@@ -21,6 +22,6 @@ def one_heap() -> bool:
 
 
 def give_back() -> None:
-    """Hand memory that is free to the operating system, where glibc does that."""
+    """Return free memory to the operating system, if glibc supports it."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

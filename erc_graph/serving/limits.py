@@ -19,18 +19,18 @@ def cores() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits of the service.
+    """Limits on the requests and live conversations of a service.
 
     Attributes:
-        workers: Requests that are processed at the same time; 0: one per processor, at most four.
-        queue: Largest number of waiting requests; further ones get status 503.
+        workers: Number of requests that are processed at the same time. 0: one per processor, at most four.
+        queue: Largest number of waiting requests; further requests get status 503.
         body: Largest size of a request in MiB.
         timeout: Largest number of seconds from the first byte of a request to its answer.
-        sessions: Largest number of live conversations; together they use at most 4 MiB of memory each.
-        idle: Seconds without a turn after which a live conversation is deleted.
+        sessions: Largest number of live conversations. On average, each may use at most 4 MiB of memory.
+        idle: Seconds without an utterance after which a live conversation is deleted.
 
     Raises:
-        ConfigError: at least one value is out of range; the message names all of them.
+        ConfigError: at least one value is out of range. The message names all such values.
     """
 
     workers: int = 0

@@ -1,4 +1,4 @@
-"""Bounded work: a few threads compute, some requests wait, one more is turned away."""
+"""Limited work: a few threads process requests, a limited number of requests waits, and further requests are refused."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class Places:
-    """The places of requests that wait or are computed.
+    """The queue of requests that wait or are processed, and the threads that process them.
 
     Args:
-        limits: How many of either, and how long one may take.
+        limits: Limits on the number of requests and on their duration.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -29,21 +29,22 @@ class Places:
         self._threads = ThreadPoolExecutor(limits.at_once, thread_name_prefix="erc-graph-serve")
 
     async def work(self, receive: Awaitable[bytes], job: Callable[[bytes], T]) -> T:
-        """Receive a request, wait for a thread, and do the work there.
+        """Receive the body of a request, and process it in a thread.
 
         Args:
-            receive: Gives the body.
-            job: Makes the answer of the body; runs in a thread.
+            receive: Awaitable of the body.
+            job: Function from the body to the answer; it runs in a thread.
 
         Raises:
-            Refusal: 503, too many wait already, or it took too long; 408, the body did not arrive in time; what `receive` and `job` refuse.
+            Refusal: status 503, too many requests wait, or processing took too long; status 408, the body did not arrive in time. Errors of
+                `receive` and `job` pass unchanged.
         """
         end = time.monotonic() + self.limits.timeout
         with self._change:
             if self.inside >= self.limits.at_once + self.limits.queue:
                 if hasattr(receive, "close"):
                     receive.close()
-                raise Refusal(503, f"{self.inside} requests wait already, the most allowed; ask again later")
+                raise Refusal(503, f"{self.inside} requests are waiting, the largest number allowed; try again later")
             self.inside += 1
         try:
             try:
@@ -58,12 +59,12 @@ class Places:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(running), max(0.0, end - time.monotonic()))
         except asyncio.TimeoutError:
-            raise Refusal(503, f"no answer within {self.limits.timeout:g} seconds; send less at once, or ask again later") from None
+            raise Refusal(503, f"no answer within {self.limits.timeout:g} seconds; send less per request, or try again later") from None
         finally:
             del running  # with what it failed at, and that with this frame, it would be a circle
 
     def close(self) -> None:
-        """Let the threads end; what waits is not begun."""
+        """End the threads after their current requests; waiting requests are not processed."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _leave(self, _: Future[Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What the service refuses, beside what the readers and the model refuse."""
+"""Errors of the service itself. The readers and the model raise other errors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ SOON = 1  # seconds after which a client that was turned away may ask again
 
 
 class Refusal(ErcGraphError):
-    """A request that is not answered as asked.
+    """The error for a request that the service refuses.
 
     Args:
-        status: HTTP status: 4xx, the client has to change something; 503, it may ask again.
+        status: HTTP status: 4xx if the client must change the request, 503 if the client may try again later.
         message: One sentence.
     """
 

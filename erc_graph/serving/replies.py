@@ -1,4 +1,4 @@
-"""The forms of requests and answers, as the OpenAPI page shows them; what is read is decided by the readers of files."""
+"""Schemas of requests and answers for the OpenAPI page. The readers of files decide which requests are valid."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pydantic import BaseModel, Field
 
 
 class Labelled(BaseModel):
-    """A turn with its emotion."""
+    """An utterance with its emotion."""
 
-    dialogue: str | None = Field(None, description="Id of the conversation; only where a request has several.")
+    dialogue: str | None = Field(None, description="Id of the conversation; only if a request has several.")
     turn: int = Field(description="Position in the conversation, from 0.")
     speaker: str
-    text: str = Field(description="Empty where none was sent.")
+    text: str = Field(description="Text of the utterance; empty if none was sent.")
     emotion: str = Field(description="The most probable label; for a score task the score as text.")
     probabilities: dict[str, float] = Field(description="Label → probability; empty for a score task.")
-    score: float | None = Field(None, description="Only of a score task.")
+    score: float | None = Field(None, description="Only for a score task.")
 
 
 class Heard(Labelled):
-    """The turn of a live conversation."""
+    """An utterance of a live conversation."""
 
     notes: list[str] = Field(description="What was assumed or left out, a sentence each.")
 
 
 class Conversation(BaseModel):
-    """All turns of a request, in its order."""
+    """All utterances of a request, in its order."""
 
     turns: list[Labelled]
     notes: list[str] = Field(description="What was assumed or left out, a sentence each.")
@@ -35,12 +35,12 @@ class Conversation(BaseModel):
 class Opened(BaseModel):
     """A live conversation."""
 
-    session: str = Field(description="Its id; who knows it can speak in it.")
-    idle_seconds: float = Field(description="It is forgotten after so long without a turn.")
+    session: str = Field(description="Id of the conversation; everyone who knows it can add utterances.")
+    idle_seconds: float = Field(description="Time without an utterance after which the conversation is deleted.")
 
 
 class Health(BaseModel):
-    """The service answers."""
+    """State of the service."""
 
     status: str = Field(description="`ok`")
 
@@ -50,15 +50,15 @@ class Model(BaseModel):
 
     method: str
     task: str
-    labels: list[str] = Field(description="In the order of the task; empty for a score task.")
-    features: dict[str, int] = Field(description="Modality → numbers per turn.")
+    labels: list[str] = Field(description="Labels in the order of the task; empty for a score task.")
+    features: dict[str, int] = Field(description="Modality → width of its vector per utterance.")
     sequences: dict[str, list[int]] = Field(description="Modality that is a sequence → shape of one item.")
     encodes: list[str] = Field(description="Modalities that the service computes from `text`.")
     live: bool = Field(description="Whether it can label live conversations.")
 
 
 class Problem(BaseModel):
-    """Why a request was not answered as asked."""
+    """The reason why a request was refused."""
 
     error: str = Field(description="One sentence.")
 
@@ -68,11 +68,11 @@ TURN: dict[str, Any] = {
     "properties": {
         "speaker": {"type": "string"},
         "text": {"type": "string"},
-        "dialogue": {"type": "string", "description": "Id of the conversation, where there are several."},
-        "turn": {"type": "integer", "description": "Position, where the order is another than in the list."},
+        "dialogue": {"type": "string", "description": "Id of the conversation, if there are several."},
+        "turn": {"type": "integer", "description": "Position in the conversation, if it differs from the order of the list."},
         "features": {
             "type": "object",
-            "description": "Modality → numbers, in the widths that /model lists.",
+            "description": "Modality → vector, with the width that /model lists.",
             "additionalProperties": {"type": "array", "items": {"type": "number"}},
         },
     },
@@ -83,9 +83,9 @@ def body(schema: dict[str, Any], example: Any, line: str) -> dict[str, Any]:
     """Return a request body in OpenAPI: JSON, or plain text.
 
     Args:
-        schema: Of the JSON.
-        example: JSON.
-        line: Plain text.
+        schema: Schema of the JSON.
+        example: Example of the JSON.
+        line: Example of the plain text.
     """
     content = {
         "application/json": {"schema": schema, "example": example},

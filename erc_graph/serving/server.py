@@ -1,4 +1,4 @@
-"""The socket, the signals, and an orderly end: running requests finish, and no new ones begin."""
+"""The socket and the signals of the server. At the end, running requests are finished, and no new requests are accepted."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ IDLE = 5  # seconds that a connection is kept open for a client's next request
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a listening socket.
 
     Args:
         host: Name or address of an interface.
-        port: 0: any that is free.
+        port: Port; 0: any free port.
 
     Raises:
-        ConfigError: no such address or port, or the port is taken or not allowed.
+        ConfigError: the address or port does not exist, or the port is in use or not allowed.
     """
     if not 0 <= port <= 65535:  # the resolver would take another
         raise ConfigError(f"serve: expected a port of 0 to 65535, found {port}")
@@ -42,7 +42,7 @@ def listen(host: str, port: int) -> socket.socket:
             raise
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"serve: expected an address that is free, cannot listen on {host}:{port} ({reason}); choose another") from None
+        raise ConfigError(f"serve: expected a free address, cannot listen on {host}:{port} ({reason}); choose another") from None
     return found
 
 
@@ -50,8 +50,8 @@ def make_server(app: FastAPI, timeout: float) -> uvicorn.Server:
     """Return the server of an application; `run(sockets=[...])` starts it.
 
     Args:
-        app: From `make_app`.
-        timeout: Seconds that a request may take: so long an end is waited for.
+        app: Application made by `make_app`.
+        timeout: Largest duration of a request in seconds. The server waits this long for running requests when it ends.
     """
     import uvicorn
 
@@ -73,7 +73,7 @@ def make_server(app: FastAPI, timeout: float) -> uvicorn.Server:
 
 
 def run(app: FastAPI, sock: socket.socket, timeout: float) -> None:
-    """Answer until SIGTERM or SIGINT comes; then finish what runs."""
+    """Serve requests until SIGTERM or SIGINT, then finish running requests."""
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # the server raises what ended it once more when it has ended
     try:
         make_server(app, timeout).run(sockets=[sock])

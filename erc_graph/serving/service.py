@@ -1,7 +1,7 @@
-"""One model, and the text encoders that it names, asked by many threads: no request has a copy of its own.
+"""One model and its text encoders, which many threads share. Requests do not copy them.
 
-What comes in passes `load_transcript` and `prepare`, as the files of `erc-graph predict` do; so the answers are the same, and so are the
-bounds. Neither the model nor an encoder is changed by being asked.
+Requests are read by `load_transcript` and `prepare`, like the files of `erc-graph predict`. The answers and limits are therefore the same.
+Requests change neither the model nor the encoders.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ NAME = "request"  # of a conversation, in messages
 
 
 class Service:
-    """A model that answers.
+    """A model that answers requests.
 
     Args:
         pipeline: The model.
-        limits: How many turns at most.
-        extractors: Modality → encoder, instead of those that the model names.
-        say: Called with each remark for whoever starts the service.
+        limits: Limits on the number of utterances and characters per request.
+        extractors: Modality → encoder, in place of the encoders that the model names.
+        say: Function that is called with each note for the person who starts the service.
 
     Raises:
-        ConfigError: one of `extractors` is of a modality that the model does not read.
-        CheckpointError: one of `extractors` cannot be found.
+        ConfigError: `extractors` has a modality that the model does not read.
+        CheckpointError: an encoder of `extractors` cannot be found.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Service:
         torch.set_num_threads(max(1, torch.get_num_threads() // limits.at_once))
         if unknown := [name for name in self.extractors if name not in pipeline.schema.modalities]:
             read = ", ".join(pipeline.schema.modalities)
-            raise ConfigError(f"extractor: expected one of what the model reads ({read}), found {unknown[0]!r}")
+            raise ConfigError(f"extractor: expected a modality of the model ({read}), found {unknown[0]!r}")
         self._encoders: dict[str, Any] = {}
         self._reading = threading.Lock()  # a budget for reading is one of the process; and reading is Python, which takes turns anyway
         for modality, name in text_encoders(pipeline, self.extractors).items():
@@ -63,10 +63,10 @@ class Service:
                 if modality in self.extractors:
                     raise
                 if say:
-                    say(f"{modality}: requests have to bring its vectors: {error}")
+                    say(f"{modality}: requests must contain vectors of this modality, because of: {error}")
 
     def about(self) -> dict[str, Any]:
-        """Return the model, its input and its labels."""
+        """Return the method of the model, its inputs and its labels."""
         schema, method = self.pipeline.schema, self.pipeline.method
         networks = getattr(method, "networks", [method])
         return {
@@ -80,7 +80,7 @@ class Service:
         }
 
     def warm(self) -> None:
-        """Ask the model once, so that no request waits for what is compiled or imported at first use."""
+        """Run the model once, so that no request waits for compilation or imports at first use."""
         turn = {
             "speaker": "nobody",
             "text": "hello",
@@ -92,13 +92,15 @@ class Service:
             encoder(["hello"])
 
     def predict(self, body: bytes) -> dict[str, Any]:
-        """Label the conversations in a request: `turns`, as `erc-graph predict --json` prints them, and `notes`.
+        """Label the conversations in a request.
+
+        The result has the keys `turns`, with the rows of `erc-graph predict --json`, and `notes`.
 
         Args:
-            body: Transcript, JSON, JSON lines or CSV, as `load_transcript` reads a file.
+            body: A transcript, JSON, JSON lines or CSV, in a form that `load_transcript` reads.
 
         Raises:
-            ErcGraphError: what the readers or the model refuse.
+            ErcGraphError: the readers or the model refuse the request.
         """
         notes: list[str] = []
         corpus = self._read(body, notes)
@@ -110,24 +112,26 @@ class Service:
         """Begin a live conversation.
 
         Raises:
-            ConfigError: the model reads later utterances, or sequences.
+            ConfigError: the model reads later utterances (it is not causal), or sequences.
         """
         return self.pipeline.stream()
 
     def turn(self, session: Session, body: bytes) -> dict[str, Any]:
-        """Label the next turn of a live conversation: the row that `predict` would give, and `notes`.
+        """Label the next utterance of a live conversation; the result is the row of `predict` and `notes`.
 
         Args:
-            session: The conversation; no other thread may have it meanwhile.
-            body: One turn, in any form of `predict`.
+            session: The conversation, locked by the current thread.
+            body: One utterance, in any form that `predict` accepts.
 
         Raises:
-            ErcGraphError: what the readers or the model refuse; the conversation goes on as if nothing had been said.
+            ErcGraphError: the readers or the model refuse the utterance. The conversation is then unchanged.
         """
         notes: list[str] = []
         corpus = self._read(body, notes)
         if corpus.utterances != 1:
-            raise Refusal(422, f"a live conversation takes one turn at a time, found {corpus.utterances}; send whole ones to /predict")
+            raise Refusal(
+                422, f"a live conversation takes one utterance at a time, found {corpus.utterances}; send whole conversations to /predict"
+            )
         speaker, text = corpus.speakers[0], corpus.texts[0]
         features: dict[str, torch.Tensor] = {}
         if corpus.features or text.strip():  # else silence, which a conversation may have
@@ -152,7 +156,7 @@ class Service:
         with self._reading, noting(notes.append):
             corpus = load_transcript(body, name=NAME, most=self.limits.turns)
         if (said := sum(map(len, corpus.texts))) > self.limits.characters:
-            raise Refusal(413, f"{said} characters are said; expected up to {self.limits.characters} in a request: divide it")
+            raise Refusal(413, f"found {said} characters of text; expected at most {self.limits.characters} per request; divide it")
         return corpus
 
     def _prepared(self, corpus: Corpus, notes: list[str], load: Callable[[str], Any]) -> Corpus:
@@ -162,13 +166,13 @@ class Service:
     def _encoder(self, name: str) -> Any:
         if name not in self._encoders:
             raise CheckpointError(
-                "the text encoder of this model was not found when the service was started; send `features` with every turn"
+                "the text encoder of this model was not found when the service was started; send `features` with every utterance"
             )
         return self._encoders[name]
 
 
 class _Hearing:
-    """A text encoder that reads one turn of a live conversation, with what was said before where it wants that."""
+    """A text encoder for one utterance of a live conversation, with the preceding utterances if it uses context."""
 
     context = 0  # the one turn has none beside it; what was said before is in the session
 
@@ -177,7 +181,7 @@ class _Hearing:
         self.tokens = encoder.tokens
         if encoder.context > REMEMBERED:
             raise CheckpointError(
-                f"the text encoder reads {encoder.context} turns back, live conversations keep {REMEMBERED}; send `features`"
+                f"the text encoder reads {encoder.context} preceding utterances, but live conversations keep {REMEMBERED}; send `features`"
             )
 
     def __call__(self, texts: list[Reading]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Live conversations: each has a stream of its own, and is forgotten when nobody speaks for a while."""
+"""Live conversations. Each has a separate stream, and is deleted after a time without utterances."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Session:
     """A live conversation.
 
     Attributes:
-        stream: What the model remembers of it.
-        said: Speaker and words of the latest turns that have words.
-        used: When it was begun or last spoken in, seconds of the clock.
-        nbytes: Memory of the stream after the latest turn.
-        one: Held while a turn is labelled.
+        stream: State of the model for this conversation.
+        said: Speaker and text of the latest utterances with text.
+        used: Time of the latest utterance or of the beginning, in seconds of the clock.
+        nbytes: Memory of the stream after the latest utterance, in bytes.
+        one: Lock that is held while an utterance is labelled.
     """
 
     stream: Stream
@@ -40,8 +40,8 @@ class Sessions:
     """All live conversations of a service.
 
     Args:
-        limits: How many, how long.
-        clock: Seconds that only grow.
+        limits: Limits on the number, the length and the idle time of conversations.
+        clock: Function that returns a monotonic time in seconds.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -60,21 +60,21 @@ class Sessions:
         return self._nbytes
 
     def open(self, begin: Callable[[], Stream]) -> str:
-        """Begin a conversation; returns its id, which nobody can guess.
+        """Begin a conversation, and return its id, which is random and cannot be guessed.
 
         Args:
-            begin: Makes the stream.
+            begin: Function that creates the stream.
 
         Raises:
-            Refusal: 503, there are too many already.
-            ConfigError: the model cannot listen.
+            Refusal: status 503, there are too many conversations, or their memory is used up.
+            ConfigError: the model cannot label live conversations.
         """
         self.expire()
         stream = begin()
         with self._change:
             if len(self._kept) >= self.limits.sessions:
                 raise Refusal(
-                    503, f"there are {len(self._kept)} live conversations already, the most allowed; delete one, or ask again later"
+                    503, f"there are {len(self._kept)} live conversations, the largest number allowed; delete one, or try again later"
                 )
             self._check_memory()
             name = secrets.token_urlsafe(16)
@@ -83,33 +83,40 @@ class Sessions:
 
     @contextmanager
     def turn(self, name: str) -> Iterator[Session]:
-        """Lock a live conversation for one turn; its time to expire starts again at the end of the turn.
+        """Lock a live conversation for one utterance. Afterwards, its idle time starts again.
 
         Raises:
-            Refusal: 404, unknown or expired; 409, another turn of it is being labelled, or it is as long as allowed; 503, no memory left.
+            Refusal: status 404, the id is unknown or expired; 409, another utterance is being processed, or the conversation is too long;
+                503, no memory is left.
         """
         self.expire()
         with self._change:
             session = self._kept.get(name)
             if session is None:
-                raise Refusal(404, f"no such live conversation; it was deleted, or {self.limits.idle:g} seconds passed without a turn")
+                raise Refusal(
+                    404, f"no such live conversation; it was deleted, or {self.limits.idle:g} seconds passed without an utterance"
+                )
             self._check_memory()
         if not session.one.acquire(blocking=False):
-            raise Refusal(409, "another turn of this conversation is being processed; send each turn after the answer to the one before")
+            raise Refusal(
+                409, "another utterance of this conversation is being processed; wait for its answer before you send the next one"
+            )
         try:
             self._spoken(name, session)
             if session.stream.turns >= self.limits.turns:
-                raise Refusal(409, f"this conversation has {session.stream.turns} turns, the most allowed; begin another")
+                raise Refusal(
+                    409, f"this conversation has {session.stream.turns} utterances, the largest number allowed; begin another conversation"
+                )
             yield session
         finally:
             self._spoken(name, session)
             session.one.release()
 
     def close(self, name: str) -> None:
-        """Forget a conversation.
+        """Delete a conversation.
 
         Raises:
-            Refusal: 404, unknown or expired.
+            Refusal: status 404, the id is unknown or expired.
         """
         self.expire()
         with self._change:
@@ -119,7 +126,7 @@ class Sessions:
             self._nbytes -= session.nbytes
 
     def expire(self) -> None:
-        """Forget all in which nobody spoke for too long."""
+        """Delete all conversations whose idle time is over."""
         with self._change:
             while self._kept:
                 name, session = next(iter(self._kept.items()))
@@ -139,4 +146,4 @@ class Sessions:
     def _check_memory(self) -> None:
         most = self.limits.sessions * PER_SESSION
         if self._nbytes >= most:
-            raise Refusal(503, f"live conversations hold {most // MIB} MiB, the most allowed; delete one, or ask again later")
+            raise Refusal(503, f"live conversations use {most // MIB} MiB, the largest amount allowed; delete one, or try again later")

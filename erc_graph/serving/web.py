@@ -1,4 +1,4 @@
-"""The endpoints: HTTP in, HTTP out. A refusal is `{"error": "one sentence"}`."""
+"""The HTTP endpoints of the service. The body of an error answer is `{"error": "one sentence"}`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from erc_graph.serving.service import Service
 from erc_graph.serving.sessions import Sessions
 
 DESCRIPTION = (
-    "The emotion of every turn of a conversation, whole or while people speak. "
-    "No authentication and no TLS: put a proxy in front where others can reach it."
+    "The emotion of every utterance, for whole conversations or for live conversations.  "
+    "No authentication and no TLS: put a proxy in front of the service if others can reach it."
 )
 TALK = [{"speaker": "Ann", "text": "We won!"}, {"speaker": "Bob", "text": "Really?"}]
 SESSION = {"name": "session", "in": "path", "required": True, "schema": {"type": "string"}, "description": "Id from `POST /sessions`"}
@@ -37,23 +37,23 @@ Answers = dict[int | str, dict[str, Any]]
 BUSY: Answers = {503: {"model": Problem, "description": "Too many requests, or a timeout; `Retry-After` says when to try again"}}
 REFUSED: Answers = {
     408: {"model": Problem, "description": "The request did not arrive in time"},
-    413: {"model": Problem, "description": "More bytes, or more characters of text, than allowed"},
-    422: {"model": Problem, "description": "What was sent cannot be read, or is not what the model reads"},
+    413: {"model": Problem, "description": "The request has more bytes, or more characters of text, than allowed"},
+    422: {"model": Problem, "description": "The request cannot be read, or lacks an input of the model"},
     **BUSY,
 }
 UNKNOWN: Answers = {404: {"model": Problem, "description": "No such live conversation, or it has expired"}}
 CONFLICT: Answers = {
-    409: {"model": Problem, "description": "The model is not causal, another turn is being processed, or the conversation is too long"}
+    409: {"model": Problem, "description": "The model is not causal, another utterance is being processed, or the conversation is too long"}
 }
 
 
 def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time.monotonic) -> FastAPI:
-    """Return the application.
+    """Return the web application.
 
     Args:
-        service: The model.
-        limits: What is let in.
-        clock: Seconds that only grow, for live conversations.
+        service: The service that runs the model.
+        limits: Limits on requests and live conversations.
+        clock: Function that returns a monotonic time in seconds, for live conversations.
     """
     places, sessions = Places(limits), Sessions(limits, clock)
     counters = Counters(places, sessions)
@@ -92,7 +92,7 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
     @app.post(
         "/predict",
         summary="Label whole conversations",
-        response_description="All turns with their emotions",
+        response_description="All utterances with their emotions",
         response_model=Conversation,
         responses=REFUSED,
         openapi_extra=body({"type": "array", "items": TURN}, TALK, "Ann: We won!\nBob: Really?"),
@@ -121,9 +121,9 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
 
     @app.post(
         "/sessions/{session}/turns",
-        summary="Label the next turn of a live conversation",
+        summary="Label the next utterance of a live conversation",
         response_model=Heard,
-        response_description="The turn with its emotion",
+        response_description="The utterance with its emotion",
         responses={**UNKNOWN, **CONFLICT, **REFUSED},
         openapi_extra={"parameters": [SESSION], **body(TURN, TALK[0], "Ann: We won!")},
     )
@@ -160,7 +160,7 @@ def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """One sentence, whatever was raised; what nobody foresaw goes to the log, too."""
+    """The answer with one sentence for any error. Unexpected errors are also logged."""
     status, words = 500, "the service failed on this request; its log has details"
     headers: Mapping[str, str] | None = None
     if isinstance(error, Refusal):
@@ -177,10 +177,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _body(request: Request, limits: Limits) -> bytes:
-    """The bytes of a request.
+    """The body of a request.
 
     Raises:
-        Refusal: 413, too many; 415, compressed; 400, the client has gone.
+        Refusal: status 413, the body is too large; 415, it is compressed; 400, the client has disconnected.
     """
     most, content, size = limits.body * MIB, bytearray(), 0
     coding = request.headers.get("content-encoding", "identity")
@@ -192,16 +192,16 @@ async def _body(request: Request, limits: Limits) -> bytes:
             elif size > DRAIN * most:
                 break
     except ClientDisconnect:
-        raise Refusal(400, "the connection was closed before the request was whole") from None
+        raise Refusal(400, "the connection was closed before the request was complete") from None
     if coding != "identity":
-        raise Refusal(415, f"expected a body that is not compressed, found Content-Encoding {coding[:40]!r}")
+        raise Refusal(415, f"expected an uncompressed body, found Content-Encoding {coding[:40]!r}")
     if size > most:
         raise Refusal(413, f"more than {limits.body} MiB; send fewer conversations at once")
     return bytes(content)
 
 
 def _light(job: Callable[[bytes], dict[str, Any]]) -> Callable[[bytes], dict[str, Any]]:
-    """The work, whose refusals hold nothing of what was read; lack of memory is told as what it is: a matter of the moment."""
+    """A job whose errors keep no references to the data of the request. Lack of memory becomes a temporary error (503)."""
 
     def work(content: bytes) -> dict[str, Any]:
         try:
@@ -211,7 +211,7 @@ def _light(job: Callable[[bytes], dict[str, Any]]) -> Callable[[bytes], dict[str
             raise error.with_traceback(None) from None
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, MemoryError) or "allocate memory" in str(error):
-                raise Refusal(503, "no memory left for this at the moment; send less at once, or ask again later") from None
+                raise Refusal(503, "not enough memory for this request at the moment; send less per request, or try again later") from None
             raise
         finally:
             if len(content) > MIB:
@@ -221,7 +221,10 @@ def _light(job: Callable[[bytes], dict[str, Any]]) -> Callable[[bytes], dict[str
 
 
 class _Counted:
-    """Counts answers by endpoint and status. Paths that do not exist are one endpoint, so that nobody can make counters without end."""
+    """Middleware that counts answers by endpoint and status.
+
+    All unknown paths count as one endpoint, so clients cannot create many counters.
+    """
 
     def __init__(self, app: ASGIApp, counters: Counters) -> None:
         self.app, self.counters = app, counters

@@ -276,7 +276,7 @@ def test_what_is_assumed_is_a_note(model: Path, tmp_path: Path, capsys: pytest.C
     out, err = capsys.readouterr()
     notes = json.loads(out)["notes"]
     assert [line.removeprefix("note: ") for line in err.splitlines()] == notes
-    assert [note.partition(":")[0] for note in notes] == [
+    assert [re.split("[:,]", note)[0] for note in notes] == [
         "columns not read", "no speakers are named (CSV; columns", "no dialogues are named", "audio",
     ]  # fmt: skip
     (tmp_path / "long.txt").write_text(f"Ann: {'we won ' * 40}\n")
@@ -389,8 +389,8 @@ def test_scores_have_a_page_and_no_probability(tmp_path: Path, capsys: pytest.Ca
         (["--html", "a.txt", "TALK"], "--html: expected a file name ending in .html, found 'a.txt'"),
         (["--html", "a.html", "--out", "labelled", "TALK"], "--html: expected one input and no --out"),
         (["--html", "a.html", "TALK", "TALK"], "--html: expected one input and no --out"),
-        (["--html", "a.html", "--draw", "a.html", "TALK"], "--html: expected a file of its own, found a.html, which is the input or"),
-        (["--html", "a.html", "./a.html"], "--html: expected a file of its own, found a.html, which is the input or"),
+        (["--html", "a.html", "--draw", "a.html", "TALK"], "--html: expected a separate file, found a.html, which is the input or"),
+        (["--html", "a.html", "./a.html"], "--html: expected a separate file, found a.html, which is the input or"),
         (["--html", "TALK/a.html", "TALK"], "could not be written"),
         *(
             (["--unsure", value, "TALK"], f"argument --unsure: expected a number from 0 to 1, found '{value}'")

@@ -35,7 +35,7 @@ def test_written(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert shown.err.splitlines() == [
         "note: No graphs: gone.",
-        "note: the page contains the corpus' texts: keep it private, or use --no-text to share",
+        "note: the page contains the texts of the corpus; keep it private, or use --no-text",
     ]
     assert all(len(line) <= 90 for line in shown.err.splitlines())
 
@@ -44,7 +44,7 @@ def test_for_machines(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> N
     assert main(["report", "runs/a", "--json", "--no-text", "--all"]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["method"] == "pairwise" and asked[0][1] == {"text": False, "scope": "all", "method": None}
-    assert "corpus' text" not in shown.err
+    assert "texts of the corpus" not in shown.err
 
 
 def test_help_and_wrong_options(capsys: pytest.CaptureFixture[str]) -> None:

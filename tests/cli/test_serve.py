@@ -109,10 +109,10 @@ def test_the_starter_model_answers_where_none_is_named() -> None:
         (["--modle", "MODEL"], "(nearest: --model); see erc-graph serve --help"),
         (["--model", "./nowhere"], "no such file or folder"),
         (["--model", "MODEL", "--body", "0"], "serve.body: expected 1 to 1024 MiB, found 0"),
-        (["--model", "MODEL", "--host", "192.0.2.1"], "serve: expected an address that is free, cannot listen on 192.0.2.1:8000"),
+        (["--model", "MODEL", "--host", "192.0.2.1"], "serve: expected a free address, cannot listen on 192.0.2.1:8000"),
         (["--model", "MODEL", "--port", "70000"], "serve: expected a port of 0 to 65535, found 70000"),
         (["--model", "MODEL", "--extractor", "text"], "--extractor: expected NAME=ENCODER"),
-        (["--model", "MODEL", "--extractor", "face=x", "--port", "0"], "extractor: expected one of what the model reads"),
+        (["--model", "MODEL", "--extractor", "face=x", "--port", "0"], "extractor: expected a modality of the model"),
     ],
 )
 def test_one_line_and_two(options: list[str], message: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,4 +143,4 @@ def test_other_machines_are_warned_of(model: Path, capsys: pytest.CaptureFixture
     monkeypatch.setattr("erc_graph.serving.server.run", lambda app, sock, timeout: app.state.close())
     assert main(["serve", "--model", str(model), "--host", "0.0.0.0", "--port", "0"]) == 0
     out, err = capsys.readouterr()
-    assert err.startswith("note: 0.0.0.0 is reached from other machines: whoever reaches port ") and "http://0.0.0.0:" in out
+    assert err.startswith("note: other machines can reach 0.0.0.0, and everyone who reaches port ") and "http://0.0.0.0:" in out

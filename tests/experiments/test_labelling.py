@@ -93,7 +93,7 @@ def test_answers_are_those_of_single_files(talks: Path, model: Path, tmp_path: P
     assert main(["predict", "--model", str(model), str(talks), "--out", str(out)]) == 1
     shown = capsys.readouterr()
     turns = len(rows_of(40)) + sum(len(rows_of(2, seed=number)) for number in range(3))
-    assert shown.out == f"{turns} turns of 46 conversations labelled in {out}; 2 refused, listed in {out / REFUSED}\n"
+    assert shown.out == f"{turns} utterances of 46 conversations labelled in {out}; 2 refused, listed in {out / REFUSED}\n"
     parts = sorted((out / "many.jsonl").iterdir())
     assert len(parts) > 3
     for file, found in [("many.jsonl", parts), *((f"deep/{n}.json", [out / "deep" / f"{n}.json.jsonl"]) for n in range(3))]:
@@ -371,8 +371,8 @@ def gone(labelling: Labelling, shard: shards.Shard) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["TALKS", "TALKS"], "expected one input, found 2; for several inputs, name a folder for the results: --out FOLDER"),
-        (["FOLDER"], "a folder of files; name one of its files, or a folder for the results of all: --out FOLDER"),
+        (["TALKS", "TALKS"], "expected one input, found 2; for several inputs, give a folder for the results: --out FOLDER"),
+        (["FOLDER"], "a folder of files; give one of its files, or a folder for the results of all files: --out FOLDER"),
         (["TALKS", "--out", "labels.csv"], "expected a folder for the results, found 'labels.csv', which looks like a file"),
         (["TALKS", "--workers", "2"], "--workers, --launcher: expected --out FOLDER as well"),
         (["TALKS", "--out", "OUT", "--draw", "x.svg"], "--draw: expected one conversation without --out"),

@@ -98,7 +98,9 @@ def test_an_encoder_that_reads_what_was_said_before_does_so_live(tiny_encoder: P
     monkeypatch.setattr(Reading, "context", 0)
     assert alone.predict(TALK)["turns"][1]["probabilities"] != pytest.approx(whole[1]["probabilities"], abs=1e-5)
     monkeypatch.setattr(Reading, "context", 65)
-    with pytest.raises(CheckpointError, match="the text encoder reads 65 turns back, live conversations keep 64; send `features`"):
+    with pytest.raises(
+        CheckpointError, match="the text encoder reads 65 preceding utterances, but live conversations keep 64; send `features`"
+    ):
         service.turn(session, b"Ann: hi")
 
 
@@ -106,8 +108,10 @@ def test_an_encoder_that_is_not_there_is_said_once_and_never_looked_for_again(mo
     notes: list[str] = []
     service = Service(of_text("./nothing"), Limits(), say=notes.append)
     monkeypatch.setattr(module, "load_text_encoder", lambda name: pytest.fail("looked for again"))
-    assert len(notes) == 1 and notes[0].startswith("text: requests have to bring its vectors: text encoder './nothing'")
-    with pytest.raises(CheckpointError, match="was not found when the service was started; send `features` with every turn"):
+    assert len(notes) == 1 and notes[0].startswith(
+        "text: requests must contain vectors of this modality, because of: text encoder './nothing'"
+    )
+    with pytest.raises(CheckpointError, match="was not found when the service was started; send `features` with every utterance"):
         service.predict(b"Ann: hi")
     assert service.predict(json.dumps([{"speaker": "Ann", "text": "hi", "features": {"text": [0.5] * 24}}]).encode())["notes"] == []
     assert service.about()["encodes"] == []
@@ -116,7 +120,7 @@ def test_an_encoder_that_is_not_there_is_said_once_and_never_looked_for_again(mo
 def test_a_named_encoder_must_be_there_and_be_read(tiny_encoder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"text encoder '\./nothing'"):
         Service(of_text(tiny_encoder), Limits(), extractors={"text": "./nothing"})
-    with pytest.raises(ConfigError, match=r"extractor: expected one of what the model reads \(text\), found 'face'"):
+    with pytest.raises(ConfigError, match=r"extractor: expected a modality of the model \(text\), found 'face'"):
         Service(of_text(tiny_encoder), Limits(), extractors={"face": "x"})
     service = Service(of_text("./nothing"), Limits(), extractors={"text": str(tiny_encoder)})
     assert service.predict(TALK) == Service(of_text(tiny_encoder), Limits()).predict(TALK)
@@ -153,7 +157,7 @@ def test_bounds(tiny_encoder: Path, corpus: Corpus) -> None:
     ):
         with pytest.raises(CorpusError, match=f"request: {words}; expected at most 2000; divide the file"):
             service.predict(many)
-    with pytest.raises(Refusal, match="takes one turn at a time, found 2"):
+    with pytest.raises(Refusal, match="takes one utterance at a time, found 2"):
         service.turn(Session(service.stream(), 0.0), b"a: b\nc: d")
     with pytest.raises(ConfigError) as error:
         Limits(workers=-1, queue=-1, body=0, timeout=float("nan"), sessions=-1, idle=0)

@@ -51,7 +51,7 @@ def test_one_turn_at_a_time_and_what_fails_leaves_the_conversation_free() -> Non
     name = sessions.open(Memory)  # type: ignore[arg-type]
     with sessions.turn(name):
         assert refused(lambda: say(sessions, name)) == (
-            409, "another turn of this conversation is being processed; send each turn after the answer to the one before",
+            409, "another utterance of this conversation is being processed; wait for its answer before you send the next one",
         )  # fmt: skip
     with pytest.raises(ValueError, match="inner"), sessions.turn(name):
         raise ValueError("inner")
@@ -72,11 +72,14 @@ def test_conversations_are_bounded_in_number_length_and_memory(monkeypatch: pyte
     sessions = Sessions(Limits(sessions=2))
     a = sessions.open(Memory)  # type: ignore[arg-type]
     say(sessions, a, 2 * module.MIB)
-    held = (503, "live conversations hold 2 MiB, the most allowed; delete one, or ask again later")
+    held = (503, "live conversations use 2 MiB, the largest amount allowed; delete one, or try again later")
     assert refused(lambda: sessions.open(Memory)) == held == refused(lambda: say(sessions, a))  # type: ignore[arg-type]
     sessions.close(a)
     a = sessions.open(Memory)  # type: ignore[arg-type]
     with sessions.turn(a) as session:
         session.stream.turns = 2000
-    assert refused(lambda: say(sessions, a)) == (409, "this conversation has 2000 turns, the most allowed; begin another")
+    assert refused(lambda: say(sessions, a)) == (
+        409,
+        "this conversation has 2000 utterances, the largest number allowed; begin another conversation",
+    )
     assert Refusal(409, "x").headers == {} and Refusal(503, "x").headers == {"Retry-After": "1"}

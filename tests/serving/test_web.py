@@ -110,7 +110,10 @@ def test_a_silent_turn_is_heard_and_a_wrong_one_was_not_said(client: Any) -> Non
     assert client("POST", path, {"speaker": "Ann", "text": ""})[1]["turn"] == 0
     for wrong, words in (
         ({"speaker": "Ann", "features": {"text": [1.0]}}, "expected vectors of 16 numbers, found 1"),
-        ([{"text": "a"}, {"text": "b"}], "a live conversation takes one turn at a time, found 2; send whole ones to /predict"),
+        (
+            [{"text": "a"}, {"text": "b"}],
+            "a live conversation takes one utterance at a time, found 2; send whole conversations to /predict",
+        ),
         ({"speaker": "Ann", "features": {"sound": [1.0]}}, "found only others: sound"),
     ):
         status, answer, _ = client("POST", path, wrong)
@@ -121,7 +124,7 @@ def test_a_silent_turn_is_heard_and_a_wrong_one_was_not_said(client: Any) -> Non
 
 WRONG = [
     (b"", 422, "request: is empty"),
-    (b"\xff\xfe\x00", 422, "begins as UTF-16 text, but is not"),
+    (b"\xff\xfe\x00", 422, "begins like UTF-16 text, but byte 2 is not valid"),
     (b"nobody speaks here", 422, "line 1: no speaker found"),
     (b'{"a": ', 422, "not valid JSON"),
     (b'[{"text": "a"}]', 422, "this model reads vectors for which it names no text encoder"),
@@ -129,7 +132,7 @@ WRONG = [
     (b'[{"text": "a", "features": {"text": ["x"]}}]', 422, "expected a list of numbers"),
     (b'[{"text": "a", "features": {"text": [1, 2]}}]', 422, "expected vectors of 16 numbers, found 2"),
     (json.dumps([{"features": {"text": vector(16, 1e400)}}]).encode(), 200, ""),  # inf: counts as missing, with a note
-    (b'[{"turn": 1, "text": "a"}, {"turn": 1, "text": "b"}]', 422, "turn 1 of dialogue 'request' stands there already"),
+    (b'[{"turn": 1, "text": "a"}, {"turn": 1, "text": "b"}]', 422, "turn 1 of dialogue 'request' occurs twice"),
     (b"a: b\n" * 2001, 422, "request: 2001 utterances; expected at most 2000; divide the file"),
     (b"speaker,text\n" + b"a," + b"x" * 200_000, 422, "request:"),
     (b'[{"speaker": "\\ud800\\u001b[31m", "text": "a\\nb", "features": {"text": [1]}}]', 422, "expected vectors of 16 numbers"),
@@ -158,7 +161,7 @@ def test_half_a_surrogate_pair_comes_back(client: Any) -> None:
     [
         ("GET", "/nothing", 404, "GET /nothing: not found; / lists the endpoints"),
         ("GET", "/predict", 405, "GET /predict: method not allowed; / lists the endpoints"),
-        ("POST", "/sessions/x/turns", 404, "no such live conversation; it was deleted, or 900 seconds passed without a turn"),
+        ("POST", "/sessions/x/turns", 404, "no such live conversation; it was deleted, or 900 seconds passed without an utterance"),
         ("GET", "/docs", 404, "GET /docs: not found; / lists the endpoints"),
         ("GET", "/%1b%0a", 404, "not found"),
     ],
@@ -174,7 +177,7 @@ def test_too_many_bytes_and_compressed_ones_are_refused(pipeline: Pipeline, serv
         status, answer, _ = client("POST", "/predict", b"a: b\n" * (MIB // 3))
         assert (status, answer) == (413, {"error": "more than 1 MiB; send fewer conversations at once"})
         status, answer, _ = client("POST", "/predict", b"x", {"Content-Encoding": "gzip"})
-        assert status == 415 and answer["error"] == "expected a body that is not compressed, found Content-Encoding 'gzip'"
+        assert status == 415 and answer["error"] == "expected an uncompressed body, found Content-Encoding 'gzip'"
         connection = http.client.HTTPConnection("127.0.0.1", client.port)
         connection.putrequest("POST", "/predict")
         connection.putheader("Transfer-Encoding", "chunked")
@@ -190,7 +193,7 @@ def test_too_many_characters_are_refused_before_the_encoder_reads_them(pipeline:
     limits = Limits(workers=1)
     with serve(Service(pipeline, limits), limits) as client:
         status, answer, _ = client("POST", "/predict", b"Ann: " + b"word " * 300_000)
-        assert status == 413 and answer["error"] == "1499999 characters are said; expected at most 1000000 in a request; divide the file"
+        assert status == 413 and answer["error"] == "found 1499999 characters of text; expected at most 1000000 per request; divide it"
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(pipeline: Pipeline, serve: Any) -> None:
@@ -232,7 +235,7 @@ def test_more_than_the_queue_holds_is_asked_to_come_again(serve: Any) -> None:
         while "erc_graph_requests_inside 3.0" not in client("GET", "/metrics")[1]:
             time.sleep(0.01)
         status, answer, headers = client("POST", "/predict", b"x")
-        assert status == 503 and answer == {"error": "3 requests wait already, the most allowed; ask again later"}
+        assert status == 503 and answer == {"error": "3 requests are waiting, the largest number allowed; try again later"}
         assert headers["retry-after"] == "1" and slow.asked == 1
         slow.go.set()
         assert [one.result()[0] for one in waiting] == [200, 200, 200] and slow.asked == 3
@@ -243,7 +246,7 @@ def test_who_waits_too_long_is_told_so(serve: Any) -> None:
     with serve(slow, limits) as client, ThreadPoolExecutor(3) as pool:
         answers = [one.result() for one in [pool.submit(client, "POST", "/predict", b"x") for _ in range(3)]]
         assert {status for status, _, _ in answers} == {503}
-        assert answers[0][1] == {"error": "no answer within 0.2 seconds; send less at once, or ask again later"}
+        assert answers[0][1] == {"error": "no answer within 0.2 seconds; send less per request, or try again later"}
         assert "erc_graph_requests_inside 1.0" in client("GET", "/metrics")[1]  # the one that runs
         slow.go.set()
         time.sleep(0.1)
@@ -256,7 +259,7 @@ def test_what_nobody_foresaw_is_one_sentence_and_in_the_log(serve: Any, caplog: 
         assert (status, answer) == (500, {"error": "the service failed on this request; its log has details"})
         for body in (b"full", b"torch"):
             status, answer, headers = client("POST", "/predict", body)
-            assert status == 503 and answer["error"].startswith("no memory left for this at the moment") and headers["retry-after"] == "1"
+            assert status == 503 and answer["error"].startswith("not enough memory for this request at the moment") and headers["retry-after"] == "1"
 
 
 def test_live_conversations_expire_and_are_counted(pipeline: Pipeline, serve: Any) -> None:
@@ -265,7 +268,7 @@ def test_live_conversations_expire_and_are_counted(pipeline: Pipeline, serve: An
         opened = [client("POST", "/sessions")[1] for _ in range(2)]
         assert opened[0]["idle_seconds"] == 60 and opened[0]["session"] != opened[1]["session"]
         status, answer, headers = client("POST", "/sessions")
-        assert status == 503 and answer["error"].startswith("there are 2 live conversations already") and headers["retry-after"] == "1"
+        assert status == 503 and answer["error"].startswith("there are 2 live conversations, the largest") and headers["retry-after"] == "1"
         now[0] = 40
         first, second = (f"/sessions/{one['session']}/turns" for one in opened)
         assert client("POST", first, {"features": {"text": vector(16)}})[0] == 200
