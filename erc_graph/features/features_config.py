@@ -14,7 +14,7 @@ POOLINGS = {"text": ("own", "cls", "mean", "cls+mean", "last", "words", "tokens"
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
-    """The options of a feature extraction.
+    """Options of a feature extraction.
 
     Attributes:
         data: Corpus: a folder with corpus.toml, an annotation file, or a saved corpus.

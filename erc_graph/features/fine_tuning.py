@@ -26,7 +26,7 @@ from erc_graph.features.utterance_classifier import TuningRun, Utterances
 
 @dataclass(frozen=True, kw_only=True)
 class TuningConfig:
-    """The options of the fine-tuning of a text encoder.
+    """Options of the fine-tuning of a text encoder.
 
     Attributes:
         epochs: Number of epochs; the weights of the epoch with the best development result are kept.

@@ -259,7 +259,11 @@ def test_what_nobody_foresaw_is_one_sentence_and_in_the_log(serve: Any, caplog: 
         assert (status, answer) == (500, {"error": "the service failed on this request; its log has details"})
         for body in (b"full", b"torch"):
             status, answer, headers = client("POST", "/predict", body)
-            assert status == 503 and answer["error"].startswith("not enough memory for this request at the moment") and headers["retry-after"] == "1"
+            assert (
+                status == 503
+                and answer["error"].startswith("not enough memory for this request at the moment")
+                and headers["retry-after"] == "1"
+            )
 
 
 def test_live_conversations_expire_and_are_counted(pipeline: Pipeline, serve: Any) -> None:
