@@ -125,7 +125,7 @@ def show(page: Mapping[str, Any]) -> str:
         f"recognised as {one_line(page['format'] or 'a corpus', 60)}; task {one_line(page['task'])}",
     ]
     if turns:
-        lines.append(f"turns per dialogue: {turns['min']} to {turns['max']}, median {turns['median']:.0f}")
+        lines.append(f"utterances per dialogue: {turns['min']} to {turns['max']}, median {turns['median']:.0f}")
     if not page["texts"]:
         lines.append("no texts")
     parts = list(page["splits"])

@@ -222,7 +222,7 @@ def chosen(corpus: Corpus, names: Sequence[str] | None, first: int) -> list[str]
 def file_names(out: Path, ids: Sequence[str]) -> list[Path]:
     """Return `out` for a single dialogue, or one file name per dialogue that contains its id.
 
-    Of an id, only letters, digits, `.`, `-` and `_` are kept.
+    File names contain only letters, digits, `.`, `-` and `_` of an id.
 
     >>> [path.name for path in file_names(Path("a.png"), ["x/../y", "x y y"])]
     ['a-x_.._y.png', 'a-x_y_y.png']

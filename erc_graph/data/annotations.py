@@ -26,7 +26,7 @@ class Annotations:
         texts: One transcript per utterance; an empty sequence if the file has no text.
         columns: Name → one value per utterance. `label` and `sentiment` hold names, `score` holds numbers; `None` means unlabelled. `start`
             and `end` are in seconds; `time` is when a message was written, as text of the file.
-        labels: Label names in index order, if the data set is unknown and the file defines its own labels.
+        labels: Label names in index order, if the data set is unknown and the file defines labels.
         splits: `train`, `dev` or `test` → dialogue ids; only the splits that the file has.
         features: Modality → `(U, d)` array; rows with NaN, inf or numbers beyond ±1e15 are later treated as missing.
         sequences: Modality → one sequence per utterance.

@@ -58,12 +58,12 @@ class _Collect(Function):
 
 
 def spread(rows: Tensor, place: Tensor, size: int) -> Tensor:
-    """Scatter rows to different positions of a tensor of `size` rows; all other rows are zero."""
+    """Scatter rows to the given positions of a tensor of `size` rows; no position may occur twice, and all other rows are zero."""
     return _Spread.apply(rows, place, size)
 
 
 def collect(rows: Tensor, place: Tensor) -> Tensor:
-    """Gather rows from different positions."""
+    """Gather the rows at the given positions; no position may occur twice."""
     return _Collect.apply(rows, place)
 
 

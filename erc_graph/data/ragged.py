@@ -150,7 +150,7 @@ class Ragged:
         """Yield chunks of utterances with sequences of similar length, the longest first.
 
         Args:
-            tokens: Largest number of items of a padded chunk. A single longer sequence is a chunk of its own.
+            tokens: Largest number of items of a padded chunk. A longer sequence forms a chunk alone.
 
         Yields:
             The positions `(n,)` of the utterances, on the host, and their sequences. Utterances without a sequence are left out.

@@ -1,6 +1,6 @@
 """Fine-tuning of text encoders on single utterances, before the training of a conversation model.
 
-A fine-tuned encoder has seen the labels of its own training utterances. A conversation model on top of it therefore gets much better
+A fine-tuned encoder is fitted to the labels of its training utterances. A conversation model on top of it therefore gets much better
 features for training utterances than for new ones. The published features of COSMIC have this problem (Ghosal et al., *COSMIC*, Findings of
 EMNLP 2020). Cross-fitting avoids it (`erc_graph.features.cross_fitting`).
 """
@@ -34,7 +34,7 @@ class TuningConfig:
         learning_rate: Highest learning rate. It grows from zero in the first tenth of the steps, then decreases linearly to zero. Default:
             1e-4, and 1e-3 for low-rank matrices.
         weight_decay: Weight decay of AdamW, on matrices only.
-        dropout: Dropout before the classifier. Dropout inside the encoder is defined by its own files.
+        dropout: Dropout before the classifier. Dropout inside the encoder is defined by the files of the encoder.
         context: Number of preceding utterances that the encoder also reads, within its limit of tokens.
         gradient_checkpointing: Recompute the states of the layers in the backward pass instead of storing them, which saves memory but
             takes more time.

@@ -11,9 +11,9 @@ M_ARENA_MAX = -8  # of malloc.h
 def one_heap() -> bool:
     """Let all threads of this process use one heap, and return whether glibc accepted the setting.
 
-    Call this function before threads are started. Otherwise, every request that is refused because of its memory
-    (`erc_graph.data.files.budget`) leaves used address space behind in the heap of its thread. The limit of a later request would start
-    from there.
+    Call this function before threads are started. With one heap per thread, a request that is refused because of its memory
+    (`erc_graph.data.files.budget`) leaves address space in the heap of its thread. The budget of the next request is added to the address
+    space in use, so the memory would grow with every such request.
     """
     try:
         return bool(ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1))

@@ -98,7 +98,7 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
         openapi_extra=body({"type": "array", "items": TURN}, TALK, "Ann: We won!\nBob: Really?"),
     )
     async def predict(request: Request) -> Response:
-        """Transcript lines, JSON, JSON lines or CSV, as a file of `erc-graph predict`."""
+        """The body is a transcript, JSON, JSON lines or CSV, like a file for `erc-graph predict`."""
         answer = await ask(request, service.predict)
         counters.turns.inc(len(answer["turns"]))
         return _json(answer)
@@ -112,7 +112,7 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
         responses={**CONFLICT, **BUSY},
     )
     async def begin() -> Response:
-        """Nothing of the request's body is read."""
+        """The body of the request is ignored."""
         try:
             name = sessions.open(service.stream)
         except ConfigError as error:
@@ -128,7 +128,7 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
         openapi_extra={"parameters": [SESSION], **body(TURN, TALK[0], "Ann: We won!")},
     )
     async def turn(request: Request) -> Response:
-        """One turn, in any form of `/predict`. A refused turn leaves the conversation unchanged."""
+        """The body is one utterance, in any form of `/predict`. A refused utterance leaves the conversation unchanged."""
         session = request.path_params["session"]
 
         def job(content: bytes) -> dict[str, Any]:

@@ -4,8 +4,8 @@ Every byte of a Polish, Czech, Hungarian or Turkish text is also a character of 
 encoding, but the words do:
 
 - In the right encoding, all words consist of letters of one language.
-- In the wrong encoding, some words combine characters as no Western language does (`pøíští`, `mo¿e`, `gülüþ`).
-- Or the words with accents are frequent, but no single Western language has all their letters.
+- In the wrong encoding, some words can combine characters as no Western language does (`pøíští`, `mo¿e`, `gülüþ`).
+- In the wrong encoding, words with accents can also be frequent although no single Western language has all their letters.
 
 If one Western language has all letters of the words, the text is read as Windows-1252.
 """

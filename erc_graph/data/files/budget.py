@@ -1,9 +1,9 @@
 """Limits on the memory for reading. The limit depends on the size of the opened files, and every reader uses this module.
 
 A manipulated file of a few hundred bytes can request gigabytes, for example by repetition, by a false shape or by nested keys. No list of
-such tricks is complete. Therefore each file is opened with `content_of` or announced with `admit`, which allow memory in proportion to its
-size. Inside a block of `reading`, Linux refuses any further memory. On other systems, only memory that a reader counts itself is limited.
-Errors of libraries are reported in one line.
+such manipulations is complete. Therefore each file is opened with `content_of` or announced with `admit`, which allow memory in proportion
+to its size. Inside a block of `reading`, Linux refuses any further memory. On other systems, only memory that a reader counts itself is
+limited. Errors of libraries are reported in one line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Export of a corpus as a table that `load_corpus` and spreadsheet programs can read. Features are left out."""
+"""Export of a corpus as a table that `load_corpus` and spreadsheet programs can read. Features are not exported."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
     """Read the utterance ids and feature rows of a file.
 
     Args:
-        path: An `.npz` file, a `.safetensors` file, an `.npy` file with a list of ids in the same folder, or a folder with one
-            `<utterance>.npy` per utterance.
+        path: An `.npz` or `.safetensors` file, an `.npy` file with a list of ids in the same folder, or a folder of `<utterance>.npy`
+            files.
 
     Returns:
         `n` ids, and the array `(n, d)` with the number type of the file.

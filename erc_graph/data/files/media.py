@@ -28,7 +28,7 @@ def split_of_name(path: Path) -> str | None:
 def list_media(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
     """Return utterance id → its file or folder of images, for all files in a folder and its subfolders.
 
-    The id is the file name without its ending. For clips of MELD, such as `dia0_utt1`, the split of the folder is put in front:
+    The id is the file name without its ending. The id of a MELD clip such as `dia0_utt1` begins with the split of its folder:
     `train_dia0_utt1`. If an utterance has several files, the earlier entry of `endings` takes precedence.
 
     Args:

@@ -37,8 +37,9 @@ def read_sequences(
     """Read the utterance ids and sequences of a file or folder.
 
     Args:
-        path: A `.safetensors` file (memory-mapped), an `.npz` file, or a folder that has for each utterance `<utterance>.npy`, an audio
-            file, a video, or a folder of images. Audio is converted to mono and 16 kHz. At most `FRAMES` images per utterance are used.
+        path: A `.safetensors` file (memory-mapped), an `.npz` file, or a folder. For each utterance, a folder contains `<utterance>.npy`,
+            an audio file, a video, or a folder of images. Audio is converted to mono and 16 kHz. At most `FRAMES` images per utterance are
+            used.
         strict: Raise an error for a file that is unreadable, empty or silent. Otherwise the file is left out.
         notes: List to which notes about resampled, transposed or left-out files are added.
         sound: Read the audio of videos, not their images.

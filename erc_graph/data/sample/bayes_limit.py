@@ -52,7 +52,7 @@ def _smooth(speaker: NDArray[np.int64], likelihood: Array, config: SampleConfig)
     others = [next((int(s) for s in speaker[:t][::-1] if s != speaker[t]), None) for t in range(len(speaker))]
 
     def front(state: Array, turn: int) -> tuple[Array, int | None]:
-        """Return the state with the axes of the speaker and of the other first: `(a, b, rest...)`."""
+        """Return the state `(a, b, rest...)`, with the axes of the speaker and of the last other speaker moved to the front."""
         s, o = int(speaker[turn]), others[turn]
         if o is None:
             return np.moveaxis(state, s, 0)[:, None], None

@@ -267,7 +267,7 @@ def _draw(face: dict[str, Single], who: NDArray[np.int64], place: Single) -> Sin
     side = np.abs(x)
 
     def cover(depth: Single) -> Single:
-        """Return how much of a pixel is inside: from the signed distance to the edge, positive within."""
+        """Return the share of each pixel that is inside a shape, from its signed distance to the edge (positive inside)."""
         return (depth * np.float32(SIDE / 2) + np.float32(0.5)).clip(0, 1)
 
     def oval(dx: Single, dy: Single, width: Any, height: Any) -> Single:

@@ -74,7 +74,7 @@ class SampleConfig:
         turns: Smallest and largest number of utterances of a dialogue.
         speakers: Smallest and largest number of speakers of a dialogue; at least two.
         repeat: Probability that a speaker also says the next utterance.
-        inertia: Probability α that a speaker keeps the own last emotion.
+        inertia: Probability α that a speaker keeps their own last emotion.
         contagion: Probability β that a speaker takes over the last emotion of the last other speaker.
         missing: Probability that a vector is missing, independently for every vector.
         separation: Distance of a class mean from the origin, in standard deviations of the noise.

@@ -1,8 +1,8 @@
 """Readers of published annotation formats. The format of a file is recognised by its content.
 
 `open_content` returns the content of a file as plain containers, a `Table` or text. JSON lines become a list. The functions in `READERS`
-are then called in order until one recognises the content. If none does, rows and text are tried again as a table. To add a format, write
-one file with one function in this folder, and add one line to `READERS`.
+are then called in order until one recognises the content. If no reader recognises rows or text, they are tried again as a table. To add a
+format, write one file with one function in this folder, and add one line to `READERS`.
 """
 
 from __future__ import annotations

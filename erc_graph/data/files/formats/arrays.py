@@ -59,7 +59,7 @@ class Clips(Protocol):
     notes: list[str]
 
     def shape(self, name: str) -> str:
-        """The items of a modality, for a message."""
+        """Return the shape of the items of a modality, for a message."""
         ...
 
 
@@ -187,14 +187,14 @@ class _Part:
                 del fields[key]  # one padded array at a time: such files have gigabytes
 
     def shape(self, name: str) -> str:
-        """The items of a modality, for a message."""
+        """Return the shape of the items of a modality, for a message."""
         value = self.arrays.get(name)
         return f"{self.split}: " + (
             "nothing" if value is None else str(tuple((value.values if isinstance(value, Ragged) else value).shape[1:]))
         )
 
     def rows(self, key: str) -> Any:
-        """The values of a field, one per clip."""
+        """Return the values of a field, one per clip."""
         values = self.fields[key]
         if (
             not isinstance(values, list | tuple | np.ndarray)
@@ -205,7 +205,7 @@ class _Part:
         return values
 
     def numbers(self, key: str, shape: tuple[int, ...] | None = None, *, flat: bool = False) -> NDArray[Any]:
-        """A field as an array of numbers, with a check of its shape if one is given."""
+        """Return a field as an array of numbers, after a check of its shape if one is given."""
         given = self.rows(key)
         try:
             values = np.asarray(given)
@@ -219,7 +219,7 @@ class _Part:
         return values
 
     def modality(self, key: str, name: str) -> Ragged | NDArray[np.float32]:
-        """Sequences without padding `(clips, T, d)`, or vectors `(clips, d)`."""
+        """Return the sequences of a modality without padding, `(T, d)` per clip, or its vectors `(clips, d)`."""
         values = self.numbers(key)
         with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, and is left out as such
             values = values.astype(np.float32, copy=False)
@@ -234,7 +234,7 @@ class _Part:
         return Ragged(torch.from_numpy(values[real]), torch.from_numpy(ptr))
 
     def real(self, key: str, values: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Mask of real items, `(clips, length)`: False for padding."""
+        """Return the mask of real items, `(clips, length)`: False for padding."""
         place = np.arange(values.shape[1])
         told: NDArray[np.bool_] = np.asarray(np.any(values, axis=2))
         some = told.any(1, keepdims=True)

@@ -60,7 +60,7 @@ class _Words:
     notes: list[str] = field(default_factory=list)
 
     def shape(self, name: str) -> str:
-        """The items of a modality, for a message."""
+        """Return the shape of the items of a modality, for a message."""
         value = self.arrays.get(name)
         return f"{self.split}: {tuple(value.values.shape[1:]) if isinstance(value, Ragged) else 'nothing'}"
 

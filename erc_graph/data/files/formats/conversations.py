@@ -40,7 +40,7 @@ def read_conversations(content: Any, path: Path, size: int, dataset: str | None 
         numbers = [str(turn.get(keys["turn"])) for turn in turns] if "turn" in keys else []
         numbered = len(set(numbers)) == len(turns) and all(map(str.isdecimal, numbers))
         for number, turn in enumerate(turns):
-            place = f"dialogue {name}, turn {number}"
+            place = f"dialogue {name}, utterance {number}"
             values = {what: turn.get(key) for what, key in keys.items()}
             if any(isinstance(value, dict | list) for value in values.values()) or not isinstance(values["text"], str):
                 raise CorpusError(f"{path}: {place}: expected text and numbers under {', '.join(keys.values())}")

@@ -75,7 +75,9 @@ def _annotations(dialogues: list[tuple[list[str], list[Any]]], path: Path, form:
         for turn, value in enumerate(labels):
             index = whole(value)
             if index is None or not -1 <= index < len(NAMES):
-                raise CorpusError(f"{path}: dialogue {number + 1}, turn {turn}: emotion {str(value)[:40]!r} is not a number from 0 to 6")
+                raise CorpusError(
+                    f"{path}: dialogue {number + 1}, utterance {turn}: emotion {str(value)[:40]!r} is not a number from 0 to 6"
+                )
             found.append(None if index < 0 else NAMES[index])
     if odd:
         note(

@@ -124,10 +124,10 @@ class _Packer:
         return columns
 
     def where(self, row: int) -> str:
-        """Return the dialogue and turn of a row as text for messages."""
+        """Return the dialogue of a row and the position in it, as text for messages."""
         for name, length in zip(self.names, self.lengths, strict=True):
             if row < length:
-                return f"dialogue {name!r}, turn {row}"
+                return f"dialogue {name!r}, utterance {row}"
             row -= length
         raise IndexError(row)
 
@@ -235,7 +235,7 @@ class _Packer:
                 index = value if isinstance(value, str) else speaker_number(value)
                 if index is None:
                     raise CorpusError(
-                        f"{self.path}: dialogue {name!r}, turn {turn}: speaker must be a name, a number or a one-hot vector, "
+                        f"{self.path}: dialogue {name!r}, utterance {turn}: speaker must be a name, a number or a one-hot vector, "
                         f"found {spell(value)}"
                     )
                 if isinstance(index, int):
@@ -260,7 +260,7 @@ class _Packer:
                 if isinstance(value, list | tuple | np.ndarray) and all(isinstance(token, str) for token in np.ravel(np.asarray(value))):
                     value = " ".join(str(token) for token in np.ravel(np.asarray(value)))
                 if not isinstance(value, str):
-                    raise CorpusError(f"{self.path}: dialogue {name!r}, turn {turn}: expected a sentence, found {spell(value)}")
+                    raise CorpusError(f"{self.path}: dialogue {name!r}, utterance {turn}: expected a sentence, found {spell(value)}")
                 if value not in repaired:
                     repaired[value] = str(value).translate(_CP1252)
                 result.append(repaired[value])
@@ -269,7 +269,7 @@ class _Packer:
         return result
 
     def read_ids(self) -> list[str]:
-        """Return the utterance ids of the file, or ids made of dialogue and turn."""
+        """Return the utterance ids of the file, or ids made of the dialogue and the position in it."""
         numbered = [f"{name}_{turn}" for name, length in zip(self.names, self.lengths, strict=True) for turn in range(length)]
         if self.fields.ids is None:
             if self.dataset == "meld":
@@ -303,7 +303,9 @@ class _Packer:
             for turn, value in enumerate(values):
                 row = vector(value)
                 if row is None:
-                    raise CorpusError(f"{self.path}: dialogue {name!r}, turn {turn}: {modality}: expected numbers, found {spell(value)}")
+                    raise CorpusError(
+                        f"{self.path}: dialogue {name!r}, utterance {turn}: {modality}: expected numbers, found {spell(value)}"
+                    )
                 if row.ndim == 2:
                     averaged += 1
                     row = row.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -316,7 +318,7 @@ class _Packer:
                     result = np.full((self.total, width), np.nan, dtype=np.float32)
                 if len(row) not in (0, width):
                     raise CorpusError(
-                        f"{self.path}: dialogue {name!r}, turn {turn}: {modality} vector has {len(row)} numbers, earlier ones have "
+                        f"{self.path}: dialogue {name!r}, utterance {turn}: {modality} vector has {len(row)} numbers, earlier ones have "
                         f"{width}; expected one width"
                     )
                 if len(row):

@@ -115,7 +115,7 @@ def read_dialogues(content: Any, path: Path, size: int, dataset: str | None = No
         vid = f"{split or 'dialogue'}_{number}"
         for turn, utterance in enumerate(dialogue):
             if not isinstance(utterance, dict) or not {"text", "speaker"} <= utterance.keys():
-                raise CorpusError(f"{path}: dialogue {number}, turn {turn}: expected a dict with `text` and `speaker`")
+                raise CorpusError(f"{path}: dialogue {number}, utterance {turn}: expected a dict with `text` and `speaker`")
             vectors = utterance.get("cls")
             if vectors is None:
                 continue

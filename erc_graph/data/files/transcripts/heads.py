@@ -31,8 +31,8 @@ _NUMBER = re.compile(r" ?#?\d{1,6}$")  # `Interview 12`
 def without_frame(said: Sequence[str], kept: Sequence[int]) -> list[int]:
     """Return the numbers of the lines without headings (`ABOVE`) and endings (`BELOW`), which a note quotes.
 
-    Only names that occur once are left out, because a name that occurs twice is a speaker. A line such as `Interviewer: Ann` (a name in
-    `ROLES`) is left out if Ann speaks below and another heading is present.
+    Only names that occur once are left out, because a name that occurs twice is a speaker. A line such as `Interviewer: Ann`, whose name is
+    in `ROLES`, is left out if Ann speaks below and the text has another heading.
 
     Args:
         said: All lines.

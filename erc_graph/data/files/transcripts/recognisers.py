@@ -1,7 +1,7 @@
 """Reader of the JSON of speech recognisers: Whisper and similar programs, and cloud services.
 
-A segment is an utterance. If a service gives only single words, they are joined to utterances. An utterance then ends when the speaker
-changes, or without speakers at the end of a sentence.
+A segment is an utterance. If a service gives only single words, they are joined to utterances. Such an utterance ends when the speaker
+changes; if the service does not name speakers, it ends with a sentence.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def refuse_text(text: str, path: Path) -> None:
     fields = Counter(plain(found[1]) for line in text[:2000].splitlines()[:40] if (found := _FIELD.match(line)))
     speakers, texts = (sum(fields[plain(name)] for name in SPELLINGS[what]) for what in ("speaker", "text"))
     if min(speakers, texts) > 1 or (min(speakers, texts) == 1 and fields.keys() <= _SPELT):
-        raise CorpusError(f"{path}: fields on lines of their own (YAML): write JSON, CSV, or a line `Speaker: text` per turn")
+        raise CorpusError(f"{path}: fields on separate lines (YAML); write JSON, CSV, or a line `Speaker: text` per utterance")
     words = [line.split() for line in text[:20_000].splitlines() if line.strip() and not line.startswith(";")]
     if words and all(len(line) >= 8 and line[0] in ("SPEAKER", "SPKR-INFO") for line in words[:-1] or words):
         raise CorpusError(f"{path}: RTTM has speakers and times, but no text; give a transcript with the text, such as VTT, SRT or JSON")

@@ -99,7 +99,8 @@ def to_corpus(talk: Talk, path: Path, name: str, most: int | None = None) -> Cor
     """Build the corpus, and write notes on assumptions about speakers, conversations and order.
 
     Raises:
-        CorpusError: there are no utterances or more than `most`, a turn number is used twice, or features are not lists of numbers.
+        CorpusError: there are no utterances or more than `most`, the number of an utterance is used twice, or features are not lists of
+            numbers.
     """
     turns = talk.turns
     if not turns:
@@ -194,15 +195,19 @@ def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str,
         if features is None or features == "":
             continue
         if not isinstance(features, dict):
-            raise CorpusError(f"{path}: turn {turn}: features: expected an object of modality → list of numbers, found {features!r:.40}")
+            raise CorpusError(
+                f"{path}: utterance {turn}: features: expected an object of modality → list of numbers, found {features!r:.40}"
+            )
         for name, vector in features.items():
             if vector is None:
                 continue
             if not isinstance(vector, list) or not vector or not all(type(number) in (int, float) for number in vector):
-                raise CorpusError(f"{path}: turn {turn}: features.{name[:40]}: expected a list of numbers, found {vector!r:.40}")
+                raise CorpusError(f"{path}: utterance {turn}: features.{name[:40]}: expected a list of numbers, found {vector!r:.40}")
             first = next(iter(vectors.setdefault(name, {}).values()), vector)
             if len(vector) != len(first):
-                raise CorpusError(f"{path}: turn {turn}: features.{name[:40]}: {len(vector)} numbers, but {len(first)} in other utterances")
+                raise CorpusError(
+                    f"{path}: utterance {turn}: features.{name[:40]}: {len(vector)} numbers, but {len(first)} in other utterances"
+                )
             vectors[name][row] = vector
     arrays, remarks = {}, []
     for name, found in vectors.items():

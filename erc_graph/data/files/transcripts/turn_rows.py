@@ -181,7 +181,7 @@ def _filled(value: Any) -> bool:
 def _cell(row: Row, name: str | None, what: str, number: int, path: Path) -> str:
     value = row.get(name) if name is not None else None
     if isinstance(value, dict | list):
-        raise CorpusError(f"{path}: turn {number}: {what}: expected text, found a {type(value).__name__}")
+        raise CorpusError(f"{path}: utterance {number}: {what}: expected text, found a {type(value).__name__}")
     return str(value) if _filled(value) else ""
 
 

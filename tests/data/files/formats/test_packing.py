@@ -24,11 +24,11 @@ FIRST = "Ses05M_impro02"
         (changed(audio=lambda d: {**d, FIRST: d[FIRST][:2]}), f"dialogue '{FIRST}': 2 audio but 3 labels"),
         (
             changed(audio=lambda d: {**d, FIRST: [*d[FIRST][:2], np.ones(9)]}),
-            f"dialogue '{FIRST}', turn 2: audio vector has 9 numbers, .* 4",
+            f"dialogue '{FIRST}', utterance 2: audio vector has 9 numbers, .* 4",
         ),
         (
             changed(audio=lambda d: {**d, FIRST: [*d[FIRST][:2], "x"]}),
-            f"dialogue '{FIRST}', turn 2: audio: expected numbers, found 'x'",
+            f"dialogue '{FIRST}', utterance 2: audio: expected numbers, found 'x'",
         ),
         (changed(audio=lambda d: {**d, FIRST: [*d[FIRST][:2], ["x"]]}), "audio: expected numbers, found list of 1"),
         (changed(visual=lambda d: {FIRST: d[FIRST]}), r"visual: dialogue 'Ses01F_impro01' is missing \(found 1 of 2\)"),
@@ -36,21 +36,21 @@ FIRST = "Ses05M_impro02"
             changed(visual=lambda d: {**d, "Ses01F_impro01": 7}),
             "visual: dialogue 'Ses01F_impro01': expected one value per utterance, found 7",
         ),
-        (changed(labels=lambda d: {**d, FIRST: [0, 6, 1]}), f"dialogue '{FIRST}', turn 1: label 6 is outside 0-5"),
-        (changed(labels=lambda d: {**d, FIRST: [0, -2, 1]}), "turn 1: label -2 is outside"),
-        (changed(labels=lambda d: {**d, FIRST: [0, 1.5, 1]}), "turn 1: label must be an integer, found 1.5"),
-        (changed(labels=lambda d: {**d, FIRST: [0, float("inf"), 1]}), "turn 1: label must be an integer, found inf"),
-        (changed(labels=lambda d: {**d, FIRST: [0, {}, 1]}), "turn 1: label must be a number or a name, found dict of 0"),
+        (changed(labels=lambda d: {**d, FIRST: [0, 6, 1]}), f"dialogue '{FIRST}', utterance 1: label 6 is outside 0-5"),
+        (changed(labels=lambda d: {**d, FIRST: [0, -2, 1]}), "utterance 1: label -2 is outside"),
+        (changed(labels=lambda d: {**d, FIRST: [0, 1.5, 1]}), "utterance 1: label must be an integer, found 1.5"),
+        (changed(labels=lambda d: {**d, FIRST: [0, float("inf"), 1]}), "utterance 1: label must be an integer, found inf"),
+        (changed(labels=lambda d: {**d, FIRST: [0, {}, 1]}), "utterance 1: label must be a number or a name, found dict of 0"),
         (changed(labels=lambda d: {**d, FIRST: [0, "sad", 1]}), "partly names and partly numbers"),
         (changed(labels=lambda d: {**d, FIRST: []}), f"dialogue '{FIRST}' is empty"),
         (changed(labels={}), "expected a dict dialogue → labels"),
-        (changed(speakers=lambda d: {**d, FIRST: ["M", "F", [1, 1]]}), f"dialogue '{FIRST}', turn 2: speaker must be a name"),
-        (changed(sentences=lambda d: {**d, FIRST: ["a", 7, "b"]}), f"dialogue '{FIRST}', turn 1: expected a sentence, found 7"),
+        (changed(speakers=lambda d: {**d, FIRST: ["M", "F", [1, 1]]}), f"dialogue '{FIRST}', utterance 2: speaker must be a name"),
+        (changed(sentences=lambda d: {**d, FIRST: ["a", 7, "b"]}), f"dialogue '{FIRST}', utterance 1: expected a sentence, found 7"),
         (
             changed(ids=lambda d: {**d, FIRST: ["a", "b", "a"]}),
-            "dialogue 'Ses05M_impro02', turn 0: utterance id 'a' is used 2 times",
+            "dialogue 'Ses05M_impro02', utterance 0: utterance id 'a' is used 2 times",
         ),
-        (changed(ids=lambda d: {**d, FIRST: ["a", "b", ""]}), "turn 2: utterance id must be text"),
+        (changed(ids=lambda d: {**d, FIRST: ["a", "b", ""]}), "utterance 2: utterance id must be text"),
         (changed(train=[FIRST, "Ses09"]), "split 'train' names dialogue 'Ses09', which the file does not have"),
         (changed(train=[FIRST, 1.5]), "split 'train' names dialogue 1.5"),
         (changed(train=[FIRST, "Ses01F_impro01"]), "dialogue 'Ses01F_impro01' is in the splits 'train' and 'test'"),
@@ -129,13 +129,13 @@ def test_scores_of_mosi_mosei_and_avec(tmp_path: Path) -> None:
     assert read.dataset is None and read.columns == {"score": [0.5, None, -3.0]} and read.labels == []
     assert read_annotations(tmp_path / "file.bin", dataset="mosei").dataset == "mosei"
     parts["labels"]["w"] = [float("inf")]
-    with pytest.raises(CorpusError, match="dialogue 'w', turn 0: score inf is not finite"):
+    with pytest.raises(CorpusError, match="dialogue 'w', utterance 0: score inf is not finite"):
         read_annotations(dump(tmp_path, tuple_of("9-tuple of features (MMGCN", parts)))
 
 
 def test_sentiments_outside_the_set(tmp_path: Path) -> None:
     parts = fields(MELD, meld=True) | {"sentiments": {0: [0, 3], 1039: [0], 1153: [0, 1, 2]}, "train": [0]}
-    with pytest.raises(CorpusError, match="dialogue 'train_dia0', turn 1: sentiment 3 is outside 0-2"):
+    with pytest.raises(CorpusError, match="dialogue 'train_dia0', utterance 1: sentiment 3 is outside 0-2"):
         read_annotations(dump(tmp_path, tuple_of("MELD 7-list", parts)))
 
 

@@ -106,5 +106,5 @@ def test_list_of_dialogues_with_indices_and_a_vocabulary(tmp_path: Path) -> None
         read_annotations(path)
     (tmp_path / "label_vocab.pkl").unlink()
     path.write_text('[[{"text": "x"}]]')
-    with pytest.raises(CorpusError, match="dialogue 0, turn 0: expected a dict with `text` and `speaker`"):
+    with pytest.raises(CorpusError, match="dialogue 0, utterance 0: expected a dict with `text` and `speaker`"):
         read_annotations(path)

@@ -196,7 +196,7 @@ def test_a_table_behind_its_separator_and_two_columns_without_a_head(tmp_path: P
         ),
         ("a.csv", "speaker,mood\nBob,Oh\n", r"the first line names no column for the text \(found speaker, mood\)"),
         ("a.json", '[{"speaker": "A", "mood": "x"}]', "no `text` and no `features` in 1 rows; found speaker, mood"),
-        ("a.json", '{"data": [{"paragraphs": []}]}', "no `text` and no `features`: .* found paragraphs"),
+        ("a.json", '{"data": [{"paragraphs": []}]}', "no `text` and no `features` .* found paragraphs"),
     ],
 )
 def test_columns_that_are_missing(tmp_path: Path, name: str, content: str, message: str) -> None:
