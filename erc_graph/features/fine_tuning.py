@@ -98,7 +98,7 @@ def tune(
     Args:
         corpus: A corpus with texts, targets and splits.
         model: See `find_encoder`.
-        folder: Folder of the encoders. Afterwards it can be loaded as a text encoder (`TunedEncoder`).
+        folder: Folder of the encoders. After the fine-tuning, the folder can be loaded as a text encoder (`TunedEncoder`).
         config: Options of the fine-tuning.
         cross_fit: Number of folds, 2 or more; 0: a single encoder, trained on all training dialogues.
         repeats: Number of repetitions, each with other folds and initial weights. Repetition `r` equals a run with the seed

@@ -57,7 +57,7 @@ def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Ex
 def load_sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]]:
     """Load an audio extractor by its name in a corpus or model.
 
-    The result is a function of waveforms. For each it returns a vector, or a text with the reason why there is none.
+    The result is a function that computes a vector for each waveform, or returns a text with the reason why it cannot.
 
     Raises:
         CheckpointError: the extractor is not found, or is not a speech model.

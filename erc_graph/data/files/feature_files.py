@@ -296,7 +296,7 @@ def _read_folder(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def write_features(path: str | os.PathLike[str], ids: Sequence[str], features: Tensor, note: Mapping[str, Any]) -> None:
-    """Write vectors to a `.safetensors` file, atomically. `corpus.toml` can name the file.
+    """Write vectors to a `.safetensors` file, atomically. The file can be listed in `corpus.toml`.
 
     Args:
         path: The file.

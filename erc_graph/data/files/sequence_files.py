@@ -74,7 +74,7 @@ def read_sequences(
 
 
 def write_sequences(path: str | os.PathLike[str], ids: Sequence[str], sequences: Ragged, note: Mapping[str, Any]) -> None:
-    """Write sequences to a `.safetensors` file, atomically. `corpus.toml` can name the file.
+    """Write sequences to a `.safetensors` file, atomically. The file can be listed in `corpus.toml`.
 
     Args:
         path: The file.

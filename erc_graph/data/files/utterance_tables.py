@@ -158,7 +158,7 @@ def cell(value: Any) -> str:
 def read_table(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
     """CSV, JSON, JSON lines, Parquet or Excel with `text` and, where known, dialogue, turn, speaker, label, split, in many spellings.
 
-    Without a column for the split, it is taken from the name of the file, if it contains one.
+    If no column gives the split, the split is taken from the file name.
 
     Raises:
         CorpusError: no column contains the text, or `table_annotations` raises the error.

@@ -179,7 +179,8 @@ def render_voices(rng: np.random.Generator, part: dict[str, Array], who: NDArray
     """Render harmonic voices as concatenated waveforms, `(samples.sum(),)` in [-1, 1], quantised to 16 bits.
 
     A period of the waveform is a sum of harmonics with three resonances. Their amplitude falls per octave (`brightness`). The period
-    repeats at the pitch, which falls a little over time. The loudness oscillates (`tremor`), and noise is added (`breath`).
+    repeats with the frequency of the pitch, which falls a little over time. The loudness oscillates (`tremor`), and noise is added
+    (`breath`).
     """
     period = _periods(part, who)
     wave = np.round(np.sin(2 * np.pi * np.arange(_TABLE) / _TABLE), 6).astype(np.float32)

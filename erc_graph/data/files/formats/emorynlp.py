@@ -23,7 +23,7 @@ def read_emorynlp(content: Any, path: Path, size: int, dataset: str | None = Non
     """EmoryNLP as CSV, or as JSON: `{"episodes": [{"scenes": [{"scene_id", "utterances": […]}]}]}`.
 
     A dialogue is a scene of an episode of a season, such as `s01_e02_c03`. Its utterances are numbered, such as `s01_e02_c03_u004`. Several
-    simultaneous speakers are one speaker with a joint name. The split is taken from the file name.
+    simultaneous speakers count as one speaker with a joint name. The split is taken from the file name.
 
     Raises:
         CorpusError: a number is invalid, or a scene is incomplete.

@@ -16,7 +16,7 @@ class Fields:
         path: Path of the file, used in messages.
         size: Size of the file in bytes; the number of utterances must not exceed it.
         format: Name of the recognised format.
-        labels: Dialogue → one label (index, name or score) per utterance. Its keys define the dialogues and their order.
+        labels: Dialogue → one label (index, name or score) per utterance. The keys of `labels` define the dialogues and their order.
         speakers: Dialogue → speakers as `M`/`F`, names, numbers or one-hot vectors.
         texts: Dialogue → sentences or token lists, or `None`.
         ids: Dialogue → utterance ids, or `None`.

@@ -46,7 +46,7 @@ class Turn:
 
 
 def read_iemocap(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """IEMOCAP's `dialog/transcriptions/*.txt`, with labels from the folder `EmoEvaluation` if it exists; or only the labels.
+    """IEMOCAP transcriptions (`dialog/transcriptions/*.txt`) with the labels in the folder `EmoEvaluation`, or label files alone.
 
     A speaker is named by session and gender, such as `Ses01F`. Unlabelled utterances, such as `MXX0`, are kept as context.
 

@@ -1,7 +1,7 @@
-"""Opening of annotation files: from bytes to containers, a table or text, before the format is recognised.
+"""Opening of annotation files: bytes are converted to containers, a table or text, before the format is recognised.
 
-A pickle or JSON file gives its containers, and JSON lines give a list. Parquet and Excel files give a `Table`. Any other text gives a
-string.
+Pickles and JSON files become plain containers, and JSON lines become a list. Parquet and Excel files become a `Table`. Any other text
+becomes a string.
 """
 
 from __future__ import annotations
