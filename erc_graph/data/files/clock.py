@@ -33,7 +33,7 @@ def seconds(value: object) -> float | None:
 def are_milliseconds(path: Path, columns: Mapping[str, str], times: Iterable[object]) -> bool:
     """Return whether a table is a .tsv file of Whisper, whose times are integer milliseconds.
 
-    In this case, write a note that times are read as milliseconds.
+    In this case, a note reports that the times are read as milliseconds.
 
     Args:
         path: The file.
