@@ -181,7 +181,7 @@ def test_files_of_one_name_stay_apart(pipeline: Pipeline, tmp_path: Path) -> Non
 
 def test_nothing_is_nothing(pipeline: Pipeline) -> None:
     assert pipeline.predict([]) == [] == pipeline.predict(iter(())) and isinstance(pipeline.predict([]), Answers)
-    with pytest.raises(CorpusError, match="no `text` and no `features` in it"):
+    with pytest.raises(CorpusError, match="nothing is said in it"):
         pipeline.predict("")
 
 

@@ -187,7 +187,7 @@ def test_another_encoder(tiny_encoder: Path) -> None:
 def test_what_is_refused(tiny_encoder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"text: the model reads vectors of 25 numbers, the encoder .* gives 24"):
         prepare(TALK, model({"text": 25}, text=str(tiny_encoder)))
-    with pytest.raises(CorpusError, match="no `text` and no `features` in it, and no vectors are given; expected text, or in JSON"):
+    with pytest.raises(CorpusError, match="nothing is said in it, and no vectors are given; expected text, or in JSON"):
         prepare(load_transcript(b"Ann:\nBob:"), model({"text": 24}, text=str(tiny_encoder)))
     long = "\n".join(["Ann: hello"] * (LONGEST + 1)).encode()
     with pytest.raises(CorpusError, match=f"a conversation of {LONGEST + 1} turns; expected up to {LONGEST}: divide it"):
