@@ -1,7 +1,7 @@
 """Error classes of the package. Each class also derives from `ValueError`, or in the case of `StorageError` from `OSError`.
 
-A message says what was expected, what was found, where, and what to do. The place is a file, a key, a dialogue or an utterance. The command
-line prints only the message and ends with exit code 2.
+A message says what was expected, what was found, where, and what to do. It names the file, key, dialogue or utterance of the error. The
+command line prints only the message and ends with exit code 2.
 """
 
 from __future__ import annotations

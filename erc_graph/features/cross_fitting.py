@@ -6,9 +6,9 @@ trained on development and test utterances, so they get the mean over all encode
 get the mean over several encoders.
 
 A mean is meaningful for class log-probabilities, whose entries have the same meaning in every encoder. Hidden states of different encoders
-are in different spaces. In spite of this, the mean over states of five fine-tuned encoders works well on IEMOCAP and MELD. Results are
-better than with states of a frozen encoder, and than with states of an encoder that was trained on the same utterances (docs/features.md).
-A possible reason is that a few epochs change the states only a little.
+are in different spaces. In spite of this, the mean over states of five fine-tuned encoders works well on IEMOCAP and MELD. It gives better
+results than states of a frozen encoder, or of an encoder that was trained on the same utterances (docs/features.md). A possible reason is
+that a few epochs change the states only a little.
 """
 
 from __future__ import annotations

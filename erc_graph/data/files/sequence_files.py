@@ -65,7 +65,9 @@ def read_sequences(
         raise CorpusError(f"{path}: expected values of shape (items, ...), found {tuple(values.shape)}")
     values = _checked_items(values, path, notes)
     if offsets.ndim != 1 or len(offsets) != len(ids) + 1:
-        raise CorpusError(f"{path}: {len(ids)} utterance ids but offsets of shape {tuple(offsets.shape)}; expected one more than ids")
+        raise CorpusError(
+            f"{path}: {len(ids)} utterance ids but offsets of shape {tuple(offsets.shape)}; expected one offset more than ids"
+        )
     check_unique(ids, path)
     try:
         return ids, Ragged(values, offsets)

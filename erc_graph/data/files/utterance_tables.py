@@ -306,7 +306,7 @@ def _columns(rows: list[dict[str, str]], order: list[int], path: Path, places: l
                 if value is not None and (number is None or not math.isfinite(number)):
                     raise CorpusError(f"{path}: {places[row]}: {name} {value[:40]!r} is not a finite number, but other rows have numbers")
             if name == "label":
-                note(f"{path.name}: labels are numbers with fractions, taken as scores")
+                note(f"{path.name}: labels are numbers with fractions, so they are read as scores")
             columns["score"] = numbers
         else:
             columns[name] = [*values]

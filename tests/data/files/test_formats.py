@@ -37,10 +37,10 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real corpora")
         (({"a": 1}, *changed()[1:]), r"element 0 \(ids\) should be number or text, is 'dict of int'"),
         (({"a": [np.ones(5)]},) * 9, "COMET"),
         ([{"0_0": np.ones(3)}] * 3, "MELD's official feature file"),
-        ({"a": [np.ones(3)], "b": [np.ones(3)]}, "features alone"),
-        ({"x": 1}, "a dict of 1 with the keys x, none of the known formats"),
-        ([], "a list of 0, none of the known formats"),
-        (7, "a int, none of the known formats"),
+        ({"a": [np.ones(3)], "b": [np.ones(3)]}, "the file has only features"),
+        ({"x": 1}, "a dict of 1 with the keys x has none of the known formats"),
+        ([], "a list of 0 has none of the known formats"),
+        (7, "a int has none of the known formats"),
     ],
 )
 def test_unknown_and_refused_layouts(content: Any, match: str, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_layout_of_ones_own_is_one_function_and_one_line(tmp_path: Path, monke
         )
 
     path = dump(tmp_path, {"pairs": [("Ann", "hi"), ("Bob", "ho")]})
-    with pytest.raises(CorpusError, match="features alone"):
+    with pytest.raises(CorpusError, match="the file has only features"):
         read_annotations(path)
     monkeypatch.setitem(READERS, "pairs", read_pairs)
     assert read_annotations(path).speakers == ["Ann", "Bob"]

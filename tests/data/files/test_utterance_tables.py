@@ -262,7 +262,7 @@ def test_a_column_called_set_of_something_else_is_no_split(tmp_path: Path) -> No
 def test_labels_with_fractions_are_scores(tmp_path: Path) -> None:
     with noting() as notes:
         read = read_annotations(write(tmp_path, "dialogue,turn,speaker,text,label\nd,0,A,Hi,1.5\nd,1,A,Hi,\n"))
-    assert read.columns == {"score": [1.5, None]} and notes == ["table.csv: labels are numbers with fractions, taken as scores"]
+    assert read.columns == {"score": [1.5, None]} and notes == ["table.csv: labels are numbers with fractions, so they are read as scores"]
 
 
 def test_what_we_write_is_read_back_to_the_same(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def _alone(said: list[str], staged: list[bool]) -> Talk | None:
             turns.append(Turn(speaker=clean(block[0]), text=" ".join(block[1:])))
         else:
             turns[-1].text = " ".join([turns[-1].text, *block])
-    note("names in capitals alone on a line are read as speakers")
+    note("names in capitals on a separate line are read as speakers")
     return Talk(form="play", turns=turns)
 
 

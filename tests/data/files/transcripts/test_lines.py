@@ -125,7 +125,7 @@ def test_joined_lines_are_said() -> None:
     assert "names are cleaned; '- Ann' is read as 'Ann' (and 1 more)" in notes("- Ann: Hi\n- Bob: Oh\n")
     assert "2 lines without speech (headings, stage directions) left out" in notes("[Scene: x]\n# y\nAnn: Hi\n")
     assert "1 line before the first speaker left out ('A title')" in notes("A title\nAnn: Hi\nBob: Oh\n")
-    assert "names in capitals alone on a line" in notes("ANN\nWe won!\n\nBOB\nOh no.\n")
+    assert "names in capitals on a separate line" in notes("ANN\nWe won!\n\nBOB\nOh no.\n")
     assert "no speakers are named" in notes("[00:01] hello there\n[00:05] we won\n")
     assert notes("Ann: Hi\nBob: Oh\n") == ""
 
