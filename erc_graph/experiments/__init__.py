@@ -1,1 +1,1 @@
-"""Run, repeat over seeds, ablate, compare: `erc-graph experiment METHOD`."""
+"""Experiments: training, repetition over seeds, ablation and comparison (`erc-graph experiment METHOD`)."""

@@ -20,7 +20,7 @@ class Row:
         name: Name of the network in the paper.
         marks: One per column of the table, ✓ or ×.
         changes: Dotted key → value that differs from the full method.
-        published: Data set → metric → published result, 0 to 1 (in percent in the file, as in papers).
+        published: Data set → metric → published result, 0 to 1. The file has it in percent, as papers do.
     """
 
     name: str
@@ -50,7 +50,7 @@ def load_tables(method: str) -> dict[int, Table]:
 
 
 def find_table(method: str, number: int | None) -> Table | None:
-    """Return a table of a method; `None` for Table 1 without rows: the main result of the paper.
+    """Return a table of a method, or `None` for a Table 1 without rows, which is the main result of the paper.
 
     Raises:
         ConfigError: the method has no such table.
@@ -113,5 +113,5 @@ def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...])
 
 
 def folder_name(row: Row) -> str:
-    """Return the folder of a row's run: its name with anything unusual replaced."""
+    """Return the folder name of a row's run: the name of the row, with `-` for every character that is not a letter, digit, `-` or `_`."""
     return "row-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in row.name)

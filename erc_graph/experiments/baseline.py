@@ -18,8 +18,9 @@ from erc_graph.training.metrics import evaluate, majority
 
 
 def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -> dict[str, float]:
-    """Return the metrics of the most frequent class of the training data (or the median score), on the same test utterances, fold by
-    fold.
+    """Return the test metrics of a constant prediction: the most frequent class of each fold's training data, or their median score.
+
+    It is evaluated on the test utterances of `like`.
     """
     scores = []
     for fold in folds(corpus, experiment.run.protocol):
@@ -33,7 +34,7 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
 
 
 def baseline_plans(experiment: Experiment, corpus: Corpus, folder: Path) -> list[Plan]:
-    """Return the plan of the BiGRU next to a run, in its folder `bigru`; empty if it is switched off, or if the method is the BiGRU."""
+    """Return the plan of the baseline BiGRU of a run; empty if the baseline is switched off, or if the method is the BiGRU."""
     if not experiment.run.baseline or experiment.method == "bigru":
         return []
     return [Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU")]
@@ -42,8 +43,8 @@ def baseline_plans(experiment: Experiment, corpus: Corpus, folder: Path) -> list
 def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
     """Return the BiGRU with the same inputs, prior, protocol, seeds and number of networks.
 
-    Its hyperparameters are in `experiments/bigru/default.toml`, or in `default-last.toml` if the number of epochs is fixed beforehand. They
-    are the same for all corpora and come from no search. The BiGRU reads a second text feature as a further modality; it does not use
+    Its hyperparameters are in `experiments/bigru/default.toml`, or in `default-last.toml` if the number of epochs is fixed in advance. They
+    are the same for all corpora and were not tuned. The BiGRU reads a second text feature as a further modality; it does not use
     speaker vectors.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Checks before an experiment: nothing is trained or written if it cannot run."""
+"""Checks before an experiment; an experiment that cannot run is refused before anything is trained or written."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from erc_graph.training.loop import check_fit
 
 
 def check(experiment: Experiment, corpus: Corpus) -> None:
-    """Check that an experiment can run; nothing is trained or written.
+    """Check that an experiment can run, without training or writing anything.
 
     Raises:
         ConfigError: the method, the training or the protocol does not fit the corpus or the machine.
-        CorpusError: the corpus has invalid numbers, or fewer than two labels. Or a split of a fold has nothing to train on or to evaluate.
-            Or, with `strict`, a sequence is longer than the method reads.
+        CorpusError: the corpus has invalid numbers or fewer than two labels; a split of a fold has nothing to train on or to evaluate;
+            or, with `strict`, a sequence is longer than the method reads.
     """
     unknown = [name for name in experiment.inputs.swap_noise if name not in corpus.features]
     if unknown:
@@ -31,15 +31,15 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
     check_numbers(corpus)
     _check_learnable(experiment, corpus)
     own = is_own(experiment.method)
-    with own_code(experiment.method, "building it") if own else nullcontext():
+    with own_code(experiment.method, "building the network") if own else nullcontext():
         network = build(experiment, corpus, 0)
     if own:
         probe(experiment.method, network, corpus)
     read = network.schema
     for sentence in network.cut(read.batch(corpus)):
         if experiment.run.strict:
-            raise CorpusError(f"{corpus.name}: {sentence}; leave out --strict to read the beginning of them")
-        logging.getLogger(__name__).warning("  note: %s; the rest of them is not read", sentence)
+            raise CorpusError(f"{corpus.name}: {sentence}; leave out --strict to read only their beginning")
+        logging.getLogger(__name__).warning("  note: %s; only their beginning is read", sentence)
     prior = experiment.prior.features
     if corpus.task.kind == "classification":
         _check_prior(corpus, prior)
@@ -68,13 +68,13 @@ def _check_learnable(experiment: Experiment, corpus: Corpus) -> None:
         if len(found) == 1:
             value = found.item()
             label = repr(corpus.task.labels[int(value)]) if corpus.task.kind == "classification" else value
-            raise CorpusError(f"train part of fold {fold.name}: expected two labels or more, found {label} alone; label others, too")
+            raise CorpusError(f"train part of fold {fold.name}: expected two labels or more, found only {label}; label more utterances")
         rows = corpus.rows(corpus.position[name] for name in fold.train)
         here = [*(corpus.present[name] for name in read.widths), *(corpus.sequences[name].present for name in read.sequences)]
         if not any(present[rows].any() for present in here):
             raise CorpusError(
                 f"train part of fold {fold.name}: expected features, found {', '.join(read.modalities)} missing, or with {UNFIT}, in "
-                f"all {len(rows)} utterances; look at the feature files"
+                f"all {len(rows)} utterances; check the feature files"
             )
 
 
@@ -117,5 +117,5 @@ def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None
             if ids:
                 logging.getLogger(__name__).warning(
                     "  note: %s: its encoders were fine-tuned on the labels of %d %s dialogues of fold %s%s",
-                    name, len(ids), part, fold.name, ", each read by one that never saw it" if fitted.get("cross_fit") else "",
+                    name, len(ids), part, fold.name, "; no encoder read dialogues of its own training" if fitted.get("cross_fit") else "",
                 )  # fmt: skip

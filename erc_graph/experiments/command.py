@@ -60,7 +60,7 @@ def _main(method: str, arguments: list[str]) -> int:
         early.add_argument(f"--{option}")
     early.add_argument("--config", action="append", default=[])
     if any(argument.partition("=")[0] in SHORT for argument in arguments) and not hasattr(kind.Config, "graph"):
-        raise ConfigError(f"--graph: {short_name(method)} has no graph; leave --graph out")
+        raise ConfigError(f"--graph: expected a method with a graph, found {short_name(method)}; leave out --graph")
     arguments = [SHORT.get(name := argument.partition("=")[0], name) + argument[len(name) :] for argument in arguments]
     arguments, notes = arguments_up_to_date(arguments, kind)
     known, others = early.parse_known_args(arguments)
@@ -70,7 +70,7 @@ def _main(method: str, arguments: list[str]) -> int:
     if known.resume is not None:
         if others or known.config or known.data is not None or known.task is not None:
             but = ", ".join(f"--{name}" for name in LAUNCH)
-            raise ConfigError(f"--resume: takes no other options but {but}; a run is continued with the settings it was started with")
+            raise ConfigError(f"--resume: takes no other options than {but}; a run is continued with the settings it was started with")
         return _resume(method, Path(known.resume), {name: value for name in LAUNCH if (value := getattr(known, name)) is not None})
 
     from erc_graph.data.files.toml import read_toml
@@ -100,10 +100,10 @@ def _main(method: str, arguments: list[str]) -> int:
         options = parser.parse_args(arguments)
     experiment, launch = _experiment(method, parser, options, values), _launch(options)
     if (experiment.run.data, experiment.run.strict) != (data, strict):
-        raise ConfigError(f"--data: read {data!r} from the arguments, but the options say {experiment.run.data!r}; name it once")
+        raise ConfigError(f"--data: expected one corpus, found {data!r} in arguments and {experiment.run.data!r} in options; name one")
     folder = Path(options.out or Path("runs") / f"{short_name(method)}-{corpus.name}")
     if options.table is not None and options.search:
-        raise ConfigError("--table and --search: expected one of them; search first, then run the table with --config")
+        raise ConfigError("--table and --search: expected only one of these options; search first, then run the table with --config")
     if options.dry_run:
         from erc_graph.experiments.dry_run import dry_run
 
@@ -181,9 +181,9 @@ def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
         raise CheckpointError(f"{path}: expected the settings of a run to continue, found no such file; start it without --resume")
     stored = read_settings(folder)
     if not same_method(stored.method, method):
-        raise CheckpointError(f"{path}: expected a run of {method}, found one of {stored.method}")
+        raise CheckpointError(f"{path}: expected a run of {method}, found a run of {stored.method}")
     if stored.method_sha256 is not None and own_sha256(method) != stored.method_sha256:
-        raise CheckpointError(f"{folder}: {method} has changed since this run began; take its file of then, or start a new run")
+        raise CheckpointError(f"{folder}: {method} has changed since this run began; restore its file of that time, or start a new run")
     experiment = from_dict(method, stored.values, str(path))
     options = [f"--{name}={value}" for name, value in {**stored.launch, **given}.items()]
     launch = _launch(make_parser(method).parse_args(options))

@@ -2,12 +2,12 @@
 
 There are two tests for two questions.
 
-- *Would other seeds give the same result?* A sign-flip permutation over the shared seeds is exact. With `n` seeds, p is never below 2 / 2ⁿ,
-  so five seeds (0.0625) cannot show a difference at 0.05.
-- *Would other dialogues give the same result?* A paired bootstrap over the test dialogues of `predictions.csv` uses one trained model of
-  each run.
+- *Would other seeds give the same result?* This is an exact sign-flip permutation test over the shared seeds. With `n` seeds, p is never
+  below 2 / 2ⁿ. Five seeds (0.0625) therefore cannot show a difference at the level 0.05.
+- *Would other dialogues give the same result?* This is a paired bootstrap over the test dialogues of `predictions.csv`. It uses one trained
+  model of each run.
 
-Both p-values are corrected by Holm over all comparisons that are shown.
+Both p-values get Holm's correction over all comparisons that are shown.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Test:
         difference: Mean difference over the shared seeds, or the difference of the only seed.
         seeds: Shared seeds of the test over seeds.
         p_seeds: p-value of the test over seeds; `None` if it cannot be computed.
-        p_seeds_holm: The same, corrected by Holm.
+        p_seeds_holm: `p_seeds` after Holm's correction.
         dialogues: Test dialogues of the bootstrap.
         seed_difference: Difference of the two models that the bootstrap compares.
         low: Lower end of the 95 % interval over dialogues.
-        high: Upper end of this interval.
+        high: Upper end of the 95 % interval over dialogues.
         p_dialogues: p-value of the test over dialogues.
-        p_dialogues_holm: The same, corrected by Holm.
+        p_dialogues_holm: `p_dialogues` after Holm's correction.
     """
 
     __test__ = False  # no test class of pytest's
@@ -78,9 +78,9 @@ class RunComparison:
     """The result of `compare_runs`.
 
     Attributes:
-        runs: The runs in the order given; `figures` and `tests` refer to their positions.
+        runs: The runs in the order given; `figures` and `tests` refer to runs by position.
         metrics: Names of the metrics.
-        seeds: Seeds that all runs share; if there are none, every run shows its own.
+        seeds: Seeds that all runs share; if there are none, every run is shown with its own seeds.
         figures: For each run: metric → mean, standard deviation, values.
         tests: Every comparison.
         warnings: Differences in protocol or data, to be read before the results.
@@ -97,7 +97,7 @@ class RunComparison:
 
 
 def letter(position: int) -> str:
-    """Return A, B, … Z, then R27, R28, …"""
+    """Return the short name of a run by its position: A, B, … Z, then R27, R28, …"""
     return chr(ord("A") + position) if position < 26 else f"R{position + 1}"
 
 
@@ -108,7 +108,7 @@ def compare_runs(
 
     Args:
         paths: Two or more paths, as for `load_run`.
-        metrics: Names as in result.json; default: those that a run prints.
+        metrics: Names as in result.json; default: the metrics that a run prints.
         all_pairs: Compare every pair instead of every run with the first.
         resamples: Number of bootstrap samples.
 
@@ -181,17 +181,17 @@ def _test(comparison: RunComparison, first: int, second: int, resamples: int) ->
     tests = [Test(first=first, second=second, metric=metric) for metric in comparison.metrics]
     comparison.tests += tests
     if any(one.facts[key] != other.facts[key] for key in SAME):
-        comparison.notes.append(f"{pair}: not tested, for the runs are not comparable")
+        comparison.notes.append(f"{pair}: not tested, because the runs are not comparable")
         return
     asked = [one.predictions, other.predictions]
     same = None not in asked and asked[0].keys == asked[1].keys  # type: ignore[union-attr]
     if not same and None not in asked:
         comparison.warnings.append(f"not comparable: {pair}: the test utterances or their labels differ")
-        comparison.notes.append(f"{pair}: not tested, for the runs were not evaluated on the same utterances")
+        comparison.notes.append(f"{pair}: not tested, because the runs were not evaluated on the same utterances")
         return
     if not same and one.facts["data_sha256"] != other.facts["data_sha256"]:
         comparison.notes.append(
-            f"{pair}: not tested, for the data differ, and without both predictions.csv it is unknown whether the test split does"
+            f"{pair}: not tested, because the data differ; without predictions.csv of both runs, the test utterances cannot be compared"
         )
         return
     for test in tests:
@@ -202,7 +202,7 @@ def _test(comparison: RunComparison, first: int, second: int, resamples: int) ->
         if len(shared) > 1:
             test.p_seeds = paired_permutation(b, a).p_value
     if not same:
-        comparison.notes.append(f"{pair}: no test over dialogues, for not both runs have a {PREDICTIONS}")
+        comparison.notes.append(f"{pair}: no test over dialogues, because a run has no {PREDICTIONS}")
         return
     classes = len(one.facts["labels"])
     known = class_figures(classes) if classes else score_figures()
@@ -212,7 +212,7 @@ def _test(comparison: RunComparison, first: int, second: int, resamples: int) ->
     for run, own in zip((one, other), sums, strict=True):
         _fits(comparison, run, known, own)
     if len(sums[0]) < 2:
-        comparison.notes.append(f"{pair}: no test over dialogues, because the test split has only one")
+        comparison.notes.append(f"{pair}: no test over dialogues, because the test split has only one dialogue")
         return
     if one.seeds[0] != other.seeds[0]:
         comparison.warnings.append(f"{pair}: the test over dialogues compares seed {other.seeds[0]} with seed {one.seeds[0]}")
@@ -252,7 +252,7 @@ def _correct(comparison: RunComparison) -> None:
             text += f", and below {min(1.0, floor * count):.4g} after Holm's correction for {count} comparisons"
         if floor * count > ALPHA:
             enough = math.ceil(math.log2(2 * count / ALPHA))
-            text += f"; so no difference can be shown at {ALPHA} here, however large (it takes {enough} seeds)"
+            text += f"; so no difference, however large, can be significant at {ALPHA} here; this needs {enough} seeds"
         comparison.notes.append(text)
     elif any(test.seeds == 1 for test in comparison.tests):
         comparison.notes.append("one shared seed: no test over seeds; it is unknown whether another training gives the same result")
@@ -260,6 +260,6 @@ def _correct(comparison: RunComparison) -> None:
     if units:
         size = " or ".join(map(str, sorted(units)))
         comparison.notes.append(
-            f"the test over dialogues draws {size} test dialogues again and again, for one trained model of each run (its first seed): "
-            "it says whether other dialogues would tell the same, not whether other seeds would"
+            f"the test over dialogues resamples the {size} test dialogues, with one trained model of each run (its first seed): "
+            "it says whether other dialogues would give the same result, not whether other seeds would"
         )

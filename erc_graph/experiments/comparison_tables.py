@@ -19,7 +19,7 @@ _TITLES = {name: title for columns in METRICS.values() for name, title in column
 
 
 def figures_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of methods × metrics; mean ± standard deviation over the seeds."""
+    """Return header and rows of the table of methods × metrics; a cell has mean ± standard deviation over the seeds."""
     header = ["run", *(_title(metric) for metric in comparison.metrics)]
     rows = []
     for i, (run, figures) in enumerate(zip(comparison.runs, comparison.figures, strict=True)):
@@ -28,7 +28,7 @@ def figures_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]
 
 
 def tests_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]] | None:
-    """Return header and rows of the paired tests, p-values after Holm's correction; `None` where nothing could be tested."""
+    """Return header and rows of the paired tests, with p-values after Holm's correction; `None` if nothing could be tested."""
     made = [test for test in comparison.tests if test.difference is not None or test.p_dialogues is not None]
     if not made:
         return None
@@ -71,7 +71,7 @@ def as_markdown(comparison: RunComparison) -> str:
 
 
 def as_latex(comparison: RunComparison) -> str:
-    """Return two LaTeX tables with booktabs, for a paper; notes on them are in comments."""
+    """Return two LaTeX tables with booktabs, for a paper; warnings and notes are LaTeX comments."""
     return _document(comparison, lambda table: latex_table(*table), lambda text: latex_comment(f"DIFFERS: {text}"), latex_comment, "% ")
 
 
@@ -119,7 +119,7 @@ def _seeds_words(comparison: RunComparison) -> str:
 
 
 def as_csv(comparison: RunComparison) -> str:
-    """Return one row per run, metric and reference run; p-values before and after Holm's correction."""
+    """Return CSV with one row per run, metric and reference run; it has p-values before and after Holm's correction."""
     out = io.StringIO()
     tested = [name for name in Test.__dataclass_fields__ if name not in ("first", "second", "metric")]
     writer = csv.writer(out, lineterminator="\n")
@@ -138,7 +138,7 @@ def as_csv(comparison: RunComparison) -> str:
 
 
 def as_values(comparison: RunComparison) -> dict[str, Any]:
-    """Return everything as plain JSON values."""
+    """Return the whole comparison as plain JSON values."""
 
     def plain(values: dict[str, Any]) -> dict[str, Any]:
         return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()}

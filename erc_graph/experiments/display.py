@@ -1,4 +1,4 @@
-"""Terminal output of a finished experiment: measured results next to baselines, published results in a separate table."""
+"""Terminal output of a finished experiment: one table of measured results and baselines, and one of published results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NONZERO = (("acc2_nonzero", "ACC-2 ≠0"), ("f1_nonzero", "F1 ≠0"))  # negativ
 
 
 def measured(values: Mapping[str, Any]) -> str:
-    """Return a result as text, such as `0.651 ± 0.004`; for one seed only the mean."""
+    """Return a result as text, such as `0.651 ± 0.004`; for one seed, return only the mean."""
     return mean_std(values["values"])
 
 
@@ -43,7 +43,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 
 def print_published(tables: Sequence[PublishedTable]) -> None:
-    """Print published results on the same corpus, in a separate table."""
+    """Print a separate table of published results on the same corpus."""
     for table in tables:
         print(f"\npublished, on other features: {table.source}")
         shown = [(key, title) for key, title in PRINTED if any(key in row.figures for row in table.rows)]

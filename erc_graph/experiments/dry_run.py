@@ -1,6 +1,4 @@
-"""The option `--dry-run`: print what a command would train, with which settings, and where results would go, without training or
-writing.
-"""
+"""The option `--dry-run`: print the trainings, settings and output folders of a command, without training or writing."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ def dry_run(
         corpus: The corpus.
         folder: Folder of the results.
         settings: Names of the files that settings were read from.
-        table: Number of a table of the paper, if one was asked for.
+        table: Number of the requested table of the paper, if any.
         trials: Number of settings in the hyperparameter search.
 
     Raises:

@@ -14,7 +14,7 @@ PACKAGES = ("torch", "torch-geometric", "dgl", "transformers", "accelerate", "nu
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Return versions, git commit, device and whether compiled graph layers are available, as plain values."""
+    """Return versions, git commit, device, and whether compiled graph layers are available, as plain values."""
     import torch
 
     from erc_graph.conv.angular import compiled
@@ -38,7 +38,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that the package is run from, `+changes` where files differ from it; `None` outside a checkout."""
+    """Return the git commit of the package's checkout, with `+changes` if files differ from the commit; `None` outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -27,13 +27,14 @@ class RunConfig:
 
     Attributes:
         data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, `sample`, or `sample-raw` (words, audio, face frames).
-            The default is `sample-raw` for a method with settings for it, or for one that reads sequences and has no settings for `sample`.
+            The default is `sample-raw` for methods with settings for it, and for methods that read sequences and have no settings for
+            `sample`.
         task: Label set, for example `iemocap4`; default: the corpus's own.
         modalities: Feature sets to use, such as `text,audio`; default: all that the corpus has.
         protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
         seeds: Number of seeds, 0 to N-1.
-        members: Number of networks in an ensemble: they are trained side by side, and their probabilities are averaged; the BiGRU gets as
-            many.
+        members: Number of networks in an ensemble, which are trained together. Their probabilities are averaged. The BiGRU gets the same
+            number.
         device: `auto`, `cpu` or `cuda`.
         strict: Report features with NaN, inf or numbers beyond 1e15 as an error instead of treating them as missing.
         baseline: Also train the baseline BiGRU on the same features, folds and seeds.
@@ -65,9 +66,9 @@ class Launch:
     """The execution of an experiment's runs; no option here changes a result.
 
     Attributes:
-        workers: Number of trainings at the same time, each in its own process (one training is one seed, on one fold, of one row of a
-            table). Default: one, in this process; with `ray`: one per processor of the cluster.
-        launcher: `local`: processes on this machine; `ray`: a Ray cluster, that of RAY_ADDRESS or a new one on this machine (extra `ray`).
+        workers: Number of trainings at the same time, each in its own process. One training is one seed, on one fold, of one row of a
+            table. Default: one, in this process; with `ray`: one per processor of the cluster.
+        launcher: `local`: processes on this machine; `ray`: a Ray cluster (extra `ray`), at RAY_ADDRESS or started on this machine.
         track: Also send configuration and metrics to `tensorboard`, `wandb` or `mlflow` (the extra of that name).
     """
 
@@ -81,7 +82,7 @@ class Launch:
 
     @property
     def apart(self) -> bool:
-        """Return whether trainings run in other processes than this one."""
+        """Return whether trainings run in processes other than this one."""
         return self.launcher == "ray" or (self.workers or 1) > 1
 
 
@@ -138,19 +139,19 @@ class Experiment:
 
 
 def default_data(method: str) -> str:
-    """Return the sample corpus for which the method has settings, or the one in the form that the method reads."""
+    """Return the default sample corpus of a method: one that it has settings for, or else one with the kind of input that it reads."""
     settled = next((name for name in ("sample-raw", "sample") if experiment_file(method, name)), None)
     return settled or ("sample-raw" if find_method(method).reads[0] == "sequences" else "sample")
 
 
 def experiment_file(method: str, dataset: str) -> Path | None:
-    """Return the committed experiment of a method on a corpus, or `None`; `default` is for corpora without their own file."""
+    """Return the file of committed settings of a method for a corpus, or `None`; `default` stands for corpora without their own file."""
     paths = [folder / method / f"{dataset}.toml" for folder in FOLDERS if Path(dataset).name == dataset]
     return next((path for path in paths if path.is_file()), None)
 
 
 def settings_name(path: Path) -> str:
-    """Return the name of a file of committed settings in messages.
+    """Return the name that messages use for a file of committed settings.
 
     >>> settings_name(Path("somewhere/experiments/hff/meld.toml"))
     'experiments/hff/meld.toml'
@@ -162,7 +163,7 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
     """Build an experiment from plain values; missing values get their defaults.
 
     Raises:
-        ConfigError: at least one value is bad; one message lists all unknown keys, wrong types and impossible values with their paths.
+        ConfigError: at least one value is invalid; the message lists all unknown keys, wrong types and invalid values with their paths.
     """
     from pydantic import ConfigDict, ValidationError, create_model
 
@@ -203,7 +204,7 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
 
 
 def sentence(problem: Mapping[str, Any], where: str) -> str:
-    """Return a pydantic problem with plain values as one line: where, what was expected, what was found."""
+    """Return an error of pydantic as one line: the place, what was expected, and what was found."""
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{where}: {path}: unknown key; `--help` lists the known ones"

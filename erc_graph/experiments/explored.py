@@ -36,7 +36,7 @@ HYPEREDGE = "hyperedge"  # a node type that is no stream
 
 @dataclass(frozen=True)
 class Explored:
-    """Conversations with predictions and graphs; `states` belong to the rows of predictions.csv."""
+    """Conversations with predictions and graphs; `states` has one row per row of predictions.csv."""
 
     conversations: list[Conversation] = field(default_factory=list)
     streams: tuple[str, ...] = ()
@@ -51,8 +51,8 @@ def explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: li
         folder: Folder of the run.
         seed: Seed of the model.
         found: Recorded predictions of the model.
-        scope: Which conversations: those that were evaluated, or the whole corpus.
-        notes: List to which notes on missing parts are added.
+        scope: Which conversations: the evaluated ones, or the whole corpus.
+        notes: List to which notes on missing parts are appended.
         method: File and class of a user's own method.
 
     Raises:
@@ -67,7 +67,7 @@ def explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: li
         notes.append(f"No texts and no graphs: the corpus of this run cannot be read. {error}")
         return Explored()
     if len(found) != judged:
-        raise CheckpointError(f"{folder / PREDICTIONS}: expected {judged} evaluated turns, found {len(found)}; --resume writes it again")
+        raise CheckpointError(f"{folder / PREDICTIONS}: expected {judged} utterances, found {len(found)}; --resume writes it again")
     tested = list(dict.fromkeys(name for fold in divisions for name in fold.test))
     ids = tested if scope == "test" else list(corpus.dialogue_ids)
     kind = find_method(experiment.method)
@@ -81,7 +81,7 @@ def explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: li
         notes.append(f"No graphs: the model of the first seed cannot be used. {error}")
     else:
         if not seen.streams:
-            notes.append(f"The method {experiment.method} has no graph; the explorer shows turns and predictions.")
+            notes.append(f"The method {experiment.method} has no graph; the explorer shows utterances and predictions.")
     rows = _overlay(seen, found)
     split = dict.fromkeys(corpus.dialogue_ids, "unused") | dict.fromkeys(tested, "test")
     if len(divisions) == 1:
@@ -98,7 +98,7 @@ def _corpus(experiment: Experiment, digest: str) -> Corpus:
     run = experiment.run
     corpus = load_corpus(run.data, task=run.task, strict=run.strict)
     if corpus_sha256(corpus) != digest:
-        raise CorpusError(f"{run.data}: is no longer the corpus that the run was made with; its SHA-256 differs")
+        raise CorpusError(f"{run.data}: the corpus has changed since the run; its SHA-256 differs")
     return corpus
 
 
@@ -195,7 +195,7 @@ def _overlay(seen: _Seen, found: Predictions) -> NDArray[np.int64] | None:
 
 
 def predicted_only(found: Predictions) -> list[Conversation]:
-    """Return conversations of only the evaluated utterances, for a run whose corpus is no longer available."""
+    """Return conversations with the evaluated utterances only, for a run whose corpus is no longer available."""
     names = np.array(found.dialogue, dtype=object)
     conversations = []
     for name in dict.fromkeys(found.dialogue):
@@ -215,11 +215,11 @@ def predicted_only(found: Predictions) -> list[Conversation]:
 
 
 def answered(answers: Sequence[Answer], labels: Sequence[str]) -> list[Conversation]:
-    """Return conversations from the predictions of a model, in their order; no true label is known.
+    """Return conversations from the predictions of a model, in the order of the predictions; true labels are unknown.
 
     Args:
         answers: One per utterance.
-        labels: Names of the classes in index order; none for a score, whose classes are `SEVEN`.
+        labels: Names of the classes in index order; empty for a score, whose classes are `SEVEN`.
     """
     found: dict[str, list[Answer]] = {}
     for answer in answers:

@@ -17,7 +17,7 @@ from erc_graph.training.significance import paired_permutation
 
 
 def spread(values: list[float]) -> dict[str, Any]:
-    """Compute the mean, the standard deviation (over seeds, n - 1; 0.0 for one seed) and the values themselves."""
+    """Return values over seeds with their mean and standard deviation (denominator n - 1; 0.0 for one seed)."""
     return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "values": values}
 
 
@@ -72,7 +72,7 @@ def baselines(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
 
 
 def compared(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
-    """Return the baselines with their size and a paired test of the method against the BiGRU."""
+    """Return the baselines, the size of the BiGRU, and a paired test of the method against the BiGRU."""
     found = baselines(outcome, baseline)
     if baseline:
         found["bigru"]["parameters"] = baseline.seeds[0].parameters

@@ -1,4 +1,4 @@
-"""`python -m erc_graph.experiments.hff`: hierarchical feature fusion, with or without the conversation around the utterance."""
+"""`python -m erc_graph.experiments.hff`: hierarchical feature fusion, with or without the context of the conversation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the experiment; returns the exit code."""
+    """Run the experiment, and return the exit code."""
     from erc_graph.experiments.command import main as command
 
     return command("hff", argv)

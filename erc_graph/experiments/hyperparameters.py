@@ -1,4 +1,4 @@
-"""The option `--search N`: a hyperparameter search over declared ranges on the development split; the test split is never used."""
+"""The option `--search N`: a hyperparameter search on the development split, over declared ranges; it never uses the test split."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
 
 
 def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> Experiment:
-    """Evaluate `trials` settings and return the experiment with the best one. Every trial is recorded in `folder/trials.json`.
+    """Evaluate `trials` settings, record every trial in `folder/trials.json`, and return the experiment with the best setting.
 
     Raises:
         ErcGraphError: `check_search` refuses the search.

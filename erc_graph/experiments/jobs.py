@@ -1,7 +1,7 @@
-"""The jobs of an experiment, which can be trained in any order and anywhere, and their results.
+"""The jobs of an experiment, and their results.
 
-A job is one seed on one fold. It has its own folder with a checkpoint that can be continued. Jobs share nothing, so they can be trained in
-any order (`launch.train_all`); the results are the same.
+A job is one seed on one fold. It has its own folder with a checkpoint from which training can be continued. Jobs are independent:
+`launch.train_all` can train them in any order, and the results are the same.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Job:
 
     Attributes:
         experiment: The experiment.
-        seed: Seed of the first weights, the order of the dialogues and dropout.
+        seed: Seed of the initial weights, the order of the dialogues, and dropout.
         fold: Dialogues for training, selection and evaluation.
-        folder: Folder of the checkpoints; default: none are written.
+        folder: Folder of the checkpoints; default: no checkpoints are written.
         name: Text before progress bars and errors.
     """
 
@@ -43,7 +43,7 @@ class Job:
         """Return whether the training is complete.
 
         Raises:
-            CheckpointError: the checkpoint is damaged, or of another version.
+            CheckpointError: the checkpoint is damaged, or was written by another version.
         """
         path = self.folder / LAST if self.folder else None
         return path is not None and path.exists() and State.load(path).finished
@@ -55,7 +55,8 @@ class Plan:
 
     Attributes:
         experiment: The experiment.
-        folder: Folder of the checkpoints: `seed-N` for each seed, with one folder per fold if there are several; default: none are written.
+        folder: Folder of the checkpoints, with a folder `seed-N` for each seed, and in it one folder per fold if there are several.
+            Default: no checkpoints are written.
         name: Text before progress bars and errors; default: the method.
     """
 
@@ -69,7 +70,7 @@ class Plan:
         return self.name or short_name(self.experiment.method)
 
     def jobs(self, corpus: Corpus) -> list[Job]:
-        """Return all seeds on all folds, seed after seed.
+        """Return one job per seed and fold: all folds of the first seed, then of the second, and so on.
 
         Raises:
             ConfigError: the protocol does not fit the corpus.
@@ -95,9 +96,9 @@ class SeedResult:
         dev: Metrics on the development parts, mean over folds.
         rows: `(n,)` corpus rows of the evaluated test utterances.
         scores: `(n, C)` logits, or the score.
-        states: `(n, k)` states in front of the classifier, or `None`.
-        histories: One per fold.
-        device: Where it was trained.
+        states: `(n, k)` inputs of the classifier, or `None`.
+        histories: Training history of each fold.
+        device: Device on which the network was trained.
         parameters: Number of weights of the network.
         utterance_level: Whether no prediction depends on other utterances.
     """
@@ -128,10 +129,10 @@ class Outcome:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Compute the mean over seeds, folds and stages."""
+        """Compute the mean number of seconds per epoch over seeds, folds and stages."""
         return float(np.mean([history.seconds_per_epoch for seed in self.seeds for history in seed.histories]))
 
 
 def fold_folder(folder: Path, divisions: list[Fold], fold: Fold) -> Path:
-    """Return the folder of a fold's checkpoints: the folder of the seed if it is the only fold."""
+    """Return the folder of a fold's checkpoints, which is the folder of the seed if there is only one fold."""
     return folder / fold.name.replace(" ", "-") if len(divisions) > 1 else folder

@@ -1,9 +1,8 @@
-"""Bulk labelling: any number of files into a folder, shard by shard, with several workers; after an interruption the same command
-continues.
+"""Bulk labelling of any number of files, shard by shard, with several workers.
 
-The result of a shard is written atomically, and then recorded in `shards.jsonl`. A recorded shard is not processed again. A shard that was
-written but not recorded is written again, with the same bytes. When all shards are complete, the records are sorted in the order of the
-input.
+The result of a shard is written atomically, and then recorded in `shards.jsonl`. After an interruption, the same command continues.
+A recorded shard is not processed again. A shard that was written but not recorded is written again, with the same bytes. When all shards
+are complete, the records are sorted in the order of the input.
 """
 
 from __future__ import annotations
@@ -52,9 +51,9 @@ class Labelling:
     Attributes:
         model: Folder of a run, a saved model, or a name on the hub.
         method: File and class of a user's own method.
-        extractors: Modality and encoder, instead of those that the model names.
+        extractors: Modality and encoder, instead of the encoders that the model names.
         form: Format of the results; default: Parquet if the input is Parquet, otherwise JSON lines.
-        unsure: Probability below which utterances are marked; default: none is marked.
+        unsure: Utterances are marked if their highest probability is below this threshold; default: no utterance is marked.
         out: Folder of the results, as an absolute path.
     """
 
@@ -70,14 +69,14 @@ class Labelling:
         return self.form or ("parquet" if shard.source.path.suffix.lower() == ".parquet" else "jsonl")
 
     def file_of(self, shard: Shard) -> str:
-        """Return the path of a shard's result in the folder."""
+        """Return the path of a shard's result, relative to the output folder."""
         name = f"{shard.name}.{self.form_of(shard)}"
         return f"{shard.name}.labels.{self.form_of(shard)}" if name in (SHARDS, REFUSED) else name
 
 
 @dataclass
 class Total:
-    """The result of bulk labelling: labelled conversations and utterances, and refused input."""
+    """The counts of bulk labelling: labelled conversations, labelled utterances, and refused inputs."""
 
     conversations: int = 0
     turns: int = 0
@@ -92,22 +91,22 @@ def label_all(
     workers: int | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Total:
-    """Label all conversations in files and folders; the result does not depend on the number of workers or on interruptions.
+    """Label all conversations in files and folders.
 
-    Workers compute with one thread each, or with OMP_NUM_THREADS.
+    The result does not depend on the number of workers or on interruptions. Each worker computes with OMP_NUM_THREADS threads (default: 1).
 
     Args:
         paths: Files and folders.
         labelling: The settings.
         launcher: Where the workers run.
         workers: Number of workers; default: one, in this process; with `ray`: one per processor of the cluster.
-        say: Function that gets notes for the user, each once.
+        say: Function that is called once with each note for the user.
 
     Raises:
         CorpusError: a path does not exist, or no input could be labelled.
-        ConfigError: the folder holds other files, or results of another model or format, or another process is writing to it.
+        ConfigError: the folder contains other files, or results of another model or format; or another process is writing to it.
         CheckpointError: the model or one of its encoders cannot be loaded.
-        ErcGraphError: a worker has ended.
+        ErcGraphError: a worker process has died.
     """
     out = Path(labelling.out)
     check_launcher(launcher, workers)
@@ -150,13 +149,13 @@ def _labelled(
             yield from answers
     except WorkerGone as gone:
         raise ErcGraphError(
-            f"{gone}: its process is gone (killed, or out of memory); all finished shards are kept, and the same command continues; "
+            f"{gone}: its process has died (killed, or out of memory); all finished shards are kept, and the same command continues; "
             "fewer --workers need less memory"
         ) from None
 
 
 def label_shard(labelling: Labelling, shard: Shard) -> Record | ErcGraphError:
-    """Label a shard and write its result; an error that concerns all shards is returned."""
+    """Label a shard, write its result, and return its record; an error that concerns all shards is returned, not raised."""
     try:
         said = _labeller(labelling.model, labelling.method, labelling.extractors, labelling.unsure)(shard)
         file = labelling.file_of(shard)
@@ -216,9 +215,9 @@ def _check_folder(out: Path, about: dict[str, Any]) -> None:
         found = {}
     found = found if isinstance(found, dict) else {}
     if found.get("format") != FORMAT:
-        raise ConfigError(f"--out: expected a new folder, or one with labels, found {out} with an {ABOUT} of something else")
+        raise ConfigError(f"--out: expected a new folder, or one with labels, found {out} with an {ABOUT} of another kind")
     if other := [name for name, value in about.items() if found.get(name) != value]:
-        raise ConfigError(f"--out: {out} has labels made with another {', '.join(other)}; name a new folder, or remove that one")
+        raise ConfigError(f"--out: {out} has labels made with another {', '.join(other)}; name a new folder, or remove the old folder")
 
 
 @contextmanager
@@ -310,7 +309,7 @@ def _finish(out: Path, journal: Journal, plan: _Plan, say: Callable[[str], None]
         else:
             gone += 1
     if gone:
-        say(f"{gone} shards in {out} are of files that are no longer given; they are left as they are")
+        say(f"{gone} shards in {out} belong to files that are no longer given; the shards are kept unchanged")
     with (
         atomic_write(out / SHARDS) as shards,
         atomic_write(out / REFUSED) as refused,
@@ -330,7 +329,7 @@ def _finish(out: Path, journal: Journal, plan: _Plan, say: Callable[[str], None]
     if not total.refused:
         (out / REFUSED).unlink()
     if total.refused and not total.turns:
-        raise CorpusError(f"nothing could be labelled, {total.refused} refused (all in {out / REFUSED}); the first: {first}")
+        raise CorpusError(f"nothing could be labelled, {total.refused} inputs refused (list: {out / REFUSED}); the first: {first}")
     return total
 
 
@@ -353,7 +352,7 @@ def _torn(source: str, names: array[int]) -> list[Record]:
     if not again:
         return []
     reason = (
-        f"{again} conversations stand in two parts of it, and were labelled as two; expected the rows of a conversation together: sort the "
-        "file by conversation, and label it again"
+        f"expected the rows of a conversation together, found {again} conversations in two parts of the file, each labelled as two; sort "
+        "the file by conversation, and label it again"
     )
     return [{"source": source, "reason": reason}]

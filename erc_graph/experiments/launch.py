@@ -1,8 +1,8 @@
 """Parallel training of jobs: in processes on this machine, or on a Ray cluster.
 
-Jobs (a seed on a fold) share nothing but the corpus, and write all results to their folders. Workers train them in any order. Then the code
-of a serial run reads them in serial order and finds them finished. The results are those of a serial run, bit for bit if the number of
-threads is the same. After an interruption, finished jobs are not trained again.
+A job is one seed on one fold. Jobs share only the corpus, and write all results to their folders. Workers train jobs in any order.
+Then the code of a serial run reads the finished jobs in serial order. The results are the same as those of a serial run, bit for bit if the
+number of threads is the same. After an interruption, finished jobs are not trained again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Work = Callable[..., Any]  # of a job and a corpus, and of `resume`, `quiet` and
 
 
 class RunGone(ErcGraphError):
-    """Raised when the process of a job has ended.
+    """Raised when the worker process of a job has died.
 
     Attributes:
         name: Name of the job.
@@ -40,10 +40,10 @@ class RunGone(ErcGraphError):
 
 
 def check_launch(launch: Launch) -> None:
-    """Check that this machine can run the launch, before anything is written.
+    """Check before anything is written that this machine supports the launch options.
 
     Raises:
-        ConfigError: a package is not installed, or several workers are requested in a process that is one of several.
+        ConfigError: a package is not installed, or several workers are requested in a process of `accelerate launch`.
     """
     check_launcher(launch.launcher, launch.workers)
     if launch.track:
@@ -51,17 +51,17 @@ def check_launch(launch: Launch) -> None:
 
 
 def run_all(plans: Sequence[Plan], corpus: Corpus, folder: Path, *, launch: Launch | None = None, resume: bool = False) -> list[Outcome]:
-    """Train and evaluate several experiments; the results do not depend on how they are launched.
+    """Train and evaluate several experiments; the results do not depend on the launch options.
 
     Args:
-        plans: The experiments; each has its own folder if jobs run in other processes.
+        plans: The experiments; each must have its own folder if jobs run in other processes.
         corpus: The corpus.
         folder: Folder of the command, for advice in errors.
         launch: Options of the execution; default: one job after the other in this process.
         resume: Continue the jobs in the folders.
 
     Raises:
-        ErcGraphError: an experiment cannot run, or a worker has ended.
+        ErcGraphError: an experiment cannot run, or a worker process has died.
     """
     launch = launch or Launch()
     if launch.apart:
@@ -83,10 +83,10 @@ def train_all(
     done: Callable[[Some, Any], None] = lambda job, answer: None,
     before: int = 0,
 ) -> None:
-    """Train jobs in parallel; each writes its checkpoint to its folder.
+    """Train jobs in parallel; each job writes its checkpoint to its own folder.
 
-    Workers compute with one thread each, or with OMP_NUM_THREADS; so does this process afterwards. Ctrl-C and an error stop all of
-    them; each keeps its last whole epoch.
+    Workers compute with OMP_NUM_THREADS threads (default: one); so does this process afterwards. Ctrl-C and errors stop all workers;
+    each job keeps its last complete epoch.
 
     Args:
         todo: The jobs; each has its own folder.
@@ -96,12 +96,12 @@ def train_all(
         resume: Continue the jobs in the folders.
         work: Function that processes a job; it must be a module-level function, because another process calls it.
         what: Name of the jobs, before the progress.
-        done: Function that gets every job and the result of `work`.
+        done: Function that is called with every finished job and the result of `work`.
         before: Number of jobs that were finished earlier, for the progress.
 
     Raises:
         ErcGraphError: the first error of a job, with the job's name.
-        RunGone: a worker has ended.
+        RunGone: a worker process has died.
     """
     torch.set_num_threads(threads_each())
     left = [job for job in todo if not (resume and job.finished)]
@@ -128,8 +128,8 @@ def train_all(
                 bar.update()
     except WorkerGone as gone:
         raise RunGone(
-            f"{gone}: its process is gone (killed, or out of memory); whole epochs of all runs are kept, "
-            f"--resume {folder} continues from them; fewer --workers need less memory",
+            f"{gone}: its process has died (killed, or out of memory); all complete epochs are kept, and --resume {folder} continues from "
+            "them; fewer --workers need less memory",
             str(gone),
         ) from None
     finally:

@@ -1,7 +1,7 @@
-"""One process per folder of results: a second one that would write there is refused.
+"""One process per folder of results: a second process that would write to the folder is refused.
 
-The lock is the operating system's, on a file that has the process in it, and ends with the process however that ends; where a file
-system has no locks, there is none.
+The operating system locks a file that holds the process id, and releases the lock when the process ends. File systems without locks are
+not protected.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ LOCK = ".lock"
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from running an experiment in `folder`; it is made, and goes again where nothing is written into it.
+    """Lock `folder` against experiments of other processes; create the folder if needed, and remove a new folder that stays empty.
 
     Raises:
-        ConfigError: one is going on, or it cannot be made.
+        ConfigError: another process uses the folder, or the folder cannot be created.
     """
     made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
     try:
@@ -56,7 +56,7 @@ def _locked(path: Path) -> TextIO:
                 file.seek(0)
                 who = file.read(20).strip()
             raise ConfigError(
-                f"{path.parent}: a run is going on here (process {who or 'unknown'}); wait for it, or stop it first"
+                f"{path.parent}: another run uses this folder (process {who or 'unknown'}); wait for it, or stop it first"
             ) from None
         except OSError:  # a file system without locks
             return file

@@ -1,4 +1,4 @@
-"""Memory of this process."""
+"""Memory use of this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def resident() -> tuple[int, int]:
-    """Return the resident memory in bytes: now, and the maximum."""
+    """Return the current and the peak resident memory in bytes."""
     status = Path("/proc/self/status")
     if not status.exists():
         import resource
@@ -20,7 +20,7 @@ def resident() -> tuple[int, int]:
 
 
 def forget_peak() -> int:
-    """Forget the most that there was so far, where the system can; returns the bytes now."""
+    """Reset the peak of the resident memory, if the system can, and return the current memory in bytes."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return resident()[0]

@@ -1,4 +1,4 @@
-"""`python -m erc_graph.experiments.mfdr`: words that take up the audio of their windows, alone or in the conversation graph (MFDR)."""
+"""`python -m erc_graph.experiments.mfdr`: words fused with the audio of their time windows, alone or with the conversation graph (MFDR)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the experiment; returns the exit code."""
+    """Run the experiment, and return the exit code."""
     from erc_graph.experiments.command import main as command
 
     return command("mfdr", argv)

@@ -1,4 +1,4 @@
-"""Keys of configurations that have moved: files, runs and command lines of before are read, and a note says where the key is now."""
+"""Renamed keys of configurations: older files, runs and command lines are still read, and a note gives the new key."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ELSEWHERE_FIXED = {"pipeline.context.dropout": 0.3}
 
 
 def moved_keys(kind: type) -> dict[str, str]:
-    """Return old key → new one, without those that the method itself has: there the key says what it always said.
+    """Return old key → new key, without keys that the method itself defines; these keep their meaning.
 
     Args:
         kind: Class of the method.
@@ -83,14 +83,14 @@ def _fields(config: type, before: str) -> Iterator[str]:
 
 
 def up_to_date(values: Mapping[str, Any], kind: type, where: str) -> tuple[dict[str, Any], list[str]]:
-    """Return plain values with every key where it is now, and one note per key that has moved.
+    """Return plain values with all keys renamed to the current ones, and one note per renamed key.
 
-    A key that says what it would say by itself, as a run's own file has many, is left out without a word.
+    A renamed key with its default value, as in the files of runs, is left out without a note.
 
     Args:
-        values: A file, or the settings of a run.
+        values: Content of a file, or settings of a run.
         kind: Class of the method.
-        where: The file, for the notes.
+        where: Name of the file, for the notes.
     """
     found, notes = copy.deepcopy(dict(values)), []
     if "published" in found and (found.pop("published") or {}).get("row"):
@@ -108,7 +108,7 @@ def up_to_date(values: Mapping[str, Any], kind: type, where: str) -> tuple[dict[
         silent = not value or _plain(value) == _plain(usual) or (old.startswith("pipeline.text_layers.") and not layers)
         there = _get(found, new)
         if not silent and there is not _NOTHING and _plain(there) != _plain(value):
-            raise ConfigError(f"{where}: {old} is now {new}, and both are there with different values; keep {new}")
+            raise ConfigError(f"{where}: {old} is now {new}, but both are given with different values; keep {new}")
         if not silent and there is _NOTHING:
             _set(found, new, value)
             notes.append(f"{where}: {old} is now {new}")
@@ -163,7 +163,7 @@ def _unset(values: Any, before: str) -> Iterator[str]:
 
 
 def arguments_up_to_date(arguments: Sequence[str], kind: type) -> tuple[list[str], list[str]]:
-    """Return a command line with every option where it is now, and a note per option that has moved.
+    """Return a command line with all options renamed to the current ones, and one note per renamed option.
 
     Args:
         arguments: Options and values.
@@ -192,6 +192,6 @@ def _options(arguments: Sequence[str], keys: Mapping[str, str], notes: list[str]
 
 
 def say(notes: Sequence[str]) -> None:
-    """Tell the user on standard error, one line per note, each once."""
+    """Print each note once on standard error, one per line."""
     for note in dict.fromkeys(notes):
         logging.getLogger(__name__).warning("note: %s", one_line(note, 400))

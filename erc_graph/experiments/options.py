@@ -1,4 +1,4 @@
-"""A parser whose options are the fields of dataclasses, and whose errors are one line: option, what was expected, what was found."""
+"""A parser whose options are the fields of dataclasses; an error is one line with the option, what was expected, and what was found."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIST = re.compile(r"(typing\.(Optional|Union)\[)?list\[str\]")
 
 
 class OptionParser(ArgumentParser):
-    """jsonargparse's parser, with lists such as `--modalities text,audio`, and options with hyphens (dotted names are those of the fields).
+    """The parser of jsonargparse, extended by lists such as `--modalities text,audio`, and by options with hyphens.
 
     Args:
         unwritten: Options that `--print_config` leaves out.
@@ -30,7 +30,7 @@ class OptionParser(ArgumentParser):
         set_dumper("toml", lambda values: tomli_w.dumps(_without_none(values, unwritten)))
 
     def format_help(self, *formatter: Any) -> str:
-        """Return the help page, with `--fine-tune` for the field `fine_tune`."""
+        """Return the help page; options are written with hyphens, such as `--fine-tune` for the field `fine_tune`."""
         return re.sub(r"(?<![\w.])--[a-z]+(?:_[a-z]+)+(?![\w.])", lambda found: found[0].replace("_", "-"), super().format_help(*formatter))
 
     def parse_args(self, args: Any = None, *others: Any, **named: Any) -> Any:
@@ -47,7 +47,7 @@ class OptionParser(ArgumentParser):
         return super().parse_args(args, *others, **named)
 
     def add_class_arguments(self, *args: Any, **named: Any) -> list[str]:
-        """Add the fields of a dataclass as options, without an option for a file of the whole table: `--config` is for this."""
+        """Add the fields of a dataclass as options. There is no option for a file with all fields, because `--config` reads files."""
         added: list[str] = super().add_class_arguments(*args, **named)
         for action in self._actions:
             if type(action).__name__ == "_ActionConfigLoad":

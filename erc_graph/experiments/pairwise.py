@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the experiment; returns the exit code."""
+    """Run the experiment, and return the exit code."""
     from erc_graph.experiments.command import main as command
 
     return command("pairwise", argv)

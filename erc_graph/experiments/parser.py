@@ -36,7 +36,7 @@ COMMAND_ONLY = ("config", "out", "resume", "table", "dry_run", "method", "datase
 
 
 def description(method: str) -> str:
-    """Return the beginning of the help page of a method: its paper, and the run without options."""
+    """Return the first paragraphs of the help page of a method: its paper, and what it does without options."""
     from erc_graph.experiments.experiment import default_data
     from erc_graph.methods.own_file import find_method, is_own, short_name
 
@@ -56,7 +56,7 @@ def description(method: str) -> str:
 
 
 def make_parser(method: str) -> ArgumentParser:
-    """Return the parser: every field of the configuration is an option."""
+    """Return the parser of a method, with an option for every field of the configuration."""
     from jsonargparse import ActionYesNo
 
     from erc_graph.experiments.experiment import Launch, RunConfig, default_data

@@ -1,4 +1,4 @@
-"""A method of a user's own is asked about two dialogues before it is trained: what it says of itself must be so."""
+"""Checks of a user's own method before training: its scores for two dialogues must agree with its declared properties."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TOLERANCE = 1e-3  # of scores that must be the same
 
 @contextmanager
 def own_code(method: str, doing: str) -> Iterator[None]:
-    """Report an error in the code of a user's own method once, as the traceback from their file on, and raise it as one line.
+    """Print the traceback of an error in a user's own method, from the user's file on, and raise the error as one line.
 
     Args:
-        method: File and class.
-        doing: What is being done, for the line.
+        method: File and class of the method.
+        doing: Current step, for the message.
 
     Raises:
-        ConfigError: something went wrong.
+        ConfigError: the code of the method raised an error.
     """
     try:
         yield
@@ -38,25 +38,25 @@ def own_code(method: str, doing: str) -> Iterator[None]:
     except Exception as error:
         show_own(error, own_parts(method)[0].resolve())
         words = one_line(f"{type(error).__name__}: {error}", 160)
-        raise ConfigError(f"{method}: {doing} failed ({words}); the lines above say where") from None
+        raise ConfigError(f"{method}: {doing} failed ({words}); see the traceback above") from None
 
 
 @torch.no_grad()
 def probe(method: str, network: Network, corpus: Corpus) -> None:
-    """Refuse a network whose scores have another shape, or depend on what they must not depend on.
+    """Check the shape of a network's scores, and that they do not depend on other dialogues, or on later utterances if it is causal.
 
     Args:
-        method: File and class, for the messages.
-        network: Not trained yet.
-        corpus: Its first two dialogues are asked about.
+        method: File and class of the method, for the messages.
+        network: The untrained network.
+        corpus: The corpus; its first two dialogues are used.
 
     Raises:
-        ConfigError: one line: what was expected, and what was found.
+        ConfigError: a check failed; the message says what was expected and what was found.
     """
     if not any(True for _ in network.parameters()):
-        raise ConfigError(f"{method}: expected parameters that can be trained, found none")
+        raise ConfigError(f"{method}: expected trainable parameters, found none")
     read, names = network.schema, corpus.dialogue_ids[:2]
-    with evaluating(network), own_code(method, "asking it about two dialogues"):
+    with evaluating(network), own_code(method, "the forward pass for two dialogues"):
 
         def ask(batch: Batch) -> Tensor:
             scores = network(batch).scores
@@ -65,7 +65,7 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
                 found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
                 raise ConfigError(f"{method}: expected scores {shape}, a row per utterance and a column per label, found {found}")
             if not scores.isfinite().all():
-                raise ConfigError(f"{method}: expected scores that are numbers, found NaN or inf before any training")
+                raise ConfigError(f"{method}: expected finite scores, found NaN or inf before training")
             return scores
 
         together = ask(read.batch(corpus.subset(names)))
@@ -74,14 +74,14 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
         if (gap := _gap(together, torch.cat(alone))) > TOLERANCE:
             raise ConfigError(
                 f"{method}: expected the same scores for a dialogue alone and in a batch with others, found a difference of {gap:.2g}; "
-                "something reads the dialogues around it, or padding: stay within a dialogue (an `OverTurns`)"
+                "a part reads other dialogues or padding; use an `OverTurns`, which stays within a dialogue"
             )
         if not (network.causal or network.utterance_level):
             return
         for batch, scores in zip(each, alone, strict=True):
             if (gap := _gap(ask(_other_end(batch))[:-1], scores[:-1])) > TOLERANCE:
                 raise ConfigError(
-                    f"{method}: expected no effect of the last turn on earlier ones, for all its parts are causal, found a difference of "
+                    f"{method}: expected no effect of the last utterance on earlier ones, as all parts are causal, found a difference of "
                     f"{gap:.2g}; a part that reads other utterances must be an `OverTurns`, with `causal = False` if it reads later ones"
                 )
 

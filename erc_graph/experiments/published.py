@@ -1,4 +1,4 @@
-"""Figures that papers print, in `experiments/published/<corpus>.toml`; they are shown beside measured ones, never mixed with them."""
+"""Published results in `experiments/published/<corpus>.toml`; they are shown next to measured results, never in the same column."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ METRICS = ("accuracy", "unweighted_accuracy", "acc7", "weighted_f1", "acc2_nonze
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedRow:
-    """One printed line; figures from 0 to 1 (in the files per cent, as papers print them), unset where the paper has none.
+    """One row of a published table. Metrics are from 0 to 1 here, and in percent in the file; `None`: the paper does not report it.
 
     Attributes:
-        method: Its name as it is printed.
-        protocol: Where it is not that of the table.
-        features: What the line has beside the features of the table.
-        epoch_on_test: Whether the method's public code chooses the epoch on the test set.
+        method: Name of the method as printed.
+        protocol: Protocol of the row, if it differs from the table.
+        features: Features in addition to the features of the table.
+        epoch_on_test: Whether the public code of the method selects the epoch on the test set.
     """
 
     method: str
@@ -38,7 +38,7 @@ class PublishedRow:
 
     @property
     def name(self) -> str:
-        """Return the method with what is special about the line.
+        """Return the name of the method, with protocol and additional features of the row.
 
         >>> PublishedRow(method="MHA", protocol="10-fold", features="with faces", accuracy=0.756).name
         'MHA, 10-fold, with faces'
@@ -47,21 +47,21 @@ class PublishedRow:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Return the printed figures by metric."""
+        """Return metric → printed result."""
         return {name: value for name in METRICS if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedTable:
-    """A table of a paper on one corpus.
+    """A published table with results on one corpus.
 
     Attributes:
-        of: The method whose paper it is.
+        of: Method that the paper proposes.
         paper: Authors, venue and year.
         table: Number of the table.
-        features: Of the paper's own method.
-        rows: Its lines.
-        note: What a reader of its figures has to know.
+        features: Features of the paper's own method.
+        rows: Rows of the table.
+        note: Note for readers of the results.
     """
 
     of: str
@@ -73,22 +73,22 @@ class PublishedTable:
 
     @property
     def source(self) -> str:
-        """Return paper, table and features, for a heading."""
+        """Return paper, table, features and note, for a heading."""
         return "; ".join(word for word in (f"{self.paper}, {self.table}", self.features, self.note) if word)
 
 
 def load_published(dataset: str) -> tuple[PublishedTable, ...]:
-    """Return everything that is printed on a corpus; empty where nothing is known.
+    """Return all published tables on a corpus; empty if there is no file for it.
 
     Raises:
-        ConfigError: a key that is missing or unknown, a row without a figure, one that is listed twice, or a figure that is no percentage.
+        ConfigError: a key is missing or unknown, a row has no result or occurs twice, or a result is not a percentage.
     """
     path = next((p for folder in FOLDERS if (p := folder / "published" / f"{dataset}.toml").is_file()), None)
     return parse_published(read_toml(path), str(path)) if path and Path(dataset).name == dataset else ()
 
 
 def parse_published(values: Mapping[str, Any], where: str) -> tuple[PublishedTable, ...]:
-    """Return the tables of plain values; see `load_published`."""
+    """Return the tables from plain values; see `load_published`."""
     from pydantic import ConfigDict, ValidationError, create_model
 
     model = create_model("Published", __config__=ConfigDict(extra="forbid"), dataset=(str, ...), table=(list[PublishedTable], []))
@@ -103,9 +103,9 @@ def parse_published(values: Mapping[str, Any], where: str) -> tuple[PublishedTab
         for row in table.rows:
             here = f"{where}: {table.paper}, {table.table}: {row.name}"
             if not row.figures:
-                raise ConfigError(f"{here}: expected a figure ({', '.join(METRICS)}), found none")
+                raise ConfigError(f"{here}: expected a result ({', '.join(METRICS)}), found none")
             if (key := (table.paper, table.table, row.name)) in seen:
-                raise ConfigError(f"{here}: expected every printed line once, found it twice")
+                raise ConfigError(f"{here}: expected every printed row once, found it twice")
             seen.add(key)
             shares: dict[str, Any] = from_per_cent(row.figures, here)
             rows.append(replace(row, **shares))
@@ -114,27 +114,27 @@ def parse_published(values: Mapping[str, Any], where: str) -> tuple[PublishedTab
 
 
 def from_per_cent(printed: Mapping[str, float], where: str) -> dict[str, float]:
-    """Return printed figures in the unit of measured ones.
+    """Convert printed results from percent to the range 0 to 1.
 
     >>> from_per_cent({"accuracy": 64.39}, "a file")
     {'accuracy': 0.6439}
 
     Raises:
-        ConfigError: a figure that is not from 1 to 100.
+        ConfigError: a result is not between 1 and 100.
     """
     for name, value in printed.items():
         if not 1 <= value <= 100:
-            raise ConfigError(f"{where}: {name}: expected per cent, 1 to 100, as papers print it, found {value:g}")
+            raise ConfigError(f"{where}: {name}: expected a percentage from 1 to 100, as papers print it, found {value:g}")
     return {name: round(value / 100, 6) for name, value in printed.items()}
 
 
 def printed_beside(method: str, dataset: str, task: str) -> list[PublishedTable]:
-    """Return what is shown beside a run: the table of the method's own paper; for another method its lines in all tables.
+    """Return the published results to show next to a run: the table of the method's own paper, otherwise its rows in all tables.
 
     Args:
-        method: Name in the registry.
+        method: Name of the method in the registry.
         dataset: Name of the corpus.
-        task: What is predicted; where it is not the usual one of the corpus, figures on the corpus do not count.
+        task: Label set of the run; nothing is returned if it is not the usual label set of the corpus.
     """
     from erc_graph.data.tasks import DEFAULT_TASK
 
@@ -145,7 +145,7 @@ def printed_beside(method: str, dataset: str, task: str) -> list[PublishedTable]
 
 
 def same_name(printed: str, method: str) -> bool:
-    """Return whether a printed line is of a method: its name, with or without more behind it.
+    """Return whether a printed name is the name of a method, possibly with more text after it.
 
     >>> same_name("bc-LSTM+Att", "bc-lstm"), same_name("DialogueRNN", "dialoguegcn")
     (True, False)

@@ -1,4 +1,4 @@
-"""Finished runs as they stand in their folders: figures per seed, what was evaluated and how, and the predictions of the first seed."""
+"""Finished runs, read from their folders: metrics per seed, facts about the evaluation, and predictions of the first seed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Run:
     """A finished run.
 
     Attributes:
-        name: The path it was given by.
-        method: Its method.
-        facts: What was evaluated and how: data set, task, protocol, modalities, digest of the data, versions.
-        values: metric → seed → figure on the test split.
-        folder: Where its predictions are, if anywhere.
+        name: Path of the run, as the user gave it.
+        method: Name of the method.
+        facts: Facts about the evaluation: data set, task, protocol, modalities, SHA-256 of the data, versions.
+        values: Metric → seed → result on the test split.
+        folder: Folder of the predictions; `None` if there are no predictions.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Run:
 
     @property
     def seeds(self) -> list[int]:
-        """Return the seeds in the run's order; the predictions are those of the first."""
+        """Return the seeds in the order of the run; the predictions belong to the first seed."""
         return list(self.facts["seeds"])
 
     @property
@@ -51,7 +51,7 @@ class Run:
 
     @cached_property
     def predictions(self) -> Predictions | None:
-        """Return the predictions of the first seed, where the run has them."""
+        """Return the predictions of the first seed, or `None` if the run has no predictions."""
         path = self.folder / PREDICTIONS if self.folder else None
         return read_predictions(path, self.facts["labels"]) if path and path.exists() else None
 
@@ -61,8 +61,8 @@ class Predictions:
     """Predictions of one seed on the test split.
 
     Attributes:
-        keys: Dialogue, utterance and label (as in the file) per row, in sorted order.
-        sums: `(dialogues, K)` per dialogue: flat confusion matrices, or what `score_figures` needs.
+        keys: Dialogue, utterance and label of each row, as in the file, in sorted order.
+        sums: `(dialogues, K)` sums per dialogue: flattened confusion matrices, or the sums that `score_figures` needs.
     """
 
     keys: tuple[tuple[str, str, str], ...]
@@ -70,10 +70,10 @@ class Predictions:
 
 
 def load_run(path: str | Path) -> Run:
-    """Return a run by its folder, the `bigru` folder in it (the baseline trained beside), or a result file.
+    """Read a finished run from its folder, from the folder `bigru` in it (the baseline), or from a result file.
 
     Raises:
-        CheckpointError: no result there, or a damaged one.
+        CheckpointError: the result is missing or damaged.
     """
     path = Path(path)
     file = path if path.suffix == ".json" else path / RESULT
@@ -85,7 +85,7 @@ def load_run(path: str | Path) -> Run:
     except CheckpointError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{file}: no such file; expected the folder of a finished run (a stopped one: --resume)") from None
+        raise CheckpointError(f"{file}: no such file; expected the folder of a finished run; finish a stopped run with --resume") from None
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{file}: expected the result of a run, found something else ({in_words(error)}); --resume writes it again"
@@ -104,7 +104,7 @@ def _read(result: Mapping[str, Any], name: str, folder: Path | None, baseline: b
         if isinstance(entry, Mapping) and "values" in entry
     }
     if not seeds or not values:
-        raise ValueError("no seeds or no figures")
+        raise ValueError("no seeds or no metrics")
     facts = {
         **{key: result[key] for key in (*SAME, "selection", "data_sha256")},
         "seeds": seeds,
@@ -122,7 +122,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
     """Return the predictions in a run's `predictions.csv`.
 
     Raises:
-        CheckpointError: not such a file, or damaged.
+        CheckpointError: the file is damaged, or is no file of predictions.
     """
     from erc_graph.training.resampling import class_sums, score_sums
 
@@ -132,7 +132,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         if not rows:
             raise ValueError("no rows")
         if len({row[:2] for row in rows}) < len(rows):
-            raise ValueError("an utterance that is evaluated twice")
+            raise ValueError("an utterance that occurs twice")
         units = [row[0] for row in rows]
         if labels:
             index = {name: i for i, name in enumerate(labels)}

@@ -1,7 +1,7 @@
-"""The report of a finished run: what its folder says, and what its corpus and its model still have to say.
+"""The report of a finished run, from its folder, its corpus and its model.
 
-Figures come from the run's own files. The corpus that the run names gives speakers and texts, the model of the first seed the graphs;
-where one of them is gone, the report says so and shows the rest.
+Results come from the files of the run. Speakers and texts come from its corpus, and graphs from the model of the first seed. If the corpus
+or the model is no longer available, the report says so and shows the rest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class Made:
-    """What was written: the file, its headline as plain values, notes for the reader, and whether it carries a corpus' text."""
+    """A written report: its file, its headline as plain values, notes for the reader, and whether it contains text of a corpus."""
 
     path: Path
     headline: dict[str, Any]
@@ -41,14 +41,14 @@ def make_report(folder: str | Path, *, text: bool = True, scope: Scope = "test",
     """Write `report.html` into the folder of a finished run.
 
     Args:
-        folder: What `erc-graph experiment METHOD --out` left.
-        text: Whether the page carries what was said.
-        scope: Conversations of the explorer: those that were evaluated, or the whole corpus.
-        method: The file and class of the run's method, `my_method.py:Own`, where it is a user's own.
+        folder: Folder of the run, as given to `erc-graph experiment METHOD --out`.
+        text: Whether the page contains the text of the utterances.
+        scope: Conversations of the explorer: the evaluated ones, or the whole corpus.
+        method: File and class of a user's own method, such as `my_method.py:Own`.
 
     Raises:
-        ConfigError: the run's method comes from a file that is not named, or that cannot be imported.
-        CheckpointError: the folder holds no finished run, or its files are damaged.
+        ConfigError: the method of the run comes from a file that was not named, or that cannot be imported.
+        CheckpointError: the folder has no finished run, or its files are damaged.
         StorageError: the report cannot be written.
     """
     from erc_graph.report.page import write_page
@@ -75,7 +75,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     """Return the content of a run's result.json.
 
     Raises:
-        CheckpointError: absent, damaged, or not the result of a run.
+        CheckpointError: the file is missing, damaged, or not the result of a run.
     """
     from erc_graph.experiments.result_form import ReportForm
 
@@ -95,9 +95,9 @@ def read_result(folder: Path) -> dict[str, Any]:
         if folder.is_dir() and any(folder.glob("table-*.json")):
             advice = "an ablation table has no report"
         elif (page := folder / "leaderboard.html").exists():
-            advice = f"a leaderboard has a page of its own, {page}"
+            advice = f"the page of a leaderboard is {page}"
         elif folder.name == STARTER or (folder / "model.safetensors").exists():
-            advice = "a report shows a finished experiment; for what a model says of a conversation use `erc-graph predict --html`"
+            advice = "a report shows a finished experiment; for the predictions of a model use `erc-graph predict --html`"
         raise CheckpointError(f"{path}: expected the result of a finished run, found no such file; {advice}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
@@ -124,7 +124,7 @@ def _history(folder: Path, seed: int, notes: list[str]) -> History | None:
         with refused(path):
             return History.from_dict(State.load(path).history)
     except CheckpointError as error:
-        notes.append(f"No training curves drawn again: {error}.")
+        notes.append(f"The training curves could not be drawn: {error}.")
         return None
 
 
@@ -146,8 +146,8 @@ def _contents(
     protocol = (
         f"Protocol {result['protocol']}; epoch: {SELECTION.get(result['selection'], result['selection'])}; "
         f"{seeds} seed{'s, mean ± standard deviation' if seeds > 1 else ', so no spread'}"
-        f"{f', {members} networks each, whose predictions are averaged' if members > 1 else ''}; evaluated on {len(found):,} test turns "
-        f"in {len(set(found.dialogue)):,} conversations."
+        f"{f', {members} networks each, whose predictions are averaged' if members > 1 else ''}; evaluated on {len(found):,} test "
+        f"utterances in {len(set(found.dialogue)):,} conversations."
     )
     return Contents(
         result=result,

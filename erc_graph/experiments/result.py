@@ -1,4 +1,4 @@
-"""What a finished experiment leaves in its folder beside the checkpoints: result.json and predictions.csv."""
+"""The files that a finished experiment writes to its folder in addition to the checkpoints: result.json and predictions.csv."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def write_result(folder: Path, result: Mapping[str, Any], corpus: Corpus, seed: 
     """Write the predictions, then the result.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         result: Content of result.json (`erc_graph.experiments.findings`).
-        corpus: What was evaluated.
-        seed: Whose predictions are written: the first.
-        baseline: The same of the plain BiGRU, where it was run.
+        corpus: Corpus of the run.
+        seed: The first seed, whose predictions are written.
+        baseline: The first seed of the baseline BiGRU, if it was trained.
     """
     write_predictions(folder / PREDICTIONS, corpus, seed)
     if baseline:

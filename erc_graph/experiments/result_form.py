@@ -1,4 +1,4 @@
-"""The form of a run's `result.json`, as far as others than the run read it: what must be there, and of which kind."""
+"""The fields of a run's `result.json` that comparisons and reports read, with their types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 
 class Environment(BaseModel):
-    """Where it was measured."""
+    """The environment of the measurement."""
 
     packages: dict[str, str] = Field(default_factory=dict)
     erc_graph: str | None = None
@@ -17,13 +17,13 @@ class Environment(BaseModel):
 
 
 class Data(BaseModel):
-    """What the corpus says of itself."""
+    """Facts about the corpus."""
 
     extractors: dict[str, Any] | None = None
 
 
 class ResultForm(BaseModel):
-    """What a comparison reads."""
+    """The fields that a comparison reads."""
 
     method: str
     dataset: str
@@ -40,7 +40,7 @@ class ResultForm(BaseModel):
 
 
 class ReportForm(ResultForm):
-    """What a report reads."""
+    """The fields that a report reads."""
 
     metrics: dict[str, Any]
     baselines: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Train and evaluate: a job, a seed, an experiment."""
+"""Training and evaluation of a job, a seed or an experiment."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ from erc_graph.training.tracking import tracked
 
 
 def schema(experiment: Experiment, corpus: Corpus) -> Schema:
-    """Return what the experiment reads of the corpus."""
+    """Return the inputs that the experiment reads from the corpus: modalities, widths and task."""
     chosen = tuple(experiment.run.modalities) if experiment.run.modalities else None
     return Schema.of(corpus, chosen, find_method(experiment.method).reads)
 
 
 def build(experiment: Experiment, corpus: Corpus, seed: int) -> Network:
-    """Return a fresh network, or an ensemble of them; the first weights depend on the seed, those of the first member on it alone.
+    """Return a new network, or an ensemble of networks, with initial weights that depend on the seed.
+
+    The first network of an ensemble has the same initial weights as a single network.
 
     Raises:
-        ConfigError: it does not fit the corpus, or not into memory.
+        ConfigError: the method does not fit the corpus, or the network does not fit into memory.
     """
     kind, reads = find_method(experiment.method), schema(experiment, corpus)
     torch.manual_seed(seed)
@@ -57,7 +59,7 @@ def build(experiment: Experiment, corpus: Corpus, seed: int) -> Network:
 
 @dataclass(frozen=True)
 class Parts:
-    """A fold as batches of all its dialogues."""
+    """The three splits of a fold, each as one batch of all its dialogues."""
 
     train: Batch
     dev: Batch
@@ -65,7 +67,7 @@ class Parts:
 
     @classmethod
     def of(cls, corpus: Corpus, fold: Fold, schema: Schema) -> Parts:
-        """Cut the corpus; where a part has speakers of its own only these are evaluated, the others are context."""
+        """Build the batches; if the fold names speakers for a split, only their utterances are evaluated, and the others are context."""
 
         def cut(ids: tuple[str, ...], speakers: frozenset[str] | None) -> Batch:
             chosen = corpus.subset(ids)
@@ -84,9 +86,9 @@ def train_job(
     on_epoch: Callable[[History], None] | None = None,
     on_test: Callable[[int, int, Tensor, Batch], None] | None = None,
 ) -> tuple[Network, History, Batch]:
-    """Train; returns the network with its chosen weights, what happened, and the test split.
+    """Train, and return the network with the weights of the selected epoch, the training history, and the batch of the test split.
 
-    `on_test` is called after every epoch with the position of the stage, the epochs so far, the scores of the test split, and the split.
+    After every epoch, `on_test` is called with the index of the stage, the number of epochs, the test scores, and the test batch.
     """
     network = build(job.experiment, corpus, job.seed)
     parts = Parts.of(corpus, job.fold, network.schema)
@@ -116,14 +118,14 @@ def train_job(
 def run_job(
     job: Job, corpus: Corpus, *, resume: bool = False, quiet: bool | None = None, track: str | None = None
 ) -> tuple[Network, History, Batch, Prediction]:
-    """Train and ask about the test split; what is finished is read, not trained again.
+    """Train a job, and predict the test split; with `resume`, a finished job is read and not trained again.
 
     Args:
-        job: What to train.
-        corpus: On what.
-        resume: Continue what stands in the job's folder.
-        quiet: No progress; default: a bar on a terminal, elsewhere a line a minute.
-        track: Send figures to `tensorboard`, `wandb` or `mlflow`.
+        job: The job.
+        corpus: The corpus.
+        resume: Continue from the checkpoint in the folder of the job.
+        quiet: Show no progress; default: a progress bar on a terminal, otherwise one line per minute.
+        track: Send metrics to `tensorboard`, `wandb` or `mlflow`.
     """
     if resume and job.finished:
         track = None  # it was told when it was trained
@@ -167,13 +169,13 @@ def run_experiment(plan: Plan, corpus: Corpus, *, resume: bool = False, track: s
     """Train and evaluate all seeds, one after the other.
 
     Args:
-        plan: What to run, and where.
-        corpus: On what.
-        resume: Continue what stands in the folder.
-        track: Send figures to `tensorboard`, `wandb` or `mlflow`.
+        plan: The experiment and its folder.
+        corpus: The corpus.
+        resume: Continue from the checkpoints in the folder.
+        track: Send metrics to `tensorboard`, `wandb` or `mlflow`.
 
     Raises:
-        ConfigError: the protocol does not fit the corpus, or a modality is not there.
+        ConfigError: the protocol does not fit the corpus, or the corpus lacks a modality.
     """
     results = []
     seeds = [list(group) for _, group in groupby(plan.jobs(corpus), key=lambda job: job.seed)]

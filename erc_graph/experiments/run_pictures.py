@@ -1,4 +1,4 @@
-"""Pictures of a finished run; they are drawn by `erc_graph.report`, here is gathered what they show."""
+"""Pictures of a finished run: this module collects the data, and `erc_graph.report` draws them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from erc_graph.experiments.jobs import Outcome, fold_folder
 
 
 def write_pictures(folder: Path, outcome: Outcome) -> None:
-    """Write confusion matrix, training curves, t-SNE of the last states, and the graph of one test conversation, all of the first seed.
+    """Write confusion matrix, training curves, t-SNE of the classifier inputs, and the graph of one test conversation, for the first seed.
 
-    A picture that cannot be drawn is said on standard error; it costs no result.
+    If a picture cannot be drawn, a line on standard error says so; the other results are kept.
     """
     from erc_graph.report.confusion import plot_confusion
     from erc_graph.report.curves import plot_curves
@@ -41,7 +41,7 @@ def write_pictures(folder: Path, outcome: Outcome) -> None:
 
 
 def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> bool:
-    """Draw the test conversation whose length is nearest to `turns`, with the weights of the trained method; false without a graph."""
+    """Draw the graph of the test conversation whose length is nearest to `turns`; return `False` if the method has no graph."""
     from erc_graph.data.splits import folds
     from erc_graph.inference.pipeline import Pipeline
     from erc_graph.methods.own_file import find_method

@@ -26,7 +26,7 @@ def main_process() -> bool:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Run in a folder that no other command runs in; Ctrl-C says how to go on."""
+    """Lock the folder of a run while the body runs; after Ctrl-C, the message says how to continue."""
     from erc_graph.experiments.lock import alone
 
     with alone(folder) if main_process() else nullcontext():
@@ -37,8 +37,9 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a new run can start in a folder; a run is never overwritten. Settings alone, of a run that ended in its first step, are no
-    run.
+    """Check that a new run can start in a folder, because a run is never overwritten.
+
+    A folder that contains only settings, because a run ended in its first step, can be used.
     """
     names = _names(folder)
     if names == ["config.json"]:
@@ -50,7 +51,7 @@ def check_folder(folder: Path) -> None:
 
 
 def search_folder(folder: Path) -> Path:
-    """Return the folder of the hyperparameter search of a run; one of an earlier version keeps its name."""
+    """Return the folder of the hyperparameter search of a run; an existing folder of an earlier version keeps its old name."""
     now, before = (folder / name for name in SEARCH)
     return before if before.exists() else now
 
@@ -67,7 +68,7 @@ def _names(folder: Path) -> list[str]:
 def _way_on(folder: Path) -> str:
     """What to do after Ctrl-C."""
     if (folder / "config.json").exists():
-        return f"the last whole epoch is kept, --resume {folder} continues from it"
+        return f"the last complete epoch is kept, --resume {folder} continues from it"
     return "the same command continues after the finished trials" if search_folder(folder).exists() else ""
 
 

@@ -1,4 +1,4 @@
-"""The settings that a run keeps in its folder (`config.json`): what `--resume` continues with, and what a report asks for."""
+"""The settings that a run keeps in its folder (`config.json`), for `--resume` and for reports."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ DIGITS = 19  # of a whole number: 64 bits
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What stands in a run's `config.json`.
+    """The content of a run's `config.json`.
 
     Attributes:
-        method: Its method.
+        method: Name of the method.
         command: `run` or `table`.
-        table: Number of the table, of the latter.
-        launch: How it was launched, as options that were given.
-        data_sha256: Of its corpus.
-        method_sha256: Of the file of a user's own method, when the run began.
-        values: The experiment, as plain values for `from_dict`.
+        table: Number of the table, if the command is `table`.
+        launch: Options of the execution, as given.
+        data_sha256: SHA-256 of the corpus.
+        method_sha256: SHA-256 of the file of a user's own method at the start of the run.
+        values: The experiment as plain values for `from_dict`.
     """
 
     method: str
@@ -50,9 +50,9 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file of a run.
 
     Raises:
-        ValueError: not JSON, not an object, or with a number that no run writes: without an end, or of too many digits.
-        OSError: it cannot be read.
-        CheckpointError: no regular file.
+        ValueError: the file is not JSON or not an object, or has a number that no run writes (infinite, NaN, or with too many digits).
+        OSError: the file cannot be read.
+        CheckpointError: the path is not a regular file.
     """
     content = content_of(path, CheckpointError)
     try:
@@ -60,7 +60,7 @@ def read_object(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("no valid JSON") from None
     if not isinstance(value, dict):
-        raise ValueError("JSON, but no object with names")
+        raise ValueError("JSON, but not an object")
     return value
 
 
@@ -77,10 +77,10 @@ def _finite(digits: str) -> float:
 
 
 def checked(form: type[Form], values: Mapping[str, Any]) -> Form:
-    """Return the values of a file as its form, a class of pydantic's, has them.
+    """Return the values of a file as an instance of its pydantic class.
 
     Raises:
-        ValueError: one is missing, or of another kind; it names the first.
+        ValueError: a value is missing or has the wrong type; the message names the first one.
     """
     from pydantic import ValidationError
 
@@ -93,29 +93,29 @@ def checked(form: type[Form], values: Mapping[str, Any]) -> Form:
 
 
 def in_words(error: Exception) -> str:
-    """Return what is wrong with the content of a file, for a message: without Python's words.
+    """Return an error in the content of a file in plain words, for a message.
 
     >>> in_words(KeyError("metrics")), in_words(TypeError("unhashable type"))
-    ("no 'metrics'", 'a value of another kind')
+    ("no 'metrics'", 'a value of the wrong type')
     """
     if isinstance(error, KeyError):
         return f"no {error}"
     if isinstance(error, (TypeError, AttributeError)):
-        return "a value of another kind"
+        return "a value of the wrong type"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def named_again(folder: str | Path, method: str | None) -> str | None:
-    """Return the file and class of the method of a run or a model, where it is a user's own.
+    """Return file and class of the method of a run or a model if it is a user's own method, otherwise `None`.
 
-    Nothing is imported because a folder says so: the user names the file again.
+    The user must name the file again, because code is never imported from a recorded path.
 
     Args:
-        folder: Of a run or of one of its seeds, or a saved model.
-        method: What the user names: a file and a class, `my_method.py:Own`; default: nothing.
+        folder: Folder of a run or of one of its seeds, or a saved model.
+        method: File and class that the user names, such as `my_method.py:Own`; default: none.
 
     Raises:
-        ConfigError: the run's method comes from a file that is not named; or another method is.
+        ConfigError: the method of the run comes from a file that was not named, or another method was named.
     """
     stored, code = _stored_method(Path(folder))
     if stored is None or (method is None and not is_own(stored)):
@@ -126,7 +126,7 @@ def named_again(folder: str | Path, method: str | None) -> str | None:
         raise ConfigError(f"{folder}: --method: expected the method of this run, {stored}, found {method}")
     if is_own(method) and code is not None and own_parts(method)[0].is_file() and own_sha256(method) != code:
         logging.getLogger(__name__).warning(
-            "note: %s has changed since this run; its weights may mean something else", own_parts(method)[0]
+            "note: %s has changed since this run; the saved weights may not fit the new code", own_parts(method)[0]
         )
     return method if is_own(method) else None
 
@@ -147,7 +147,7 @@ def read_settings(folder: Path) -> Settings:
     """Return the settings of a run.
 
     Raises:
-        CheckpointError: absent, damaged, or not the settings of a run.
+        CheckpointError: the file is missing, damaged, or has no settings of a run.
     """
     path = folder / FILE
     try:
@@ -161,7 +161,7 @@ def read_settings(folder: Path) -> Settings:
         launch = {name: value for name, value in dict(values.pop("launch", {})).items() if value is not None}
     except FileNotFoundError:
         raise CheckpointError(
-            f"{path}: expected the settings of a run, found no such file: nothing was trained; begin without --resume"
+            f"{path}: expected the settings of a run, found no such file: nothing was trained; start without --resume"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Run the rows of one of the paper's tables, and write measured beside published."""
+"""Training of the rows of a paper's ablation table, and output of measured next to published results."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def run_table(
     resume: bool = False,
     write: bool = True,
 ) -> dict[str, Any]:
-    """Train and evaluate every row with the experiment's seeds.
+    """Train and evaluate every row with the seeds of the experiment, and write `table-N.json` and `table-N.md`.
 
-    Writes `table-N.json`, `table-N.md` and, where the rows share their test utterances, `table-N-tsne.png` with one t-SNE per row (Fig. 4).
+    If all rows have the same test utterances, `table-N-tsne.png` with one t-SNE per row is written, too (Fig. 4 of the paper).
 
     Returns:
         The content of the JSON file.
@@ -90,10 +90,10 @@ def run_table(
 
 
 def row_plans(experiment: Experiment, corpus: Corpus, folder: Path, table: Table) -> list[Plan | str]:
-    """Return what is run for every row; a sentence instead where the corpus lacks what it needs.
+    """Return a plan per row, or a sentence that says what the corpus lacks for the row.
 
     Raises:
-        ConfigError: two rows would be the same network.
+        ConfigError: two rows are the same network.
     """
     plans: list[Plan | str] = []
     seen: dict[str, str] = {}
@@ -105,8 +105,8 @@ def row_plans(experiment: Experiment, corpus: Corpus, folder: Path, table: Table
         network = repr((changed.pipeline, changed.inputs, changed.prior, changed.run.modalities, changed.run.protocol))
         if network in seen:
             raise ConfigError(
-                f"table {table.number}: rows {seen[network]} and {row.name} are the same network under these settings; "
-                "switch on in the configuration what they differ in (for Table 2 a density above 0)"
+                f"table {table.number}: expected different networks, found the same for rows {seen[network]} and {row.name}; "
+                "enable in the configuration the part in which they differ (for Table 2, a density above 0)"
             )
         seen[network] = row.name
         plans.append(Plan(experiment=changed, folder=folder / folder_name(row), name=f"row {row.name}"))

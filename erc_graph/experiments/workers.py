@@ -1,4 +1,4 @@
-"""Many independent items at once: in processes of this machine, or as tasks of a Ray cluster. What an item is does not matter here."""
+"""Parallel work on independent items of any kind: in processes on this machine, or as tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ PATIENCE = 20.0  # seconds that a worker has to leave its item, before it is kil
 Launcher = Literal["local", "ray"]
 Item = TypeVar("Item")
 Work = Callable[[Any, Any], Any]
-"""Takes what all items share, which reaches a worker once, and an item; both and the answer can be pickled. A function of a module."""
+"""A module-level function that takes the shared data, which each worker gets once, and an item. Data, item and result must be picklable."""
 
 
 class WorkerGone(ErcGraphError):
-    """The process that had an item has ended."""
+    """Raised when the worker process of an item has died; the message is the name of the item."""
 
 
 def check_launcher(launcher: Launcher, workers: int | None) -> None:
-    """Refuse what this machine cannot do, before anything is written.
+    """Check before anything is written that this machine supports the launcher and the number of workers.
 
     Raises:
-        ConfigError: a package that is not installed, or several workers in a process that is one of several.
+        ConfigError: a package is not installed, or several workers are requested in a process of `accelerate launch`.
     """
     if (launcher == "ray" or (workers or 1) > 1) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            "--workers: expected one process that starts the workers, found one of several of `accelerate launch`; use one of both"
+            "--workers: expected one process that starts the workers, found several of `accelerate launch`; use only one of the two"
         )
     if launcher == "ray" and importlib.util.find_spec("ray") is None:
         raise ConfigError("--launcher ray: expected the package ray, found none; install it with pip install 'erc_graph[ray]'")
 
 
 def threads_each() -> int:
-    """Return the threads that a worker computes with: OMP_NUM_THREADS, or one."""
+    """Return the number of threads of each worker: OMP_NUM_THREADS, or one."""
     return int(value) if (value := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(value) else 1
 
 
@@ -62,21 +62,21 @@ def answers_of(
     gpu: Callable[[Item], bool] = lambda item: False,
     retries: int = 0,
 ) -> Generator[tuple[Item, Any], None, None]:
-    """Do the work on all items, and give each with its answer as soon as it is there; workers are stopped when this is closed.
+    """Process all items in parallel, and yield each item with its result when it is finished; closing the generator stops the workers.
 
     Args:
-        work: What is done.
-        shared: What all items share.
-        items: Taken one by one, when a worker is free.
-        launcher: Where.
-        workers: How many at the same time; default: one, with `ray` as many as the cluster has processors.
-        name: What an item is called, in errors.
-        gpu: Whether an item may use a GPU of the cluster.
-        retries: How often Ray may begin an item again whose machine is gone.
+        work: Function that processes an item.
+        shared: Data that all items share.
+        items: Items, taken one by one when a worker is free.
+        launcher: Where the workers run.
+        workers: Number of workers; default: one; with `ray`: one per processor of the cluster.
+        name: Function that returns the name of an item, for errors.
+        gpu: Function that returns whether an item may use a GPU of the cluster.
+        retries: How often Ray restarts an item after a machine has failed.
 
     Raises:
         ConfigError: no Ray cluster can be reached.
-        WorkerGone: a worker is gone; the message is the item's name.
+        WorkerGone: a worker process has died; the message is the name of the item.
     """
     threads, source = threads_each(), iter(items)
     backend: _Backend = (

@@ -51,7 +51,7 @@ def test_cross_fitted_features_are_let_through_and_it_is_said(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         check(experiment, fitted(corpus, corpus.splits["test"][:2], 3))
-    assert "tuned on the labels of 2 test dialogues" in caplog.text and "one that never saw it" in caplog.text
+    assert "tuned on the labels of 2 test dialogues" in caplog.text and "no encoder read dialogues of its own training" in caplog.text
 
 
 def test_a_corpus_that_nothing_can_be_learnt_from_is_refused_before_a_network_is_built(
@@ -63,10 +63,10 @@ def test_a_corpus_that_nothing_can_be_learnt_from_is_refused_before_a_network_is
         with pytest.raises(CorpusError, match=rf"expected labels to learn from, found none in {len(none)} utterances; add a `label`"):
             check(experiment, replace(corpus, task=task, target=none))
     label = corpus.task.labels[2]
-    with pytest.raises(CorpusError, match=f"train part of fold official: expected two labels or more, found '{label}' alone; label others"):
+    with pytest.raises(CorpusError, match=f"train part of fold official: expected two labels or more, found only '{label}'; label more"):
         check(experiment, replace(corpus, target=none.where(corpus.target < 0, torch.tensor(2))))
     score = replace(corpus, task=TASKS["sentiment"], target=torch.full_like(corpus.target, 1.5, dtype=torch.float32))
-    with pytest.raises(CorpusError, match=r"expected two labels or more, found 1\.5 alone"):
+    with pytest.raises(CorpusError, match=r"expected two labels or more, found only 1\.5"):
         check(experiment, score)
     silent = replace(corpus, present={name: torch.zeros_like(here) for name, here in corpus.present.items()})
     with pytest.raises(
@@ -119,6 +119,6 @@ def test_what_is_longer_than_a_method_reads_is_said_and_with_strict_refused(capl
     few = {"dataset": "sample-raw", "seeds": 1, "pipeline": {"words": 7}}
     with caplog.at_level(logging.WARNING):
         check(from_dict("mfdr", few, "a test"), corpus)
-    assert "the rest of them is not read" in caplog.text
-    with pytest.raises(CorpusError, match="leave out --strict to read the beginning of them"):
+    assert "only their beginning is read" in caplog.text
+    with pytest.raises(CorpusError, match="leave out --strict to read only their beginning"):
         check(from_dict("mfdr", {**few, "strict": True}, "a test"), corpus)

@@ -175,7 +175,7 @@ def test_unknown_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert run("--data", small, "--out", tmp_path / "run", "--table", 9, *dry) == 2
         assert "table: expected one of 1, 2, 3, 4, 5, found 9" in capsys.readouterr().err
     assert run("--data", small, "--table", 2, "--search", 2, "--dry-run") == 2
-    assert "--table and --search: expected one of them" in capsys.readouterr().err
+    assert "--table and --search: expected only one of these options" in capsys.readouterr().err
     assert run("--data", small, "--table", 2, "--dry-run") == 0
     shown = capsys.readouterr().out
     assert "table       2: Components (6 rows of experiments/tables/pairwise.toml)" in shown
@@ -368,7 +368,7 @@ def test_bad_options(options: list[str], message: str, small: Path, tmp_path: Pa
 @pytest.mark.parametrize("options", [["--graph", "none"], ["--graph"], ["--graph=window"]])
 def test_a_method_without_a_graph_says_so(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command("bigru", options) == 2
-    assert capsys.readouterr().err == "error: --graph: bigru has no graph; leave --graph out\n"
+    assert capsys.readouterr().err == "error: --graph: expected a method with a graph, found bigru; leave out --graph\n"
 
 
 @pytest.mark.parametrize("options", [["--modalities", "text,audio"], ["--modalities=text, audio"], ["--modalities", '["text", "audio"]']])
@@ -414,7 +414,7 @@ def test_help_teaches_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--data", ""], "--data: expected a corpus"),
         (["--tas", "meld7"], "--tas"),
-        (["--search", "2", "--table", "2"], "--table and --search: expected one of them"),
+        (["--search", "2", "--table", "2"], "--table and --search: expected only one of these options"),
         (["--inputs.swap_noise", '{"smell": 0.5}'], "inputs.swap_noise: expected modalities of the corpus"),
         (["--modalities", "[]"], "modalities: expected one or more"),
         (["--modalities", '["text", "text"]'], "modalities: expected each once"),

@@ -67,7 +67,7 @@ def test_figures_differences_and_both_tests(tmp_path: Path) -> None:
     assert test.p_dialogues <= test.p_dialogues_holm < 0.05
     (floor,) = [note for note in found.notes if "no p over seeds" in note]
     assert "below 0.0625, and below 0.125 after Holm's correction for 2 comparisons" in floor
-    assert "no difference can be shown at 0.05" in floor and "takes 7 seeds" in floor
+    assert "no difference, however large, can be significant at 0.05" in floor and "needs 7 seeds" in floor
 
 
 def test_only_shared_seeds_are_compared(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_what_cannot_be_compared_is_said_and_not_tested(changes: dict[str, Any],
     found = compare_runs([make_run(tmp_path / "a", skill=0.3), make_run(tmp_path / "b", skill=0.8, **changes)])
     assert warning in found.warnings
     assert all(test.p_seeds is None and test.p_dialogues is None and test.difference is None for test in found.tests)
-    assert any("not tested, for the runs are not comparable" in note for note in found.notes)
+    assert any("not tested, because the runs are not comparable" in note for note in found.notes)
 
 
 def test_other_differences_are_said_and_tested(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_other_data_without_predictions_are_not_tested(tmp_path: Path) -> None:
     (b / "predictions.csv").unlink()
     found = compare_runs([a, b])
     assert found.tests[0].p_seeds is None
-    assert any("it is unknown whether the test split does" in note for note in found.notes)
+    assert any("the test utterances cannot be compared" in note for note in found.notes)
 
 
 def test_other_test_utterances_are_not_tested(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_the_bigru_beside_a_run(tmp_path: Path) -> None:
     assert found.runs[1].method == "bigru" and found.metrics == ["accuracy", "weighted_f1"]
     assert found.figures[1]["accuracy"]["values"] == [0.5] * 5
     assert found.tests[0].p_seeds is not None and found.tests[0].p_dialogues is None
-    assert any("no test over dialogues, for not both runs have a predictions.csv" in note for note in found.notes)
+    assert any("no test over dialogues, because a run has no predictions.csv" in note for note in found.notes)
 
 
 def test_a_result_file_and_all_pairs(tmp_path: Path) -> None:
@@ -229,8 +229,8 @@ def test_refusals(tmp_path: Path) -> None:
     rows = (b / "predictions.csv").read_text().splitlines()
     for content, found in (
         (["dialogue,utterance,label,prediction", "d,u,joy,rage"], "the label 'rage'"),
-        ([*rows, *rows], "an utterance that is evaluated twice"),
-        ([*rows, *rows[1:]], "an utterance that is evaluated twice"),
+        ([*rows, *rows], "an utterance that occurs twice"),
+        ([*rows, *rows[1:]], "an utterance that occurs twice"),
     ):
         (b / "predictions.csv").write_text("\n".join(content))
         with pytest.raises(CheckpointError, match=rf"expected the predictions of a run, found something else \({found}\); --resume"):
@@ -248,7 +248,7 @@ def test_refusals(tmp_path: Path) -> None:
         ("seeds", ["0"], "seeds.0: '0'"),
         ("seeds", [], "seeds: []"),
         ("metrics", {"test": {"accuracy": {"values": [10**400]}}}, "a number of 401 digits"),
-        ("metrics", {"test": 3}, "a value of another kind"),
+        ("metrics", {"test": 3}, "a value of the wrong type"),
         ("environment", {"packages": [1]}, "environment.packages: [1]"),
         ("data", {"extractors": [1]}, "data.extractors: [1]"),
         ("config", [1], "config: [1]"),

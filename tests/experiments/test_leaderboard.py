@@ -80,15 +80,15 @@ def board(folder: Path) -> dict[str, Any]:
     [
         ({"seed": 3}, "rules: seed: unknown key"),
         ({"seeds": 0}, "rules: seeds: expected 1 to 10000, found 0"),
-        ({"budget": 2}, "budget: expected [ranges] to try settings from, found none"),
+        ({"budget": 2}, "budget: expected [ranges] from which settings are drawn, found none"),
         ({"budget": -1}, "budget: expected 0 to 10000, found -1"),
         ({"seeds": 10**9}, "seeds: expected 1 to 10000, found 1000000000"),
         ({"budget": 10_001}, "budget: expected 0 to 10000, found 10001"),
         ({"members": 101}, "members: expected 1 to 100, found 101"),
         ({"ranges": {"width": {"low": 3}}}, "search.width: expected numbers `low` and `high`"),
         ({"corpora": {"meld": {"choice": "test"}}}, "rules: corpora.meld.choice"),
-        ({"variants": [{"name": "a/b", "method": "bigru"}]}, "variants: expected names of their own"),
-        ({"variants": [{"name": "bigru", "method": "bigru"}]}, "variants: expected names of their own"),
+        ({"variants": [{"name": "a/b", "method": "bigru"}]}, "variants: expected different names"),
+        ({"variants": [{"name": "bigru", "method": "bigru"}]}, "variants: expected different names"),
         ({"corpora": {"meld": {"inputs": {"none": 1}}}}, "rules: corpora.meld.inputs.none: unknown key"),
     ],
 )
@@ -325,7 +325,7 @@ def test_pieces_by_loop() -> None:
     assert list(zip(cut.dialogue_ids, cut.lengths.tolist(), strict=True)) == expected
     for split, ids in corpus.splits.items():
         assert {name.rpartition(".")[0] for name in cut.splits[split]} == set(ids)
-    with pytest.raises(ConfigError, match="pieces: expected 1 turn or more, found 0"):
+    with pytest.raises(ConfigError, match="pieces: expected 1 utterance or more, found 0"):
         CorpusRules(pieces=0).applied(corpus)
 
 
@@ -378,7 +378,7 @@ def test_a_worker_that_dies_costs_its_training_alone(small: Path, tmp_path: Path
     assert main(["leaderboard", *options, "--workers", "2"]) == 0
     found = {row["method"]: row for row in board(folder)["rows"]}
     assert found["bigru"]["seeds"] == [0, 1] and not found["bigru"]["errors"]
-    assert found["Own"]["seeds"] == [] and found["Own"]["errors"] == ["its process is gone (killed, or out of memory)"]
+    assert found["Own"]["seeds"] == [] and found["Own"]["errors"] == ["its process has died (killed, or out of memory)"]
     (tmp_path / "well").touch()
     assert main(["leaderboard", "--resume", str(folder), "--methods", f"{own}:Own", "--workers", "2"]) == 0
     found = {row["method"]: row for row in board(folder)["rows"]}
@@ -415,7 +415,7 @@ def test_records_that_are_damaged_are_trained_again(done: Path, small: Path, rul
     trial: Trial = field.entries[0].final()[0]
     with (folder / "sample" / "answers.jsonl").open("a") as file:
         file.write(json.dumps({"training": trial.key, "answers": "01"}) + "\n")
-    with pytest.raises(CheckpointError, match=r"bigru final-\d-seed-0: expected \d+ answers in its record, found something else"):
+    with pytest.raises(CheckpointError, match=r"bigru final-\d-seed-0: expected \d+ predictions in its record, found something else"):
         rows_of(field, read_rules(rules))
 
 
@@ -446,7 +446,7 @@ def test_answers_are_written_and_read_back(task: str) -> None:
     if kind.kind == "classification":
         assert again.argmax(-1).tolist() == scores.argmax(-1).tolist()
         for wrong in ("012 ", "9999", None, 3.5, [1, 2]):
-            with pytest.raises(CheckpointError, match="expected 4 answers"):
+            with pytest.raises(CheckpointError, match="expected 4 predictions"):
                 answers({"training": "x", "answers": wrong}, kind, 4)
     else:
         assert torch.allclose(again, scores, atol=1e-4)
@@ -464,21 +464,21 @@ def test_bad_input_is_one_line(done: Path, small: Path, tmp_path: Path, capsys: 
     replace(load_corpus(small), name="../../esc").save(tmp_path / "esc")
     assert "nearest: dialoguegcn" in refused(capsys, "--methods", "dialoguegcm", "--out", out)
     assert "expected a kind (fusion, graph" in refused(capsys, "--methods", "kind:graphs", "--out", out)
-    assert "expected corpora of different names, found two called 'sample'" in refused(capsys, "--data", small, "sample", "--out", out)
-    assert f"go on with it: --resume {done}" in refused(capsys, "--methods", "bigru", "--out", done)
+    assert "expected corpora with different names, found two called 'sample'" in refused(capsys, "--data", small, "sample", "--out", out)
+    assert f"continue it with --resume {done}" in refused(capsys, "--methods", "bigru", "--out", done)
     assert "takes no other options" in refused(capsys, "--resume", done, "--budget", "3")
-    assert f"--data says where the corpora of {done} are now" in refused(capsys, "--resume", done, "--data", tmp_path / "none")
+    assert f"give the current paths of the corpora of {done} with --data" in refused(capsys, "--resume", done, "--data", tmp_path / "none")
     assert "expected the corpora of" in refused(capsys, "--resume", done, "--data", small, tmp_path / "esc")
     assert "expected the folder of a leaderboard, found no config.json" in refused(capsys, "--resume", tmp_path)
     (tmp_path / "config.json").write_text('{"command": "run"}')
-    assert "found that of an experiment" in refused(capsys, "--resume", tmp_path)
+    assert "found the config of an experiment" in refused(capsys, "--resume", tmp_path)
     assert "expected a corpus whose name can be that of a folder" in refused(capsys, "--data", tmp_path / "esc", "--out", out)
     assert not out.exists()
 
 
 def test_a_corpus_that_no_method_fits_is_refused(small: Path, tmp_path: Path) -> None:
     corpus = load_corpus(small)
-    with pytest.raises(ConfigError, match="sample: expected a method that fits it, found none of 1; wavfusion: "):
+    with pytest.raises(ConfigError, match="sample: expected a method that fits, found none of 1; wavfusion: "):
         check_fields([field_of(corpus, ["wavfusion"], read_rules(), tmp_path)])
 
 
@@ -486,7 +486,7 @@ def test_a_corpus_that_has_changed_is_not_gone_on_with(done: Path, tmp_path: Pat
     config = json.loads((done / "config.json").read_text())
     config["data_sha256"]["sample"] = "other"
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert "sample is not what it was when the leaderboard began" in refused(capsys, "--resume", tmp_path)
+    assert "sample has changed since the leaderboard was started" in refused(capsys, "--resume", tmp_path)
 
 
 def test_a_dry_run_says_what_it_would_train(small: Path, rules: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -503,7 +503,7 @@ def test_a_dry_run_says_what_it_would_train(small: Path, rules: Path, tmp_path: 
     ]
     assert main(["leaderboard", *options]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "sample: 2 methods, 12 trainings that choose settings, 4 that are evaluated" and "wavfusion is left out" in said[1]
+    assert said[0] == "sample: 2 methods, 12 trainings to choose settings, 4 trainings to evaluate" and "wavfusion is left out" in said[1]
     assert not (tmp_path / "board").exists()
 
 
@@ -526,7 +526,7 @@ def test_a_row_of_a_method_that_has_changed_is_marked(done: Path, tmp_path: Path
     assert main(["leaderboard", "--resume", str(folder)]) == 0
     assert {row["method"]: row["changed_since"] for row in board(folder)["rows"]} == {"bigru": False, "dialoguegcn": True}
     text = (folder / "leaderboard.md").read_text()
-    assert "dialoguegcn (changed since)" in text and "computes something else today" in text
+    assert "dialoguegcn (changed since)" in text and "now computes other results" in text
 
 
 def test_a_failure_of_the_machine_is_tried_again(done: Path, tmp_path: Path) -> None:
@@ -594,7 +594,7 @@ def test_files_of_ones_own_are_named_again(small: Path, tmp_path: Path, capsys: 
     assert f"its method Own comes from {own}:Own; name it again with --methods" in refused(capsys, *again)
     assert main(["leaderboard", *map(str, again), "--methods", f"{own}:Own"]) == 0
     own.write_text(own.read_text() + "# another\n")
-    assert "own.py is not what it was when the leaderboard began" in refused(capsys, *again, "--methods", f"{own}:Own")
+    assert "own.py has changed since the leaderboard was started" in refused(capsys, *again, "--methods", f"{own}:Own")
 
 
 def test_tables_of_several_corpora_have_one_header(done: Path, tmp_path: Path) -> None:
@@ -615,7 +615,7 @@ def test_methods_by_kind(tmp_path: Path) -> None:
     code = "from erc_graph.methods.bigru import BiGRU\n\nclass Own(BiGRU):\n    pass\n"
     for name in "ab":
         (tmp_path / f"{name}.py").write_text(code + f"# {name}\n")
-    with pytest.raises(ConfigError, match="expected every name once, found 'Own' for two methods"):
+    with pytest.raises(ConfigError, match="expected different names, found two methods called 'Own'"):
         chosen_methods([f"{tmp_path}/a.py:Own", f"{tmp_path}/b.py:Own"])
 
 
@@ -652,10 +652,10 @@ def test_rules_are_whole(rules: Path) -> None:
     ("content", "words"),
     [
         ("{", "no valid JSON"),
-        ("[3]", "JSON, but no object with names"),
+        ("[3]", "JSON, but not an object"),
         ('{"seeds": ' + "9" * 5000 + "}", "a number of 5000 digits"),
         ('{"seeds": Infinity}', "the number Infinity"),
-        ("{}", "no command 'leaderboard'"),
+        ("{}", "another command than 'leaderboard'"),
         *[(name, f"no '{name}'") for name in ("rules", "methods", "experiments", "own_sha256", "left_out", "data", "data_sha256")],
         ({"rules": 3}, "rules: 3"),
         ({"rules": {"seeds": 10**9}}, "rules: seeds: expected 1 to 10000, found 1000000000"),
@@ -678,5 +678,5 @@ def test_a_damaged_config_is_not_gone_on_with(
         content = json.dumps({name: value for name, value in config.items() if name != content})
     (tmp_path / "config.json").write_text(content)
     said = refused(capsys, "--resume", tmp_path)
-    assert f"expected the config of a leaderboard, found {words}" in said and said.endswith("; begin another with --out")
+    assert f"expected the config of a leaderboard, found {words}" in said and said.endswith("; start another with --out")
     assert len(said) < 500

@@ -105,7 +105,7 @@ def test_a_corpus_that_has_changed_is_not_shown(run: Path, tmp_path: Path) -> No
     sample_corpus(dialogues=24, seed=4).save(tmp_path / "other")
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "data": str(tmp_path / "other")}))
-    assert "no longer the corpus that the run was made with" in make_report(run).notes[0]
+    assert "the corpus has changed since the run" in make_report(run).notes[0]
 
 
 def test_a_run_without_model_or_settings(run: Path) -> None:
@@ -113,13 +113,13 @@ def test_a_run_without_model_or_settings(run: Path) -> None:
     (run / "seed-0" / "last.safetensors").unlink()
     (run / "curves.png").unlink()
     made = make_report(run)
-    assert ["No graphs" in made.notes[0], "No training curves" in made.notes[1]] == [True, True]
+    assert ["No graphs" in made.notes[0], "training curves could not be drawn" in made.notes[1]] == [True, True]
     data = data_of(made.path)
     assert any("t" in c for c in data["conversations"]) and not any("e" in c for c in data["conversations"])
     (run / "config.json").write_text('{"command": "run", "method": "magic", "data_sha256": ""}')
     assert "unknown method 'magic'" in make_report(run).notes[0]
     (run / "config.json").write_text('{"command": "run", "method": ["bigru"], "data_sha256": ""}')
-    assert "found something else (a value of another kind); train again" in make_report(run).notes[0]
+    assert "found something else (a value of the wrong type); train again" in make_report(run).notes[0]
     (run / "config.json").unlink()
     assert "config.json: expected the settings of a run, found no such file" in make_report(run).notes[0]
 
@@ -127,7 +127,7 @@ def test_a_run_without_model_or_settings(run: Path) -> None:
 def test_predictions_that_were_cut_are_refused(run: Path) -> None:
     lines = (run / "predictions.csv").read_text().splitlines()
     (run / "predictions.csv").write_text("\n".join(lines[:4]))
-    with pytest.raises(CheckpointError, match=f"expected {len(lines) - 1} evaluated turns, found 3; --resume writes it again"):
+    with pytest.raises(CheckpointError, match=f"expected {len(lines) - 1} utterances, found 3; --resume writes it again"):
         make_report(run)
 
 
@@ -154,7 +154,7 @@ def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
         *(json.dumps({**result, **changes}) for changes in ({"environment": {"packages": [1]}}, {"data": {"extractors": [1]}})),
     ):
         (run / "result.json").write_text(content)
-        found = "no |JSON, but|a value of another|the number|members: |config: |baselines: |environment.packages: |data.extractors: "
+        found = "no |JSON, but|a value of the wrong|the number|members: |config: |baselines: |environment.packages: |data.extractors: "
         words = rf"expected the result of a run, found something else \(({found}).*--resume writes it again"
         with pytest.raises(CheckpointError, match=words):
             make_report(run)
@@ -162,7 +162,7 @@ def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="finish it with --resume"):
         make_report(run)
     (run / "leaderboard.html").touch()
-    with pytest.raises(CheckpointError, match=r"a leaderboard has a page of its own, .*leaderboard\.html"):
+    with pytest.raises(CheckpointError, match=r"the page of a leaderboard is .*leaderboard\.html"):
         make_report(run)
     (run / "table-2.json").touch()
     with pytest.raises(CheckpointError, match="an ablation table has no report"):

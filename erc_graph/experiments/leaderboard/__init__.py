@@ -1,1 +1,1 @@
-"""The leaderboard: every method on the same corpora, features, seeds, rule for the epoch and budget of settings."""
+"""The leaderboard: every method with the same corpora, features, seeds, epoch selection and search budget."""

@@ -1,4 +1,4 @@
-"""What a leaderboard keeps in its folder of how it began (`config.json`): checked once, before anything is made of it."""
+"""The configuration that a leaderboard keeps in its folder (`config.json`); it is checked once, when it is read."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ COMMAND = "leaderboard"
 
 
 class Begun(BaseModel):
-    """How a leaderboard began.
+    """The configuration with which a leaderboard was started.
 
     Attributes:
         data: Name of a corpus → its path.
-        methods: Names, or files and classes.
-        rules: Plain values of its rules.
+        methods: Names of methods, or files and classes of a user's own methods.
+        rules: Rules as plain values.
         experiments: Corpus → row → settings.
-        left_out: Corpus → row → why it is not among them.
-        own_sha256: File and class of a method → digest of the file.
-        data_sha256: Corpus → digest.
+        left_out: Corpus → row → reason why the row is left out.
+        own_sha256: File and class of a user's own method → SHA-256 of the file.
+        data_sha256: Corpus → SHA-256 of its data.
     """
 
     data: dict[str, str] = Field(min_length=1)
@@ -39,31 +39,31 @@ class Begun(BaseModel):
 
     @property
     def held(self) -> Rules:
-        """Return the rules.
+        """Return the rules of the leaderboard.
 
         Raises:
-            ConfigError: they are none.
+            ConfigError: `rules` has unknown keys or invalid values.
         """
         return rules_from(self.rules, "rules")
 
 
 def read_begun(folder: Path) -> Begun:
-    """Return how the leaderboard in a folder began.
+    """Read the configuration of the leaderboard in a folder.
 
     Raises:
-        ConfigError: the folder is that of an experiment, or its file is damaged.
+        ConfigError: the folder belongs to an experiment, or its configuration is damaged.
     """
     try:
         values = read_object(folder / CONFIG)
         if values.get("command") in ("run", "table"):
-            raise ValueError("that of an experiment, which `erc-graph experiment` continues")
+            raise ValueError("the config of an experiment, which `erc-graph experiment` continues")
         if values.get("command") != COMMAND:
-            raise ValueError(f"no command {COMMAND!r}")
+            raise ValueError(f"another command than {COMMAND!r}")
         begun = checked(Begun, values)
         _check_names(begun, [one.name for one in begun.held.variants])
     except (OSError, ValueError) as error:
         found = in_words(error).split("\n")[0][:200]
-        raise ConfigError(f"{folder / CONFIG}: expected the config of a leaderboard, found {found}; begin another with --out") from None
+        raise ConfigError(f"{folder / CONFIG}: expected the config of a leaderboard, found {found}; start another with --out") from None
     return begun
 
 
@@ -79,4 +79,4 @@ def _check_names(begun: Begun, variants: list[str]) -> None:
     for corpus in begun.data:
         known = begun.experiments[corpus].keys() | begun.left_out[corpus].keys()
         if lacking := [name for name in [*map(short_name, begun.methods), *variants] if name not in known]:
-            raise ValueError(f"neither settings of {lacking[0]!r} for {corpus!r} nor why it is left out")
+            raise ValueError(f"neither settings of {lacking[0]!r} for {corpus!r}, nor a reason why it is left out")

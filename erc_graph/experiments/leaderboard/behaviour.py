@@ -1,6 +1,6 @@
-"""The behaviour of a method for fixed weights and inputs, as a few numbers; a recorded result is marked if its method has changed since.
+"""The behaviour of a method for fixed weights and inputs, as a few numbers that show whether a method has changed since a recorded result.
 
-A changed docstring does not change these numbers; another formula, default or name of a weight does.
+A change of the formula, a default or the name of a weight changes these numbers; a changed docstring does not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPEAKERS = ((0, 1, 0, 1, 1, 2, 0), (0, 0, 1))  # of two made-up dialogues
 
 
 def behaviour(method: str, pipeline: Mapping[str, Any], schema: Schema) -> list[float]:
-    """Compute sums over scores, penalty and gradients of a method for two made-up dialogues with missing modalities.
+    """Compute sums over scores, penalty and gradients of a method for two artificial dialogues with missing modalities.
 
     Args:
         method: Name of the method.
@@ -34,7 +34,7 @@ def behaviour(method: str, pipeline: Mapping[str, Any], schema: Schema) -> list[
         schema: Modalities, their widths and the task.
 
     Returns:
-        Four numbers; none where the method fails, for example without the files of a pretrained model.
+        Four numbers; an empty list if the method fails, for example because the files of a pretrained model are missing.
     """
     try:
         config = from_dict(method, {"pipeline": dict(pipeline)}, method).pipeline
@@ -47,7 +47,7 @@ def behaviour(method: str, pipeline: Mapping[str, Any], schema: Schema) -> list[
 
 
 def same(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Return whether two results belong to the same method, up to rounding."""
+    """Return whether two results of `behaviour` agree up to rounding, so that the method has not changed."""
     return len(one) == len(other) and all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-9) for a, b in zip(one, other, strict=True))
 
 

@@ -1,5 +1,6 @@
-"""Which trainings a leaderboard has, in which order, and which setting of a method is chosen: by development metrics and held-out parts of
-the training data alone.
+"""The trainings of a leaderboard, their order, and the choice of a setting for each method.
+
+Settings are chosen only by metrics on the development split, or on held-out parts of the training and development data.
 """
 
 from __future__ import annotations
@@ -47,15 +48,15 @@ class Entry:
 
     Attributes:
         name: Name of the row.
-        method: Its name, or file and class.
-        experiment: The settings of its paper, but for what the rules decide.
-        committed: It has a file of settings for the corpus; otherwise `experiment` has its defaults.
-        settings: Changes of them, the first of them none.
-        folder: Where its trainings have what is under way.
-        choice: On what settings are chosen.
-        official: The split that is evaluated in the end.
-        done: Training → its record, of all that are done on the corpus.
-        parts: Of the test utterances, that are evaluated apart.
+        method: Name of the method, or file and class of a user's own method.
+        experiment: Committed or default settings of the method, overridden by the rules.
+        committed: Whether the method has a file of settings for the corpus; otherwise `experiment` has the defaults.
+        settings: Candidate settings, as changes of `experiment`; the first has no changes.
+        folder: Folder of the unfinished trainings.
+        choice: Folds on which settings are compared.
+        official: Split on which the chosen setting is evaluated.
+        done: Name of a training → its record, for all finished trainings on the corpus.
+        parts: Subsets of the test utterances that are also evaluated separately.
     """
 
     name: str
@@ -70,7 +71,7 @@ class Entry:
     parts: Parts
 
     def tried(self) -> list[list[Trial]]:
-        """Return a list of trials per setting, one for each part that is held out; none where nothing is to choose."""
+        """Return the trials of each setting, one per held-out part; empty if there is only one setting."""
         if len(self.settings) == 1:
             return []
         return [
@@ -84,7 +85,7 @@ class Entry:
 
     @cached_property
     def made(self) -> list[Experiment | ErcGraphError]:
-        """Return the experiment of every setting, or why the method refuses it; one that is refused counts as tried."""
+        """Return the experiment of every setting, or the error with which the method refuses it; a refused setting counts as tried."""
         found: list[Experiment | ErcGraphError] = []
         for changes in self.settings:
             try:
@@ -95,12 +96,12 @@ class Entry:
 
     @cached_property
     def records(self) -> list[list[dict[str, Any]]]:
-        """Return what the trials of every setting left; all must be done."""
+        """Return the records of the trials of every setting; all trials must be finished."""
         return [[self.done[trial.key] for trial in trials] for trials in self.tried()]
 
     @property
     def figures(self) -> list[float | None]:
-        """Compute the mean figure of each setting over the parts; `None` where a training failed."""
+        """Compute the mean metric of each setting over the held-out parts; `None` if a training failed."""
         found: list[float | None] = []
         for records in self.records:
             values = [record["held_out"][CRITERION] for record in records if "held_out" in record]
@@ -109,7 +110,7 @@ class Entry:
 
     @property
     def failed(self) -> dict[int, str]:
-        """Return settings without a figure, and why: refused, or a training that failed."""
+        """Return the number of each failed setting → the error: the method refuses it, or a training failed."""
         found = {number: str(made) for number, made in enumerate(self.made) if not isinstance(made, Experiment)}
         for number, records in enumerate(self.records):
             for error in [record["error"] for record in records if "error" in record]:
@@ -118,7 +119,7 @@ class Entry:
 
     @property
     def chosen(self) -> int:
-        """Return the number of the best setting, the first of equals; the paper's where all failed."""
+        """Return the number of the best setting; the first among equals, and 0 (no changes) if all settings failed."""
         done = [(value, -number) for number, value in enumerate(self.figures) if value is not None]
         return -max(done)[1] if done else 0
 
@@ -140,14 +141,14 @@ class Entry:
 
 @dataclass(kw_only=True)
 class Field:
-    """A corpus with all methods that fit it.
+    """A corpus with all methods that can be trained on it.
 
     Attributes:
         corpus: The corpus.
-        folder: Of the leaderboard on this corpus.
+        folder: Folder of the leaderboard for this corpus.
         entries: The methods.
-        left_out: Method → why it is not among them.
-        done: Training → its record.
+        left_out: Method → reason why it is left out.
+        done: Name of a training → its record.
     """
 
     corpus: Corpus
@@ -160,17 +161,17 @@ class Field:
 def field_of(
     corpus: Corpus, methods: Sequence[str], rules: Rules, folder: Path, begun: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Field:
-    """Ask every method whether it fits a corpus.
+    """Return a corpus with all methods that can be trained on it, after checking every method.
 
     Args:
         corpus: The corpus.
-        methods: Names.
-        rules: Of the leaderboard.
-        folder: Of the leaderboard; a corpus has a folder in it, and a method in that.
-        begun: Method → settings that the leaderboard began with; default: it begins now, with the committed ones.
+        methods: Names of the methods.
+        rules: Rules of the leaderboard.
+        folder: Folder of the leaderboard; it has a folder per corpus, with a folder per method.
+        begun: Method → settings with which the leaderboard was started; default: the committed settings, for a new leaderboard.
 
     Raises:
-        ConfigError: the corpus has no split or features for the rules, or a name that is no name of a folder.
+        ConfigError: the corpus lacks splits or features that the rules need, or its name cannot be the name of a folder.
     """
     if Path(corpus.name).name != corpus.name or corpus.name.startswith("."):
         raise ConfigError(f"--data: expected a corpus whose name can be that of a folder, found {corpus.name!r}; change it in corpus.toml")
@@ -214,7 +215,7 @@ def field_of(
 
 
 def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
-    """Return the utterances with and without a shift of the speaker's emotion, and of groups of speakers."""
+    """Return masks of utterances: with and without a shift of the speaker's emotion, and for each group of speakers."""
     members = {}
     for group, patterns in groups.items():
         chosen = {name for name in set(corpus.speakers) if any(fnmatchcase(name, pattern) for pattern in patterns)}
@@ -224,7 +225,7 @@ def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
 
 
 def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
-    """Return `(U,)` bool twice: the same speaker's last labelled utterance in the dialogue has another label; the same one."""
+    """Return two masks `(U,)`: the previous labelled utterance of the same speaker in the dialogue has another label, or the same label."""
     shift, stay = torch.zeros(2, corpus.utterances, dtype=torch.bool)
     last: dict[tuple[int, str], int] = {}
     for row, (dialogue, speaker, target) in enumerate(
@@ -239,7 +240,10 @@ def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
 
 
 def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
-    """Return what is trained first, and what when that is done; every trial of a stage may be trained in any order."""
+    """Return the stages of the leaderboard, with name and trials: first the choice of settings, then the seeds of the chosen settings.
+
+    The trials of a stage can be trained in any order.
+    """
     tried = [trial for entry in entries for trials in entry.tried() for trial in trials]
     if tried:
         yield "settings", tried
@@ -249,13 +253,15 @@ def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
 
 
 def training_of(record: Record) -> str | None:
-    """Return the training that a record is of; nothing where it is no such record."""
+    """Return the name of the training of a record; `None` if it is no record of a training."""
     name = record.get("training")
     return name if isinstance(name, str) and ("error" in record or {"dev", "parameters"} <= record.keys()) else None
 
 
 def train(fields: Sequence[Field], launch: Launch) -> None:
-    """Do all that is not done yet. A worker that dies costs its training, which is an error in the table and is tried again another time.
+    """Carry out all unfinished trainings.
+
+    If a worker process dies, its training is recorded as an error, and is tried again when the leaderboard is continued.
 
     Raises:
         ErcGraphError: a file could not be written.
@@ -304,4 +310,4 @@ def _train_stage(
             train_all([*left.values()], here.corpus, here.folder, launch, work=carry_out, what=title, done=done, before=count - len(left))
         except RunGone as gone:
             trial = left[gone.name]
-            done(trial, record_of(trial, {"error": "its process is gone (killed, or out of memory)", "again": True}))
+            done(trial, record_of(trial, {"error": "its process has died (killed, or out of memory)", "again": True}))

@@ -1,4 +1,4 @@
-"""Mean ranks of the methods that all corpora have, and which of them can be told apart."""
+"""Mean ranks of the methods that have results on all corpora, and the pairs with a significant difference."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from erc_graph.training.significance import holm, paired_permutation
 
 
 def ranks_of(boards: Sequence[Mapping[str, Any]]) -> Ranks | None:
-    """Rank the methods in every block, a seed on a corpus; for every pair the test of the table over the blocks, corrected by Holm.
+    """Rank the methods in every block, and test every pair of methods over the blocks; a block is one seed on one corpus.
 
-    It asks whether other seeds would say the same on these corpora, not whether other corpora would.
+    The test is a sign-flip permutation test with Holm's correction. It says whether other seeds would give the same result on these
+    corpora, not whether other corpora would.
 
     Args:
-        boards: What stands on each corpus.
+        boards: Content of `leaderboard.json` of each corpus.
 
     Returns:
-        Nothing for fewer than two methods or two blocks.
+        The mean ranks; `None` for fewer than two methods or two blocks.
     """
     from scipy.stats import rankdata
 

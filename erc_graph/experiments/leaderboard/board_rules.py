@@ -1,4 +1,4 @@
-"""The rules of a leaderboard, `experiments/leaderboard.toml`: what no method chooses for itself."""
+"""The rules of a leaderboard, `experiments/leaderboard.toml`: the settings that are the same for all methods."""
 
 from __future__ import annotations
 
@@ -32,16 +32,15 @@ class CorpusRules:
 
     Attributes:
         modalities: Modalities that methods read; default: all that the corpus has.
-        sets: Modality → feature set of the corpus that is used for it, if it has another name.
+        sets: Modality → feature set of the corpus that is used for this modality, if the set has another name.
         widths: Modality → allowed width; default: any.
-        pieces: Number of utterances of the pieces into which conversations are cut, in training and evaluation; default: conversations stay
-            whole.
-        choice: Data on which settings are chosen: the `dev` split; `sessions` of the training and development dialogues, each held out
-            once; `thirds` of them, each held out once.
-        selection: Selected epoch: the best on the `dev`elopment dialogues, or the `last`, fixed beforehand.
+        pieces: Number of utterances per piece, if conversations are cut into pieces in training and evaluation; default: they are not cut.
+        choice: Data on which settings are chosen: `dev`, the development split; or `sessions` or `thirds` of the training and development
+            dialogues, each held out once.
+        selection: Selected epoch: `dev`, the best on the development split; or `last`, with a number of epochs that is fixed in advance.
         inputs: Preprocessing of the features for every method.
         prior: Log-probabilities that are added to the scores of every method.
-        groups: Group → names of its speakers (`*` matches anything), for the difference between groups.
+        groups: Group → names of its speakers (`*` matches anything), to compare the results of groups.
     """
 
     modalities: list[str] | None = None
@@ -55,10 +54,10 @@ class CorpusRules:
     groups: dict[str, list[str]] = field(default_factory=dict)
 
     def applied(self, corpus: Corpus) -> Corpus:
-        """Return the corpus with feature sets under the names of their modalities, and with conversations cut into pieces.
+        """Return the corpus with feature sets renamed to their modalities, and with conversations cut into pieces.
 
         Raises:
-            ConfigError: a feature set is missing or has another width, or a piece has no utterances.
+            ConfigError: a feature set is missing or has another width, or `pieces` is less than 1.
         """
         if missing := [name for name in self.sets.values() if name not in corpus.features]:
             raise ConfigError(
@@ -73,13 +72,13 @@ class CorpusRules:
             found = corpus.features[name].shape[1] if name in corpus.features else "none"
             if found not in widths:
                 raise ConfigError(
-                    f"{corpus.name}: expected {name} features of {' or '.join(map(str, widths))} numbers, found {found}; these rules are "
-                    "for those alone, write others with --rules FILE"
+                    f"{corpus.name}: expected {name} features of {' or '.join(map(str, widths))} numbers, found {found}; these rules need "
+                    "this width; give other rules with --rules FILE"
                 )
         if self.pieces is None:
             return corpus
         if self.pieces < 1:
-            raise ConfigError(f"pieces: expected 1 turn or more, found {self.pieces}")
+            raise ConfigError(f"pieces: expected 1 utterance or more, found {self.pieces}")
         parts = {name: -(-int(length) // self.pieces) for name, length in zip(corpus.dialogue_ids, corpus.lengths.tolist(), strict=True)}
         lengths = [
             min(self.pieces, int(length) - self.pieces * part)
@@ -97,12 +96,12 @@ class CorpusRules:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A method with other settings, as a separate row.
+    """A method with changed settings, as a separate row.
 
     Attributes:
         name: Name of the row and of its records.
         method: Name of the method.
-        changes: Key → value that differs from the committed settings.
+        changes: Dotted key → value that differs from the committed settings.
     """
 
     name: str
@@ -116,11 +115,11 @@ class Rules:
 
     Attributes:
         seeds: Number of trainings of the chosen setting, with seeds 0 to N-1.
-        budget: Number of settings that are tried in addition to the paper's.
+        budget: Number of settings that are tried in addition to the committed or default setting.
         members: Number of networks in an ensemble, per training.
         tuned: Methods whose committed settings were already chosen on development data; tables mark them.
-        ranges: Key → range, for all methods; `width` and `dropout` are the pipeline's, where it has them.
-        variants: Methods with other settings, in addition to the requested methods.
+        ranges: Key → range, for all methods; a key without a dot, such as `width`, belongs to the table `pipeline`.
+        variants: Methods with changed settings, in addition to the requested methods.
         corpora: Name of a corpus → its rules; other corpora use the defaults.
     """
 
@@ -139,18 +138,18 @@ class Rules:
         names = [one.name for one in self.variants]
         for name in names:
             if Path(name).name != name or name.startswith(".") or names.count(name) > 1 or name in METHODS:
-                raise ConfigError(f"variants: expected names of their own that can be those of folders, found {name!r}")
+                raise ConfigError(f"variants: expected different names that can be names of folders, found {name!r}")
         if self.ranges:
             SearchSpace.from_dict(self.ranges)
         elif self.budget:
-            raise ConfigError("budget: expected [ranges] to try settings from, found none; set budget = 0, or give ranges")
+            raise ConfigError("budget: expected [ranges] from which settings are drawn, found none; set budget = 0, or give ranges")
 
     def of(self, corpus: str) -> CorpusRules:
         """Return the rules of a corpus."""
         return self.corpora.get(corpus, CorpusRules())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, as `rules_from` takes them."""
+        """Return plain values that `rules_from` can read."""
         return dataclasses.asdict(self)
 
 
@@ -158,7 +157,7 @@ def rules_from(values: Mapping[str, Any], where: str) -> Rules:
     """Read rules from plain values.
 
     Raises:
-        ConfigError: at least one value is bad; one message lists all unknown keys, wrong types and impossible values with their paths.
+        ConfigError: at least one value is invalid; the message lists all unknown keys, wrong types and invalid values with their paths.
     """
     from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
@@ -174,10 +173,10 @@ def rules_from(values: Mapping[str, Any], where: str) -> Rules:
 
 
 def read_rules(path: str | Path | None = None) -> Rules:
-    """Read the rules in a file, or those of the package: the default rules, or rules with a name such as `standard`.
+    """Read the rules in a file, or rules of the package by name, such as `standard`; default: the default rules of the package.
 
     Raises:
-        ConfigError: the file is missing, or has no rules.
+        ConfigError: the file is missing, or has invalid rules.
     """
     name = f"{RULES}.toml" if path is None else f"{RULES}-{path}.toml"
     own = next((folder / name for folder in FOLDERS if Path(name).name == name and (folder / name).is_file()), None)

@@ -1,4 +1,4 @@
-"""A leaderboard as text: terminal, Markdown, LaTeX and CSV. Measured and published figures never share a column."""
+"""A leaderboard as a table for the terminal, Markdown, LaTeX and CSV. Measured and published results are in separate columns."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _cost(row: Row, name: str, unit: float, form: str) -> str:
 
 
 def name_of(row: Row) -> str:
-    """Return the name of a method, with "after" if too little of its paper is known, and a mark if it has changed since."""
+    """Return the name of a method, with "after" if its paper leaves too much open, and a mark if the method has changed since."""
     return ("after " if row["after"] else "") + row["method"] + (" (changed since)" if row.get("changed_since") else "")
 
 
@@ -81,7 +81,7 @@ SHORT = ("method", "dev wF1", "wF1", "against BiGRU", "p (seeds)", "seeds", "err
 
 
 def table(board: Mapping[str, Any], names: Sequence[str] = tuple(COLUMNS)) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of a corpus."""
+    """Return header and rows of the table of a corpus."""
     rows = board["rows"]
     cells = {name: [COLUMNS[name](row) for row in rows] for name in names}
     shown = [name for name in names if name == "method" or any(cell != DASH for cell in cells[name])]
@@ -103,7 +103,7 @@ def heading(board: Mapping[str, Any]) -> str:
 
 
 def without_settings(methods: Sequence[str], dataset: str) -> str:
-    """Return what a reader must know of methods that have their defaults.
+    """Return a warning about methods without committed settings, which use their defaults.
 
     >>> without_settings(["lmf", "tfn"], "mine")
     'no committed settings for mine: lmf, tfn; their defaults were not chosen for these features (--budget tries more)'
@@ -129,7 +129,7 @@ def notes(board: Mapping[str, Any]) -> list[str]:
     if plain := [row["method"] for row in rows if not row.get("committed", True)]:
         said.append(without_settings(plain, board["dataset"]))
     if any(row.get("changed_since") for row in rows):
-        said.append("changed since: the method computes something else today than when the row was trained")
+        said.append("changed since: the code of the method now computes other results than when the row was trained")
     if not any(row["method"] == "bigru" for row in rows):
         said.append("the BiGRU has no result here, so no method is compared with it")
     return said + [f"{name} is left out: {reason}" for name, reason in board["left_out"].items()]

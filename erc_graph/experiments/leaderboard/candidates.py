@@ -1,4 +1,7 @@
-"""The settings that a method may have: its paper's, and as many draws for every method, from ranges that all share and two of its own."""
+"""The candidate settings of a method: its committed or default setting, and the same number of random settings for every method.
+
+Random settings are drawn from ranges that all methods share, and from up to two ranges of the method itself.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ OWN = 2  # ranges of a method's own settings file that count
 
 
 def settings_file(method: str, dataset: str, selection: str) -> Path | None:
-    """Return the committed settings of a method for a corpus, or those for every corpus; `None`: it has its defaults there.
+    """Return the file of committed settings of a method for a corpus, or for any corpus; `None` if there is no such file.
 
     Args:
-        method: Its name.
+        method: Name of the method.
         dataset: Name of the corpus.
-        selection: How the epoch is chosen.
+        selection: Rule that selects the epoch: `dev` or `last`.
 
     >>> settings_file("lmf", "no corpus with this name", "dev") is None
     True
@@ -33,16 +36,16 @@ def settings_file(method: str, dataset: str, selection: str) -> Path | None:
 
 
 def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, Any] | None = None) -> Experiment:
-    """Return the settings of a method for a corpus, as its file says or by default, but for what the rules decide.
+    """Return the committed or default settings of a method for a corpus, overridden by the rules.
 
     Args:
-        method: Its name.
+        method: Name of the method.
         corpus: The corpus.
-        rules: Of the leaderboard.
-        changes: Of a variant.
+        rules: Rules of the leaderboard.
+        changes: Changed settings of a variant.
 
     Raises:
-        ConfigError: the file is broken, or the method is not known.
+        ConfigError: the file is invalid, or the method is unknown.
     """
     own = rules.of(corpus.name)
     path = settings_file(method, corpus.name, own.selection)
@@ -56,7 +59,7 @@ def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, A
 
 
 def ranges(experiment: Experiment, rules: Rules) -> dict[str, Range]:
-    """Return key → range: those of the rules that the method has, and the first two of its own."""
+    """Return key → range: the ranges of the rules whose keys the method has, and the first two ranges of the method itself."""
     values, found = experiment.as_dict(), {}
     for key, span in SearchSpace.from_dict(rules.ranges).ranges.items() if rules.ranges else ():
         whole = key if "." in key else f"pipeline.{key}"
@@ -76,8 +79,9 @@ def _has(values: Mapping[str, Any], key: str) -> bool:
 
 
 def candidates(experiment: Experiment, rules: Rules) -> list[dict[str, Any]]:
-    """Return the changes of the settings, the first of them none: `1 + budget`. The same points of the unit cube are drawn for every
-    method.
+    """Return `1 + budget` candidate settings, as changes of the experiment; the first has no changes.
+
+    The others are a Latin hypercube sample, with the same points of the unit cube for every method.
 
     >>> candidates(from_dict("bigru", {}, "example"), Rules())
     [{}]
@@ -96,7 +100,7 @@ def candidates(experiment: Experiment, rules: Rules) -> list[dict[str, Any]]:
 
 
 def value(span: Range, share: float) -> Any:
-    """Return where a share of a range from 0 to 1 falls.
+    """Return the value at a relative position in a range, from 0 (low) to 1 (high).
 
     >>> value(Range(low=1e-4, high=1e-2, log=True), 0.5), value(Range(low=1, high=4), 0.99), value(Range(choices=(8, 16)), 0.2)
     (0.001, 4, 8)

@@ -1,6 +1,7 @@
-"""The result if the epoch had been selected on the test set, as for many published results: it is shown and used for nothing else.
+"""The result if the epoch had been selected on the test set, as for many published results; it is only shown.
 
-Only this file reads predictions for the test split after every epoch. No selection may import it, and a test checks this.
+Only this file reads the results on the test split after every epoch. Code that selects epochs or settings must not import it; a test
+checks this.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from erc_graph.data.files.journal import Journal, Record
 
 
 def trace_of(record: Record) -> str | None:
-    """Return the training that a trace is of; nothing where it is no trace."""
+    """Return the name of the training of a trace; `None` if the record is no trace."""
     name, stages = record.get("training"), record.get("stages")
     return name if isinstance(name, str) and isinstance(stages, dict) and all(isinstance(one, dict) for one in stages.values()) else None
 
 
 def chosen_on_test(traces: Path, trainings: Iterable[str]) -> dict[str, float]:
-    """Return training → best test result over the epochs of its last stage, if it has one."""
+    """Return name of a training → best test result over the epochs of its last stage; trainings without a trace are left out."""
     found = {}
     with Journal(traces, trace_of) as journal:
         for name in trainings:

@@ -30,11 +30,11 @@ BOOTSTRAP = 9999  # draws
 
 
 def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
-    """Return a row for every method that has a finished seed, or an error, in the order of development metrics, best first.
+    """Return a row for every method with a finished seed or an error, sorted by the metric on the development split, best first.
 
     Args:
         field: A corpus and its methods.
-        rules: Of the leaderboard.
+        rules: Rules of the leaderboard.
     """
     best = chosen_on_test(field.folder / TRACES, field.done)
     with Journal(field.folder / ANSWERS, answers_of) as said:
@@ -151,7 +151,7 @@ def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus) -> None:
 
 
 def published(method: str, corpus: Corpus) -> dict[str, Any] | None:
-    """Return the printed weighted F1 of a method, where a paper has one; the best line of its own paper, or else of another's."""
+    """Return the published weighted F1 of a method: the best row of its own paper, otherwise of other papers; `None` if unknown."""
     for table in printed_beside(method, corpus.name, corpus.task.name):
         lines = [row for row in table.rows if row.weighted_f1 is not None and same_name(row.method, method)]
         if lines:

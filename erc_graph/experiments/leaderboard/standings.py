@@ -1,4 +1,4 @@
-"""A leaderboard in its folder: begin it or go on with it, and write what stands."""
+"""A leaderboard in its folder: start it or continue it, and write its results."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from erc_graph.methods.own_file import absolute, find_method, is_own, own_parts,
 
 
 def chosen_methods(words: Sequence[str]) -> list[str]:
-    """Return the names of methods, from names, files of a user's own, `all` and `kind:graph`.
+    """Return the names of methods for `--methods`: names, files of a user's own methods, `all`, and kinds such as `kind:graph`.
 
     Raises:
-        ConfigError: an unknown name or kind, or one method twice.
+        ConfigError: a name or kind is unknown, or two methods have the same name.
 
     >>> chosen_methods(["bigru", "hff"])
     ['bigru', 'hff']
@@ -50,7 +50,7 @@ def chosen_methods(words: Sequence[str]) -> list[str]:
             found.append(absolute(word) if is_own(word) else word)
     names = [short_name(method) for method in dict.fromkeys(found)]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"--methods: expected every name once, found {twice!r} for two methods")
+        raise ConfigError(f"--methods: expected different names, found two methods called {twice!r}")
     return list(dict.fromkeys(found))
 
 
@@ -65,20 +65,20 @@ def begin(
     rules: str | None = None,
     dry_run: bool = False,
 ) -> int:
-    """Begin a leaderboard; returns the exit code.
+    """Start a leaderboard, and return the exit code.
 
     Args:
         data: Corpora.
-        methods: As `chosen_methods` takes them.
-        folder: Where everything goes.
-        launch: How trainings are carried out.
-        seeds: In place of the rules' number.
-        budget: In place of the rules' number.
-        rules: A file of rules, or the name of those that come with the package; default: the default ones.
-        dry_run: Say what would be trained, and write nothing.
+        methods: Names of methods, as for `chosen_methods`.
+        folder: Folder of all results.
+        launch: Options of the execution.
+        seeds: Number of seeds; default: the number of the rules.
+        budget: Number of settings to try; default: the number of the rules.
+        rules: A file of rules, or the name of rules of the package; default: the default rules.
+        dry_run: Print what would be trained, and write nothing.
 
     Raises:
-        ErcGraphError: what cannot run; nothing is written then.
+        ErcGraphError: the leaderboard cannot run; nothing is written then.
     """
     check_launch(launch)
     held = read_rules(rules)
@@ -90,7 +90,7 @@ def begin(
     with alone(folder):
         tidy(folder)
         if other := sorted(path.name for path in folder.iterdir() if path.name != LOCK):
-            way = f"go on with it: --resume {folder}" if (folder / CONFIG).is_file() else "choose another --out"
+            way = f"continue it with --resume {folder}" if (folder / CONFIG).is_file() else "choose another --out"
             raise ConfigError(f"{folder}: expected an empty or new folder, found {other[0]!r} in it; {way}")
         fields = [field_of(corpus, chosen, held, folder) for corpus in corpora.values()]
         check_fields(fields)
@@ -112,28 +112,28 @@ def begin(
 
 
 def plan(field: Field) -> list[str]:
-    """Return what is trained on a corpus, in a few lines."""
+    """Return a few lines that say what is trained on a corpus."""
     entries = field.entries
     tried = sum(len(trials) for entry in entries for trials in entry.tried())
     seeds = sum(entry.experiment.run.seeds for entry in entries)
-    lines = [f"{field.corpus.name}: {len(entries)} methods, {tried} trainings that choose settings, {seeds} that are evaluated"]
+    lines = [f"{field.corpus.name}: {len(entries)} methods, {tried} trainings to choose settings, {seeds} trainings to evaluate"]
     if plain := [entry.name for entry in entries if not entry.committed]:
         lines.append(f"  {without_settings(plain, field.corpus.name)}")
     return [*lines, *(f"  {name} is left out: {reason}" for name, reason in field.left_out.items())]
 
 
 def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, methods: Sequence[str] = (), seeds: int | None = None) -> int:
-    """Go on with a leaderboard that was stopped, with the settings that it began with; returns the exit code.
+    """Continue a stopped leaderboard with its recorded settings, and return the exit code.
 
     Args:
-        folder: Of the leaderboard.
-        launch: How trainings are carried out.
-        data: Where its corpora are now; default: where they were.
-        methods: Files and classes of the user's own methods in it: nothing is imported because a folder says so.
-        seeds: In place of the number that it began with, where there are to be more.
+        folder: Folder of the leaderboard.
+        launch: Options of the execution.
+        data: Current paths of its corpora; default: the recorded paths.
+        methods: Files and classes of the user's own methods; they must be named again, because recorded paths are never imported.
+        seeds: Number of seeds, for example to add seeds; default: the recorded number.
 
     Raises:
-        ErcGraphError: no leaderboard there, its corpora or a method of the user's own have changed, or such a method is not named again.
+        ErcGraphError: the folder has no leaderboard; a corpus or a user's own method has changed; or such a method is not named again.
     """
     check_launch(launch)
     if not (folder / CONFIG).is_file():
@@ -156,12 +156,12 @@ def _found_again(data: Sequence[str] | None, begun: Begun, folder: Path) -> list
     try:
         corpora = {corpus.name: corpus for corpus in _load(data or list(begun.data.values())).values()}
     except ErcGraphError as error:
-        raise type(error)(f"{error}; --data says where the corpora of {folder} are now") from None
+        raise type(error)(f"{error}; give the current paths of the corpora of {folder} with --data") from None
     if corpora.keys() != begun.data.keys():
         raise ConfigError(f"--data: expected the corpora of {folder} ({', '.join(begun.data)}), found {', '.join(corpora)}")
     for corpus in corpora.values():
         if corpus_sha256(corpus) != begun.data_sha256[corpus.name]:
-            raise ConfigError(f"--resume {folder}: {corpus.name} is not what it was when the leaderboard began; begin another with --out")
+            raise ConfigError(f"--resume {folder}: {corpus.name} has changed since the leaderboard was started; start another with --out")
     return [corpora[name] for name in begun.data]
 
 
@@ -174,7 +174,7 @@ def _named_again(method: str, named: Sequence[str], folder: Path, digests: Mappi
         raise ConfigError(f"--resume {folder}: its method {short_name(method)} comes from {method}; name it again with --methods {method}")
     if own_sha256(found) != digests.get(method):
         raise ConfigError(
-            f"--resume {folder}: {own_parts(found)[0]} is not what it was when the leaderboard began; begin another with --out"
+            f"--resume {folder}: {own_parts(found)[0]} has changed since the leaderboard was started; start another with --out"
         )
     return absolute(found)
 
@@ -188,20 +188,20 @@ def _load(data: Sequence[str]) -> dict[str, Corpus]:
     found = {path: load_corpus(path) for path in dict.fromkeys(data)}
     names = [corpus.name for corpus in found.values()]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"--data: expected corpora of different names, found two called {twice!r}; give one `name` in its corpus.toml")
+        raise ConfigError(f"--data: expected corpora with different names, found two called {twice!r}; set `name` in one corpus.toml")
     return found
 
 
 def check_fields(fields: Sequence[Field]) -> None:
-    """Refuse a corpus that no method fits.
+    """Check that at least one method can be trained on every corpus.
 
     Raises:
-        ConfigError: it names the first reason.
+        ConfigError: no method can be trained on a corpus; the message has the first reason.
     """
     for field in fields:
         if not field.entries:
             name, reason = next(iter(field.left_out.items()))
-            raise ConfigError(f"{field.corpus.name}: expected a method that fits it, found none of {len(field.left_out)}; {name}: {reason}")
+            raise ConfigError(f"{field.corpus.name}: expected a method that fits, found none of {len(field.left_out)}; {name}: {reason}")
 
 
 def _run(fields: Sequence[Field], rules: Rules, folder: Path, launch: Launch) -> int:
@@ -217,7 +217,7 @@ def _run(fields: Sequence[Field], rules: Rules, folder: Path, launch: Launch) ->
 
 
 def standing(field: Field, rules: Rules) -> dict[str, Any]:
-    """Return everything that is known on a corpus, as plain values."""
+    """Return rules, rows and left-out methods of a corpus as plain values: the content of leaderboard.json."""
     corpus, own = field.corpus, rules.of(field.corpus.name)
     rows = rows_of(field, rules)
     held: Mapping[str, Any] = {"seeds": rules.seeds, "budget": rules.budget, "members": rules.members, "tuned": rules.tuned}

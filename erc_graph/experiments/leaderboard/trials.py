@@ -1,4 +1,4 @@
-"""One training of a leaderboard, and what is kept of it: a record, and for the chosen setting the predictions on the test split."""
+"""One training of a leaderboard and its record; for the chosen setting, the predictions on the test split are kept, too."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ Parts = Mapping[str, Mapping[str, Tensor]]  # what is told apart → name → `(
 
 @dataclass(frozen=True, kw_only=True)
 class Trial(Job):
-    """A job of which a record is kept.
+    """A training job whose result is recorded.
 
     Attributes:
-        key: Its name among the records of the corpus.
-        facts: What it is, for the record: setting, changes, part.
-        final: Its fold is the official one, and it is asked about the test split, for its trace after every epoch, too. Otherwise the fold
-            evaluates training or development dialogues, and settings are chosen by that.
-        parts: Of the test utterances, that are evaluated apart.
+        key: Name of the job in the records of the corpus.
+        facts: Facts for the record: setting, changes, part.
+        final: Whether this is a training of the chosen setting, which is evaluated on the official test split, also after every epoch.
+            Otherwise it helps to choose the setting, and is evaluated on held-out training or development dialogues.
+        parts: Subsets of the test utterances that are also evaluated separately.
     """
 
     key: str
@@ -55,14 +55,14 @@ class Trial(Job):
 
 
 def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool | None = None, track: str | None = None) -> Record:
-    """Train, and return the record; what goes wrong in a method is in its record.
+    """Train, and return the record; an error of the method is not raised, but recorded.
 
-    Its folder keeps what it has until the record is written. `trace` and `answers` in it are for files of their own: the trace is read for
-    one column alone, and answers are derived from the corpus, which may not be handed on, where figures may.
+    The training keeps its checkpoints in its folder until the record is written. `trace` and `answers` of the record go to separate files:
+    the trace is used for one column only, and the answers (predictions) may fall under the license of the corpus.
 
     Raises:
         StorageError: a file could not be written.
-        CheckpointError: what stands in its folder cannot be gone on with.
+        CheckpointError: the checkpoint in the folder cannot be continued.
     """
     try:
         found = _trained(trial, corpus, quiet)
@@ -78,7 +78,7 @@ def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool 
 
 
 def record_of(trial: Trial, found: Mapping[str, Any]) -> Record:
-    """Return what is kept of a training, as plain values."""
+    """Return the record of a training as plain values."""
     kept: Record = plain({"training": trial.key, **trial.facts, "seed": trial.seed, **found})
     return kept
 
@@ -126,13 +126,13 @@ def _judged_apart(scores: Tensor, rows: Tensor, corpus: Corpus, parts: Parts) ->
 
 
 def answers_of(record: Record) -> str | None:
-    """Return the training that answers are of; nothing where it is no such record."""
+    """Return the name of the training of recorded predictions; `None` if the record has no predictions."""
     name = record.get("training")
     return name if isinstance(name, str) and "answers" in record else None
 
 
 def written(scores: Tensor, task: Task) -> str | list[float]:
-    """Return the answers for a record: a character per utterance, from `0` on, for its class, or its score with four decimals.
+    """Return predictions in the form of a record: one character per utterance, `0` for class 0 and so on, or a list of rounded scores.
 
     >>> from erc_graph.data.tasks import get_task
     >>> written(torch.eye(6)[:3], get_task("iemocap6"))
@@ -144,10 +144,10 @@ def written(scores: Tensor, task: Task) -> str | list[float]:
 
 
 def answers(record: Record, task: Task, count: int) -> Tensor:
-    """Return `(count, C)` scores that say what was written: 1 for the class that was chosen, or the score.
+    """Return recorded predictions as scores `(count, C)`: 1 for the predicted class and 0 for others, or the predicted score.
 
     Raises:
-        CheckpointError: not so many, or no answers.
+        CheckpointError: the record has another number of predictions, or none.
     """
     found = record.get("answers")
     try:
@@ -157,9 +157,9 @@ def answers(record: Record, task: Task, count: int) -> Tensor:
         else:
             scores = torch.tensor(found, dtype=torch.float32)[:, None]
         if len(scores) != count:
-            raise ValueError(f"{len(scores)} answers")
+            raise ValueError(f"{len(scores)} predictions")
     except (RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{record['training']}: expected {count} answers in its record, found something else ({error}); delete "
+        raise CheckpointError(f"{record['training']}: expected {count} predictions in its record, found something else ({error}); delete "
                               f"its line in {ANSWERS}") from None  # fmt: skip
     return scores
 
