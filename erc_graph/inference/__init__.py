@@ -1,1 +1,1 @@
-"""Labelling new conversations, live ones too, and explaining one prediction. Knows nothing of training or experiments."""
+"""Prediction for new and live conversations, and explanation of single predictions; independent of training and experiments."""

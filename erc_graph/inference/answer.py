@@ -1,4 +1,4 @@
-"""The predictions of a method, as plain values per utterance, and the batched prediction of whole corpora."""
+"""Predictions as plain values per utterance, and the batched prediction of whole corpora."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Answer:
         turn: Position in the conversation, from 0.
         speaker: Name of the speaker.
         text: The transcript; empty if the corpus has no text.
-        emotion: The most probable label; for a score task the score as text, such as `+0.8`.
+        emotion: The most probable label; for a score task, the score as text, such as `+0.8`.
         probabilities: Label → probability in the order of the task; the sum is one. Empty for a score task.
         score: The predicted score, for a score task.
         start: Start in seconds of the recording, if the file has times.
         end: End in seconds of the recording, if the file has times.
-        time: When the utterance was written, exactly as in the file.
-        unsure: Whether the probability of the emotion is below the requested threshold; `None`: no threshold was requested.
+        time: Time at which the utterance was written, exactly as in the file.
+        unsure: Whether the probability of the emotion is below the requested threshold; `None` if no threshold was requested.
     """
 
     dialogue: str
@@ -57,13 +57,13 @@ class Answer:
 
     @property
     def times(self) -> dict[str, float | str]:
-        """Return `start`, `end` and `time`, as far as they are known."""
+        """Return those of `start`, `end` and `time` that are known."""
         found = {"start": self.start, "end": self.end, "time": self.time}
         return {name: value for name, value in found.items() if value is not None}
 
     @property
     def when(self) -> str:
-        """Return the start as minutes and seconds, or the time as in the file; empty if neither is known."""
+        """Return the start in minutes and seconds, otherwise the time as in the file; empty if both are unknown."""
         if self.start is None:
             return self.time or ""
         minutes, seconds = divmod(int(self.start), 60)
@@ -75,9 +75,7 @@ class Answer:
         return self.probabilities.get(self.emotion)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values: `turn`, known times, `speaker`, `text`, `emotion`, `unsure` and `score` if they are
-        known, `probabilities`.
-        """
+        """Return plain values: `turn`, `speaker`, `text`, `emotion` and `probabilities`; times, `unsure` and `score` if they are known."""
         plain: dict[str, Any] = {"turn": self.turn, **self.times, "speaker": self.speaker, "text": self.text, "emotion": self.emotion}
         if self.unsure is not None:
             plain["unsure"] = self.unsure
@@ -86,7 +84,7 @@ class Answer:
 
 
 class Answers(list[Answer]):
-    """The predictions for several utterances, in the order of the input: a list of `Answer` that can become a table."""
+    """The predictions for several utterances in the order of the input: a list of `Answer` with a conversion to a pandas table."""
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> Answer: ...
@@ -107,7 +105,10 @@ class Answers(list[Answer]):
 
 
 def columns_of(rows: Sequence[Answer], labels: Sequence[str]) -> dict[str, list[Any]]:
-    """Return columns: `dialogue`, `turn`, `speaker`, `text`, `emotion`, `p(label)`; times, `unsure` and `score` if any row has them."""
+    """Return the columns of a table of predictions: `dialogue`, `turn`, `speaker`, `text`, `emotion` and one `p(label)` per class.
+
+    Times, `unsure` and `score` are included if any row has them.
+    """
     return {
         "dialogue": [row.dialogue for row in rows],
         "turn": [row.turn for row in rows],
@@ -122,12 +123,12 @@ def columns_of(rows: Sequence[Answer], labels: Sequence[str]) -> dict[str, list[
 
 
 def times_of(rows: Sequence[Answer]) -> list[str]:
-    """Return the names of the times that at least one of the rows has."""
+    """Return those of `start`, `end` and `time` that at least one row has."""
     return [name for name in TIMES if any(name in row.times for row in rows)]
 
 
 def answers(method: Network, corpus: Corpus) -> Answers:
-    """Predict every utterance of a corpus that has the features the method reads; the order is that of the corpus."""
+    """Predict every utterance of a corpus, in the order of the corpus; the corpus must have the features that the method reads."""
     task = method.task
     if not len(corpus):
         return Answers()
@@ -162,7 +163,7 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
     """Return the corpus with exactly the features that the method reads; a modality that the corpus lacks is missing in every row.
 
     Raises:
-        CorpusError: the corpus has none of the features, features or items have another shape, or values cannot be computed with.
+        CorpusError: the corpus has none of the features, features or items have another shape, or values are not finite or too large.
     """
     widths, items = method.schema.widths, method.schema.sequences
     if not any(name in corpus.features for name in widths) and not any(name in corpus.sequences for name in items):
@@ -189,7 +190,7 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
 
 
 def ask(method: Network, batch: Batch) -> Tensor:
-    """Compute scores `(N, C)` in the row order of `batch`; similar lengths together, at most `BUDGET` padded utterances per forward pass.
+    """Compute scores `(N, C)` in the row order of `batch`, in forward passes over at most `BUDGET` padded utterances of similar dialogues.
 
     Raises:
         CheckpointError: some scores are not finite.
@@ -201,8 +202,8 @@ def ask(method: Network, batch: Batch) -> Tensor:
         scores[part.row] = infer(method, part, len(part)).scores
     if wrong := int((~scores.isfinite()).any(1).sum()):
         raise CheckpointError(
-            f"{type(method).__name__}: gives scores that are not finite in {wrong} of {len(scores)} turns; the training diverged "
-            "(train it again at a lower training.learning_rate), or the features are of another size than in training"
+            f"{type(method).__name__}: expected finite scores, found others in {wrong} of {len(scores)} utterances; the training diverged "
+            "(train again with a lower training.learning_rate), or the features are much larger than in training"
         )
     return scores
 

@@ -1,4 +1,4 @@
-r"""Explanations: which edges, and which utterances in which modality, support or oppose the predicted label of an utterance.
+r"""Explanations of the predicted label of an utterance by the edges, and by the utterances and modalities, that support or oppose it.
 
 Explanations are integrated gradients (Sundararajan et al., ICML 2017) of the log-odds of the label, :math:`\log p - \log (1 - p)`; for a
 score task, of the score itself:
@@ -9,8 +9,8 @@ They are computed twice, from two baselines `b`:
 
 | attribution of | what varies | from | to |
 |---|---|---|---|
-| edges | a multiplier on every message of every graph (`erc_graph.graphs.edges.Watch`) | 0: no message | 1: the graph as it is |
-| inputs | the features of every utterance and modality | the mean of the training split | the features as they are |
+| edges | a multiplier on every message of every graph (`erc_graph.graphs.edges.Watch`) | 0: no message | 1: the original graph |
+| inputs | the features of every utterance and modality | the mean of the training split | the original features |
 
 Edge attributions measure only the effect of the graph. LSTM, GRU and attention also carry information between utterances; input
 attributions cover all these paths. The attributions sum to `graph_effect` and `input_effect`. `edge_gap` and `input_gap` are the numerical
@@ -69,11 +69,11 @@ class Explanation:
         label: The explained label; `score` for a score task.
         probability: Probability of the label; `None` for a score task.
         value: Log-odds of the label, or the score: f(x).
-        graphs: Part of the graph (a pair such as `audio+text`, or `fused`) → its graph, with an `edge_attribution` `(E,)` next to every
+        graphs: Part of the graph (a pair such as `audio+text`, or `fused`) → its graph, which has an `edge_attribution` `(E,)` for every
             `edge_weight`. Empty if the method has no graph.
         inputs: Modality → `(T,)` attribution per utterance.
-        graph_effect: f of the whole graph minus f without any message; the sum that all edge attributions should have.
-        input_effect: f of the dialogue minus f of a dialogue of mean features; the sum that all input attributions should have.
+        graph_effect: f with all messages minus f without messages; the exact sum of all edge attributions.
+        input_effect: f for the original features minus f for mean features; the exact sum of all input attributions.
         edge_gap: Sum of all edge attributions minus `graph_effect`.
         input_gap: Sum of all input attributions minus `input_effect`.
     """
@@ -111,7 +111,7 @@ class Explanation:
         return sorted(found, key=lambda edge: -abs(edge.attribution))[:most]
 
     def table(self, most: int = 8) -> str:
-        """Return the edges and inputs with the largest attributions as text."""
+        """Return a text table of the edges and inputs with the largest attributions."""
         sure = "" if self.probability is None else f", p = {self.probability:.2f}"
         unit = "score" if self.probability is None else "log-odds"
         lines = [f"turn {self.turn} of {ascii(self.dialogue.id)[1:-1]}: {self.label} ({unit} {self.value:+.2f}{sure})"]
@@ -138,16 +138,16 @@ def explain(
     """Compute which edges, utterances and modalities support or oppose the label of an utterance.
 
     Args:
-        pipeline: A trained method, or a pipeline that holds one. Its mode (training or evaluation) is restored afterwards.
+        pipeline: A trained method, or a pipeline with such a method. Its mode (training or evaluation) is restored afterwards.
         dialogue: The conversation, with all features that the method reads.
         turn: Position of the utterance, from 0; a negative value counts from the end.
         label: The label to explain; default: the predicted label.
-        tolerance: Largest error of the sums of attributions, as a share of the exact sum (of 1 if the exact sum is smaller). The steps of
-            the integrals are doubled, from 50 up to 800, until the error is small enough.
+        tolerance: Largest error of the sums of attributions, relative to the exact sum, or absolute if the exact sum is below 1. The number
+            of integration steps is doubled, from 50 up to 800, until the error is small enough.
 
     Raises:
         ConfigError: the utterance or label does not exist, or the tolerance is not above 0.
-        CorpusError: `dialogue` is not a dialogue, or lacks features that the method reads, or has features of another width.
+        CorpusError: `dialogue` is not a dialogue, lacks features that the method reads, or has features of another width.
     """
     method = pipeline if isinstance(pipeline, (Method, Ensemble)) else pipeline.method
     if not isinstance(dialogue, Dialogue):
@@ -172,7 +172,7 @@ def explain(
         if batch.features[name].shape[1] != width:
             found = batch.features[name].shape[1]
             raise CorpusError(
-                f"{dialogue.id!r}: expected {width} {name} features per turn, as in training, found {found}; use the same files"
+                f"{dialogue.id!r}: expected {width} {name} features per utterance, as in training, found {found}; use the same files"
             )
     with _asked(method):
         seen, scores = look(method, batch)
@@ -202,7 +202,7 @@ def explain(
 
 
 class Explainable(Protocol):
-    """Protocol of an object that holds a method."""
+    """Protocol of an object that has a method."""
 
     @property
     def method(self) -> Network:

@@ -1,13 +1,13 @@
-"""What `Pipeline.predict` is given, as corpora. Nothing is guessed in silence: a string is text, a `Path` is a file.
+"""Conversion of the inputs of `Pipeline.predict` to corpora. A string is always text, and a `Path` is always a file.
 
-| given | is |
+| input | meaning |
 |---|---|
-| a corpus, a dialogue | itself |
+| a corpus, a dialogue | the corpus, the dialogue |
 | a string | a conversation of one utterance |
-| strings | one conversation of one speaker, utterance by utterance |
-| a `pathlib.Path` | the conversations in a file, as `load_transcript` reads them |
-| dicts, a pandas table | the rows of one file: `speaker`, `text` and whatever else JSON of conversations has |
-| several of these | one after the other; lists of strings are named `conversation_0`, `conversation_1`, … |
+| strings | one conversation of one speaker, with one utterance per string |
+| a `pathlib.Path` | the conversations in a file, read by `load_transcript` |
+| dicts, a pandas table | the rows of one file, with `speaker`, `text` and the other fields of conversations in JSON |
+| several of these | the inputs one after the other; lists of strings are named `conversation_0`, `conversation_1`, … |
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from erc_graph.errors import CorpusError
 Given = (
     Corpus | Dialogue | str | os.PathLike[str] | Iterable[Dialogue | Corpus | str | os.PathLike[str] | Sequence[str] | Mapping[str, Any]]
 )
-_EXPECTED = "predict: expected a corpus, dialogues, a string (one turn), strings (one conversation), or files as pathlib.Path"
+_EXPECTED = "predict: expected a corpus, dialogues, a string (one utterance), strings (one conversation), or files as pathlib.Path"
 
 
 def corpora_of(given: Given, name: str = "conversation") -> Iterator[tuple[Corpus, Path | None]]:
-    """Yield the corpora in what is given, each with the folder of its file where it was read from one.
+    """Yield the corpora of an input, each with the folder of its file, or `None` if it was not read from a file.
 
     Args:
-        given: See above.
-        name: What strings are called as a conversation.
+        given: The input; see the table above.
+        name: Name of a conversation that is given as strings.
 
     Raises:
-        CorpusError: something else, strings among other things, or a file that cannot be read.
+        CorpusError: the input has none of these forms, mixes strings with other objects, or is a file that cannot be read.
     """
     if isinstance(given, Corpus | Dialogue):
         yield (given if isinstance(given, Corpus) else given.corpus), None
@@ -61,9 +61,9 @@ def corpora_of(given: Given, name: str = "conversation") -> Iterator[tuple[Corpu
         if parts and not others:
             yield _spoken(parts, name), None
         elif len(others) < len(parts):
-            raise CorpusError(f"{_EXPECTED}; found strings beside {type(others[0]).__name__}: give them apart")
+            raise CorpusError(f"{_EXPECTED}; found strings mixed with {type(others[0]).__name__}; give them separately")
         if others and all(isinstance(part, tuple) and len(part) == 2 for part in others):
-            raise CorpusError(f'{_EXPECTED}; found pairs: write {{"speaker": …, "text": …}} for what somebody says')
+            raise CorpusError(f'{_EXPECTED}; found pairs; write an utterance as {{"speaker": …, "text": …}}')
         stems = Counter(Path(part).stem for part in others if isinstance(part, os.PathLike))
         for number, part in enumerate(others):
             if isinstance(part, os.PathLike) and stems[Path(part).stem] > 1:  # files of one name stay apart
@@ -82,9 +82,9 @@ def _spoken(texts: Sequence[str], name: str) -> Corpus:
     """Strings as one conversation; what is assumed is noted."""
     for text in texts:
         if os.path.isfile(text):
-            note(f"{one_line(text)!r} is taken for what is said; the file of that name is pathlib.Path({one_line(text)!r})")
+            note(f"{one_line(text)!r} is read as the text of an utterance; to read the file, give pathlib.Path({one_line(text)!r})")
     alone = len(texts) == 1
     if alone and "\n" in texts[0].strip():
-        note("the lines of a string are taken for one turn; load_transcript(text.encode()) reads the turns of a transcript")
+        note("the lines of a string are read as one utterance; load_transcript(text.encode()) reads the utterances of a transcript")
     speaker = NOBODY if alone else ""  # of one turn it does not matter who speaks
     return to_corpus(Talk(form="strings", turns=[Turn(text=text, speaker=speaker) for text in texts]), Path("strings"), name)

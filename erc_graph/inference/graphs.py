@@ -1,4 +1,4 @@
-"""The graphs of a conversation with the weights that a method really gives its messages."""
+"""The graphs of a conversation, with the edge weights that a method uses in its message passing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 def operators(method: Network) -> dict[str, Conv]:
-    """Return the graph operators of a method by name: what the method calls them, else their place in it; of several members numbered."""
+    """Return name → graph operator of a method. The name is the label of the operator, or else its module path.
+
+    In an ensemble, the number of the network is appended.
+    """
     networks = getattr(method, "networks", None)
     found: dict[str, Conv] = {}
     for i, network in enumerate(networks or [method], 1):
@@ -49,12 +52,12 @@ def _name(path: str, part: Conv, network: Module) -> str:
 
 @dataclass(eq=False)
 class Seen:
-    """What an operator was given for a batch, and what it sent.
+    """The inputs and messages of a graph operator for a batch.
 
     Attributes:
-        recipe: Its graph.
-        nodes: What was given, at the last call.
-        sent: What was sent.
+        recipe: Graph recipe of the operator.
+        nodes: Input nodes of the last call.
+        sent: Messages of all calls.
     """
 
     recipe: GraphRecipe
@@ -63,14 +66,12 @@ class Seen:
 
     @property
     def types(self) -> dict[EdgeType, int]:
-        """Return the number of edges by edge type, in the order of a multiplier (ordinary edges, those into hyperedges,
-        those out of them).
-        """
+        """Return edge type → number of edges: ordinary edges first, then edges to hyperedges, then edges from hyperedges."""
         every = {kind: count for one in self.sent for kind, count in zip(one.types, one.counts, strict=True)}
         return dict(sorted(every.items(), key=lambda item: (HYPEREDGE in item[0], item[0][0] == HYPEREDGE)))
 
     def weights(self) -> dict[EdgeType, Tensor]:
-        """Return edge type → `(E,)` weights, mean over the calls (the layers of an operator)."""
+        """Return edge type → `(E,)` edge weights, averaged over the calls of the operator (its layers)."""
         found: dict[EdgeType, list[Tensor]] = {}
         for one in self.sent:
             for kind, part in zip(one.types, one.weights[0].split(one.counts), strict=True):
@@ -80,7 +81,7 @@ class Seen:
 
 @contextmanager
 def watched(part: Conv, watch: Watch) -> Iterator[None]:
-    """Pass all messages of an operator to `watch` within a block."""
+    """Pass all messages of an operator to `watch` within a `with` block."""
     usual, part.watch = part.watch, watch
     try:
         yield
@@ -90,10 +91,10 @@ def watched(part: Conv, watch: Watch) -> Iterator[None]:
 
 @torch.no_grad()
 def look(method: Network, batch: Batch) -> tuple[dict[str, Seen], Tensor]:
-    """Ask a method about a batch, and look at what its operators are given and send; in the mode in which it is.
+    """Run a forward pass in the current mode of the method, and record inputs and messages of its graph operators.
 
     Returns:
-        Name → what was seen, of the operators that were asked, and the scores `(N, C)`.
+        Name → record of each operator that was called, and the scores `(N, C)`.
     """
     seen: dict[str, Seen] = {}
     ends: list[Callable[[], None]] = []
@@ -117,12 +118,12 @@ def look(method: Network, batch: Batch) -> tuple[dict[str, Seen], Tensor]:
 
 
 def graph_of(seen: Seen, batch: Batch, corpus: Corpus | None = None) -> HeteroData:
-    """Return the graph of an operator: its nodes' states, its edges, and the weights that its messages had.
+    """Return the graph of an operator, with node states, edges and edge weights.
 
     Args:
-        seen: From `look`.
+        seen: Record of the operator from `look`.
         batch: The dialogues.
-        corpus: Where the batch comes from, row for row; gives the graph its texts and names.
+        corpus: Corpus with the same rows as the batch, for texts and names in the graph.
     """
     nodes = seen.nodes
     assert nodes is not None

@@ -1,4 +1,4 @@
-"""Labelled utterances as files: JSON lines, CSV or Parquet, with the columns of the input that are not ours behind them."""
+"""Files of labelled utterances in JSON lines, CSV or Parquet; additional columns of the input follow the predictions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from erc_graph.inference.answer import Answer, columns_of, times_of
 
 Form = Literal["jsonl", "csv", "parquet"]
 Rows = Sequence[tuple[Answer, dict[str, Any]]]
-"""Answers, each with what else its row of the input has."""
+"""Predictions, each with the additional columns of its input row."""
 
 
 def write_labels(path: Path, form: Form, rows: Rows, labels: Sequence[str]) -> None:
-    """Write labelled utterances, all or nothing; the same answers give the same bytes.
+    """Write labelled utterances atomically; the same predictions give the same bytes.
 
     Raises:
         StorageError: the file cannot be written.
@@ -34,7 +34,7 @@ def write_labels(path: Path, form: Form, rows: Rows, labels: Sequence[str]) -> N
 
 
 def write_csv(file: TextIO, rows: Rows, labels: Sequence[str]) -> None:
-    """Write a table with one column per emotion."""
+    """Write a CSV table with one probability column per emotion."""
     when, marked, more = times_of([answer for answer, _ in rows]), _marked(rows), _more(rows)
     heads = ["dialogue", "turn", *when, "speaker", "text", "emotion", *(["unsure"] if marked else []), *(f"p({label})" for label in labels)]
     writer = csv.writer(file, lineterminator="\n")

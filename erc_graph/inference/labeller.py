@@ -1,4 +1,4 @@
-"""Labelling shards of conversations: what one of them says about its conversations does not depend on any other."""
+"""Labelling of shards of conversations; the results of a shard do not depend on other shards."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from erc_graph.inference.prepare import hears, prepare
 
 @dataclass
 class Labelled:
-    """What came of a shard.
+    """The result of labelling a shard.
 
     Attributes:
-        rows: Every utterance, in the order of the input, with what else its row has.
-        refused: What could not be read or labelled.
-        notes: Remarks for the user, each once.
-        conversations: Number of those that are labelled.
+        rows: Prediction of every utterance with the additional columns of its input row, in the order of the input.
+        refused: Inputs that could not be read or labelled.
+        notes: Notes for the user, without repetitions.
+        conversations: Number of labelled conversations.
     """
 
     rows: list[tuple[Answer, Row]] = field(default_factory=list)
@@ -47,35 +47,36 @@ class Labeller:
 
     Args:
         pipeline: The model.
-        extractors: Modality → encoder, instead of those that the model names.
-        unsure: Utterances are marked whose emotion is less probable; default: none is.
+        extractors: Modality → encoder, instead of the encoders that the model names.
+        unsure: Utterances are marked if the probability of their emotion is below this threshold; default: no marks.
 
     Raises:
-        ConfigError: marks of a model whose answers are scores.
+        ConfigError: `unsure` is given for a model that predicts scores.
     """
 
     def __init__(self, pipeline: Pipeline, extractors: Mapping[str, str] | None = None, unsure: float | None = None) -> None:
         if unsure is not None and pipeline.task.kind == "score":
             raise ConfigError(
-                f"--unsure: expected a model of emotions, found one of a score ({pipeline.task.name}), which has no probability"
+                f"--unsure: expected a model that predicts emotions, found one that predicts a score without probabilities "
+                f"({pipeline.task.name})"
             )
         self.pipeline, self.extractors, self.unsure = pipeline, dict(extractors or {}), unsure
         self.kept = lru_cache(maxsize=4)(load_text_encoder)
         self.hears = hears(pipeline.schema)
 
     def __call__(self, shard: Shard) -> Labelled:
-        """Label a shard; where a conversation is the trouble, the others are labelled one by one.
+        """Label a shard; if a conversation causes an error, the conversations are labelled one by one.
 
         Raises:
-            CheckpointError: an encoder cannot be found, or is another one than the model's.
-            ConfigError: an extractor of what the model does not read.
+            CheckpointError: an encoder cannot be found, or does not fit the model.
+            ConfigError: `extractors` names a modality that the model does not read.
         """
         said = Labelled()
         self.add(shard, said)
         return said
 
     def add(self, shard: Shard, said: Labelled) -> None:
-        """Label a shard, and add it to what is there."""
+        """Label a shard, and add its results to `said`."""
         with _refusing(said, source=shard.source.name):
             if shard.stop is None:
                 self._read_whole(shard, said)
@@ -84,17 +85,17 @@ class Labeller:
         said.notes = list(dict.fromkeys(said.notes))
 
     def load(self, path: str | Path, said: Labelled) -> tuple[Corpus, dict[str, Path]]:
-        """Read a file as a whole, and find its recordings where the model hears; what the reader assumes goes to `said`.
+        """Read a whole file, and find its recordings if the model reads audio; notes of the reader are added to `said`.
 
         Raises:
-            CorpusError: see `load_transcript`.
+            CorpusError: `load_transcript` refuses the file.
         """
         with noting(said.notes.append):
             corpus = load_transcript(str(path))
         return corpus, find_recordings(corpus, Path(path).parent) if self.hears and str(path) not in MADE else {}
 
     def prepared(self, corpus: Corpus, said: Labelled, recordings: Mapping[str, Path] | None = None) -> Corpus:
-        """Return the conversations with what the model reads; remarks go to `said`. Raises as `prepare`."""
+        """Return the conversations with the features that the model reads, by `prepare`; notes are added to `said`."""
         return prepare(
             corpus,
             self.pipeline,
@@ -106,10 +107,10 @@ class Labeller:
         )
 
     def answers(self, corpus: Corpus, said: Labelled) -> list[Answer]:
-        """Return the answers for what is prepared.
+        """Predict the utterances of prepared conversations; notes are added to `said`.
 
         Raises:
-            CorpusError: its features do not fit the model, or the scores are not numbers.
+            CorpusError: the features do not fit the model, or the scores are not finite.
         """
         try:
             found = predict_long(self.pipeline, corpus, say=said.notes.append)
@@ -152,8 +153,8 @@ class Labeller:
         for dialogue, one in records.split():  # one of them is the trouble
             with _refusing(said, source=shard.source.name, dialogue=dialogue, line=one.numbers[0]):
                 if one.spoilt is not None:
-                    beside = "" if one.numbers == [one.spoilt] else ", and may belong to the conversation beside it"
-                    raise CorpusError(f"line {one.spoilt} is not valid JSON; expected an object or a list{beside}; mend or remove it")
+                    beside = "" if one.numbers == [one.spoilt] else ", and may belong to an adjacent conversation"
+                    raise CorpusError(f"line {one.spoilt} is not valid JSON; expected an object or a list{beside}; correct or remove it")
                 with noting(said.notes.append):
                     corpus = one.corpus(name)
                 self._add(corpus, _aligned(corpus, _others(one), said, shard), said)
@@ -199,6 +200,6 @@ def _aligned(corpus: Corpus, more: list[Row], said: Labelled, shard: Shard) -> l
         return [{}] * corpus.utterances
     places = _places(corpus)
     if places is None or len(places) != len(more):
-        said.notes.append(f"{shard.source.name}: its other columns are not passed on: rows were joined or left out")
+        said.notes.append(f"{shard.source.name}: additional columns are left out, because input rows were joined or left out")
         return [{}] * corpus.utterances
     return [more[place] for place in places]

@@ -1,6 +1,4 @@
-"""Conversations of any length: above a limit they are read in windows that overlap, since a complete graph has the square of the
-utterances.
-"""
+"""Prediction of long conversations in overlapping windows, because the size of a complete graph is quadratic in the number of utterances."""
 
 from __future__ import annotations
 
@@ -23,25 +21,25 @@ OVERLAP = 200  # turns that two windows share; each speaks for its half of them
 def predict_long(
     pipeline: Pipeline, corpus: Corpus, *, longest: int = LONGEST, overlap: int = OVERLAP, say: Callable[[str], None] | None = None
 ) -> Answers:
-    """Return what the method says about every utterance, in the order given.
+    """Predict every utterance, in the order of the input; conversations of more than `longest` utterances are read in windows.
 
     Args:
         pipeline: The model.
-        corpus: Conversations with what it reads, from `prepare`.
-        longest: Utterances of a window.
-        overlap: Utterances that two windows share; fewer than `longest`.
-        say: Called with a remark where there are windows.
+        corpus: Conversations with the features that the model reads, from `prepare`.
+        longest: Number of utterances in a window.
+        overlap: Number of utterances that two adjacent windows share; smaller than `longest`.
+        say: Function that is called with a note if windows are used.
 
     Raises:
-        CorpusError: features that do not fit the model.
-        CheckpointError: scores that are not numbers.
+        CorpusError: the features do not fit the model.
+        CheckpointError: some scores are not finite.
     """
     lengths = corpus.lengths.tolist()
     if max(lengths, default=0) <= longest:
         return answers(pipeline.method, corpus)
     if say:
         long = sum(length > longest for length in lengths)
-        say(f"{long} of {len(lengths)} conversations are longer than {longest} turns: read in windows that share {overlap} turns")
+        say(f"{long} of {len(lengths)} conversations are longer than {longest} utterances: read in windows that share {overlap} utterances")
     rows: list[int] = []
     kept: list[bool] = []
     sizes: list[int] = []
@@ -62,7 +60,7 @@ def predict_long(
 
 
 def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Return first utterance and end of every window, and of the utterances that it speaks for.
+    """Return `(start, end, first, last)` per window; its predictions are used for the utterances from `first` to `last` (exclusive).
 
     >>> windows(10, 6, 2)
     [(0, 6, 0, 5), (4, 10, 5, 10)]

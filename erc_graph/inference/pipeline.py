@@ -75,12 +75,12 @@ class Pipeline:
 
     @property
     def schema(self) -> Schema:
-        """Return which features the method reads and what it predicts."""
+        """Return the schema of the method: the features that it reads and the task that it predicts."""
         return self.method.schema
 
     @property
     def task(self) -> Task:
-        """Return the task: labels or a score."""
+        """Return the task of the method: labels or a score."""
         return self.method.task
 
     @property
@@ -90,11 +90,11 @@ class Pipeline:
 
     @property
     def causal(self) -> bool:
-        """Return whether no prediction depends on later utterances; `stream` needs this."""
+        """Return whether predictions are independent of later utterances, as `stream` requires."""
         return self.method.causal
 
     def to(self, device: torch.device | str) -> Pipeline:
-        """Move the parameters to a device, and return the same pipeline."""
+        """Move the parameters to a device, and return this pipeline."""
         self.method.to(device)
         return self
 
@@ -106,17 +106,16 @@ class Pipeline:
     def predict(self, dialogues: Given) -> Answers:
         """Predict the emotion of every utterance, in the order of the input.
 
-        Input that lacks features is prepared by `erc_graph.prepare`: text is encoded by the encoder that the model names, and features that
-        cannot be computed count as missing. Assumptions are printed on standard error.
+        Missing features are computed by `erc_graph.prepare`: the encoder that the model names encodes the text. Features that cannot be
+        computed count as missing. Assumptions are printed on standard error.
 
         Args:
             dialogues: A corpus; one or several dialogues; a list of strings, which is one conversation; a string, which is one utterance;
-                or files (`pathlib.Path`). If the method reads audio, recordings next to a file are used. Conversations of more than 2000
-                utterances are processed in windows.
+                or files (`pathlib.Path`). If the method reads audio, recordings in the folder of a file are used. Conversations of more than
+                2000 utterances are processed in windows.
 
         Raises:
-            CorpusError: the input has none of these forms, features have another width, or no feature that the method reads is given or can
-                be computed.
+            CorpusError: the input has none of these forms, features have another width, or the method cannot get any of its features.
             CheckpointError: the encoder that the model names is missing, or some scores are not finite.
         """
         with noting():
@@ -138,7 +137,7 @@ class Pipeline:
         return self._encoders[name]
 
     def stream(self) -> Stream:
-        """Start a live conversation that is labelled utterance by utterance; see `erc_graph.inference.stream`.
+        """Return a new live conversation that is labelled utterance by utterance; see `erc_graph.inference.stream`.
 
         Raises:
             ConfigError: the method also reads later utterances.
@@ -147,7 +146,7 @@ class Pipeline:
 
     @torch.no_grad()
     def graphs(self, dialogue: Dialogue) -> dict[str, HeteroData]:
-        """Return the graphs of a conversation, one per operator, with the model's edge weights; empty if the method has no graph."""
+        """Return the graph of each graph operator for a conversation, with the model's edge weights; empty if the method has no graph."""
         batch = self.schema.batch(dialogue.corpus).to(self.device)
         with evaluating(self.method):
             seen, _ = look(self.method, batch)
@@ -158,10 +157,10 @@ class Pipeline:
 
         Args:
             dialogue: The conversation.
-            part: Name of the operator; default: the last one, where all streams meet.
+            part: Name of the graph operator; default: the last operator, which reads all streams.
 
         Raises:
-            ConfigError: the model has no part of this name.
+            ConfigError: the model has no graph operator of this name.
         """
         found = self.graphs(dialogue)
         if part is None:

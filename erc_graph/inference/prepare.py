@@ -1,6 +1,4 @@
-"""Computing the features that a pipeline reads, by the extractors that the model names; features that cannot be computed
-count as missing.
-"""
+"""Computation of the features that a pipeline reads, by the encoders that the model names."""
 
 from __future__ import annotations
 
@@ -42,30 +40,30 @@ def prepare(
 ) -> Corpus:
     """Return the corpus with the features that the pipeline reads, as far as they can be computed.
 
-    Vectors and sequences that the corpus has are used as they are. Missing ones are computed from text and audio by the encoders in the
-    model's provenance; a model of raw waveforms gets the waveforms of the recordings. Features that still lack count as missing and are
-    reported. Labels are converted to those of the pipeline's task if possible.
+    Vectors and sequences of the corpus are used unchanged. Missing features are computed from text and audio by the encoders that the model
+    names; a model of raw waveforms gets the waveforms of the recordings. Features that cannot be computed count as missing and are
+    reported. Labels are converted to the labels of the pipeline's task if possible.
 
     Args:
-        corpus: From `load_transcript`, or any other corpus.
+        corpus: A corpus, for example from `load_transcript`.
         pipeline: The pipeline that will read the features.
-        extractors: Modality → encoder, instead of those that the model names.
-        recordings: Utterance id → audio file, for example from `find_recordings`; default: only waveforms of the corpus.
-        say: Function that gets each note for the user, once.
-        encode: Function from sentences to vectors: an encoder that is already loaded.
-        load: Function from the name of a text encoder to the encoder, to reuse loaded ones; default: `load_text_encoder`, every time.
-        longest: Largest number of utterances of a conversation; default: no limit.
+        extractors: Modality → encoder, instead of the encoders that the model names.
+        recordings: Utterance id → audio file, for example from `find_recordings`; default: only the waveforms of the corpus.
+        say: Function that is called once with each note for the user.
+        encode: An encoder that is already loaded: a function from sentences to vectors.
+        load: Function that loads a text encoder by name, for example with a cache; default: `load_text_encoder`.
+        longest: Largest number of utterances of a conversation; `None`: no limit.
 
     Raises:
         CorpusError: a conversation has more than `longest` utterances, vectors have another width, or no feature can be computed.
         ConfigError: `extractors` names a modality that the pipeline does not read.
-        CheckpointError: a text encoder or one of `extractors` cannot be found, or its width is not that of the model's encoder.
+        CheckpointError: an encoder cannot be found, or the width of its vectors is not the width that the model reads.
     """
     schema = pipeline.schema
     if longest is not None and int(corpus.lengths.max()) > longest:
-        raise CorpusError(f"{corpus.name}: a conversation of {int(corpus.lengths.max())} turns; expected up to {longest}: divide it")
+        raise CorpusError(f"{corpus.name}: expected conversations of up to {longest} utterances, found {int(corpus.lengths.max())}; divide it")
     if unknown := [name for name in extractors or {} if name not in schema.modalities]:
-        raise ConfigError(f"extractor: expected one of what the model reads ({', '.join(schema.modalities)}), found {unknown[0]!r}")
+        raise ConfigError(f"extractor: expected a modality that the model reads ({', '.join(schema.modalities)}), found {unknown[0]!r}")
     named = {**schema.provenance.get("extractors", {}), **(extractors or {})}
     features = {name: corpus.features[name] for name in schema.widths if name in corpus.features}
     present = {name: corpus.present[name] for name in features}
@@ -82,7 +80,7 @@ def prepare(
         features[name] = _encoded(corpus, encoder, schema.widths[name], name, encode, load, remarks)
         present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
         if silent := corpus.utterances - int(present[name].sum()):
-            remarks.append(f"{name}: {silent} of {corpus.utterances} turns have no words and count as missing")
+            remarks.append(f"{name}: {silent} of {corpus.utterances} utterances have no words and count as missing")
     if unread := [name for name in corpus.features if name not in schema.widths]:
         remarks.append(f"features of {', '.join(unread)[:200]} are not read: the model reads {', '.join(schema.modalities)}")
     here = {*features, *sequences}
@@ -102,7 +100,7 @@ def prepare(
         raise CorpusError(_nothing(corpus, pipeline, named))
     if absent := [name for name in (*schema.widths, *schema.sequences) if name not in {*features, *sequences}]:
         made = [f"{name} ({named[name]})" if name in named else name for name in absent]
-        remarks.append(f"{', '.join(made)}: not given, and cannot be computed here; counts as missing in every turn")
+        remarks.append(f"{', '.join(made)}: not given, and cannot be computed here; counts as missing in every utterance")
     if say:
         for remark in dict.fromkeys(remarks):
             say(remark)
@@ -115,12 +113,12 @@ def lacks(corpus: Corpus, schema: Schema) -> bool:
 
 
 def hears(schema: Schema) -> bool:
-    """Return whether the pipeline reads recordings."""
+    """Return whether the pipeline reads audio, which can be computed from recordings."""
     return any(name.startswith("audio") for name in schema.modalities)
 
 
 def text_encoders(pipeline: Pipeline, extractors: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return modality → name of its text encoder, from the model's provenance and `extractors`."""
+    """Return modality → name of its text encoder, from the description of the model and from `extractors`."""
     schema, chosen = pipeline.schema, extractors or {}
     named = {**schema.provenance.get("extractors", {}), **chosen}
     vectors = [name for name in schema.widths if name.startswith("text") or (name in chosen and not name.startswith("audio"))]
@@ -168,7 +166,7 @@ def _heard(waves: Ragged, name: str, width: int, modality: str) -> tuple[Tensor,
         if isinstance(vector, str):  # why this one has none
             continue
         if len(vector) != width:
-            raise CheckpointError(f"{modality}: the model reads vectors of {width} numbers, {name!r} gives {len(vector)}")
+            raise CheckpointError(f"{modality}: expected vectors of {width} numbers, as in training, found {len(vector)} from {name!r}")
         vectors[row], present[row] = vector, True
     return vectors, present
 
@@ -207,7 +205,7 @@ def _encoded(
     else:
         vectors = encode(corpus.texts)
     if vectors.shape[1] != width:
-        raise CheckpointError(f"{modality}: the model reads vectors of {width} numbers, the encoder {name!r} gives {vectors.shape[1]}")
+        raise CheckpointError(f"{modality}: expected vectors of {width} numbers, as in training, found {vectors.shape[1]} from {name!r}")
     return vectors
 
 
@@ -228,13 +226,13 @@ def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None, r
 def _nothing(corpus: Corpus, pipeline: Pipeline, named: Mapping[str, object]) -> str:
     if not pipeline.schema.widths:
         read = ", ".join(f"{name} ({shape_text(item)})" for name, item in pipeline.schema.sequences.items())
-        return f"{corpus.name}: this model reads sequences: {read}; expected a corpus with them, or recordings for its audio"
+        return f"{corpus.name}: this model reads sequences: {read}; expected a corpus with these sequences, or recordings for its audio"
     widths = ", ".join(f'"{name}": [{width} numbers]' for name, width in pipeline.schema.widths.items())
     if corpus.features:
-        return f'{corpus.name}: expected "features": {{{widths}}}, found only others: {", ".join(corpus.features)[:200]}'
+        return f'{corpus.name}: expected "features": {{{widths}}}, found only {", ".join(corpus.features)[:200]}'
     if any(name.startswith("text") and name in named for name in pipeline.schema.widths):
-        return f'{corpus.name}: nothing is said in it, and no vectors are given; expected text, or in JSON "features": {{{widths}}}'
+        return f'{corpus.name}: expected text, or "features": {{{widths}}} in JSON, found neither'
     return (
-        f"{corpus.name}: this model reads vectors for which it names no text encoder; give them per turn in JSON, "
-        f'"features": {{{widths}}}, or name the encoder that they were made with (--extractor text=FOLDER, or `extractors` of `prepare`)'
+        f"{corpus.name}: this model names no text encoder for the vectors that it reads; give vectors per utterance in JSON, "
+        f'"features": {{{widths}}}, or name the encoder of the training (--extractor text=FOLDER, or `extractors` of `prepare`)'
     )

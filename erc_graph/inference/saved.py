@@ -1,10 +1,10 @@
-"""Saved models: a folder of `config.json` and `model.safetensors` that needs no other file, and what experiments leave.
+"""Saved models: a self-contained folder of `config.json` and `model.safetensors`, or the weights of an experiment.
 
-The weights carry the normalisation of the features as buffers; `config.json` is what `Method.describe` gives. An experiment's
-`best.safetensors` has the same description in its metadata. Reading runs nothing, allocates nothing but what the file holds, and
-checks every value. A folder may hold the text encoders of its model, too, which it names as seen from itself.
+The weights include the normalisation of the features as buffers; `config.json` is the result of `Method.describe`. The file
+`best.safetensors` of an experiment has the same description in its metadata. Reading a model runs no code of it, allocates no more memory
+than its tensors need, and checks every value. A folder can also contain the text encoders of its model, named by relative paths.
 
-The package has one such model of its own, `starter` (docs/starter.md).
+The package contains one such model, `starter` (docs/starter.md).
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ Network = Method | Ensemble
 
 
 def save_network(method: Network, folder: str | os.PathLike[str]) -> None:
-    """Write `config.json` and `model.safetensors` to `folder`, all or nothing: everything that `load_network` needs.
+    """Write `config.json` and `model.safetensors` atomically to `folder`; `load_network` needs no other file.
 
     Raises:
-        StorageError: the folder holds other files, or the file system refuses.
+        StorageError: the folder contains other files, or cannot be written.
     """
     with atomic_folder(folder, (CONFIG, WEIGHTS)) as temporary:
         write_json(temporary / CONFIG, {"format": FORMAT, **_for_others(method.describe())})
@@ -66,17 +66,17 @@ def _for_others(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_network(source: str | os.PathLike[str], own: type[Method] | None = None) -> Network:
-    """Return the method that was saved, in evaluation mode on the CPU; nothing in the files is run.
+    """Load a saved method in evaluation mode on the CPU; no code in the files is run.
 
     Args:
-        source: What `save_network` wrote, the folder of an experiment's run (its first seed) or of one seed, a weights file, the name
-            of a model on the Hugging Face hub (`someone/model`), or `starter`, the model of the package (a folder of that name is
-            `./starter`).
-        own: The class of a method that does not come with the package.
+        source: A folder written by `save_network`, a weights file, `starter`, or the name of a model on the Hugging Face hub
+            (`someone/model`). Also the folder of an experiment's run (its first seed) or of one seed. Write `./starter` for a folder of
+            this name.
+        own: The class of the method, if it is not part of the package.
 
     Raises:
-        CheckpointError: nothing there, damaged, of a newer version, or of a class that is not known; or the encoder of the starter model
-            is not installed.
+        CheckpointError: there is no model, it is damaged, a newer version wrote it, or its method is unknown; or the encoder of the starter
+            model is not installed.
     """
     path = starter_folder() if os.fspath(source) == STARTER else Path(source)
     try:
@@ -95,7 +95,7 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
         if config is None:
             if "model" not in metadata:
                 raise CheckpointError(
-                    f"{weights}: weights without a description of their method; expected the metadata `model`, or {CONFIG} beside"
+                    f"{weights}: expected a description of the method in the metadata `model` or in {CONFIG} next to the weights, found none"
                 )
             description = _json(metadata["model"], weights)
             if "version" not in description:
@@ -126,14 +126,14 @@ def _find(path: Path) -> tuple[Path, Path | None]:
     for seed in seeds:
         if (seed / BEST).is_file():
             if seed.name != FIRST:
-                logging.getLogger(__name__).warning("note: %s: %s has no model; %s is used", path, FIRST, seed.name)
+                logging.getLogger(__name__).warning("note: %s: %s has no model; %s is used instead", path, FIRST, seed.name)
             if (path / CONFIG).is_file() and not (path / RESULT).is_file():
                 logging.getLogger(__name__).warning("note: %s: the run is not finished; --resume continues it", path)
             return seed / BEST, None
     inner = sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/{BEST}"))
     inner = inner or sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/*/{BEST}"))
     if inner:
-        raise CheckpointError(f"{path}: holds {len(inner)} trained models, one per fold or row; name one, for example {path / inner[0]}")
+        raise CheckpointError(f"{path}: expected one trained model, found {len(inner)}, one per fold or row; name one, for example {path / inner[0]}")
     raise CheckpointError(f"{path}: no trained model in it; expected {CONFIG} and {WEIGHTS}, or the folder of a run with {FIRST}/{BEST}")
 
 
@@ -161,7 +161,7 @@ def _old_provenance(weights: Path) -> dict[str, Any]:
 def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: Path, own: type[Method] | None) -> Network:
     version = description.get("version", 0)
     if type(version) is not int or not 0 <= version <= VERSION:
-        raise CheckpointError(f"{where}: saved in version {version!r} of the form, this erc_graph reads up to {VERSION}; upgrade erc_graph")
+        raise CheckpointError(f"{where}: saved in version {version!r} of the format, this erc_graph reads up to {VERSION}; upgrade erc_graph")
     most = max([10_000, *(size for value in tensors.values() for size in value.shape)])
     if (largest := _largest(description.get("config"))) > most:  # no weight of that size is there: nothing is tried with it
         raise CheckpointError(f"{where}: config: expected whole numbers up to {most}, found {largest}")
@@ -185,7 +185,7 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
             if key in expected and value.dtype != expected[key].dtype:
                 raise CheckpointError(f"{where}: {key}: expected {expected[key].dtype}, found {value.dtype}")
             if value.is_floating_point() and not value.isfinite().all():
-                raise CheckpointError(f"{where}: {key}: has NaN or inf; the training went wrong, or the file is damaged")
+                raise CheckpointError(f"{where}: {key}: expected finite values, found NaN or inf; the training diverged, or the file is damaged")
         method.load_state_dict(tensors, assign=True)
     return method.eval()
 
@@ -196,12 +196,12 @@ def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
     if own is not None:
         if name == own.__name__:
             return own
-        raise CheckpointError(f"{where}: method: expected {own.__name__}, which was named, found {found}; name the method of this model")
+        raise CheckpointError(f"{where}: method: expected {own.__name__}, as given, found {found}; give the class of this model's method")
     if isinstance(name, str) and name in known:
         return METHODS[known[name]]
     raise CheckpointError(
-        f"{where}: method: expected the class of one that `erc-graph list methods` names, found {found}; a method of your own is named "
-        "with its file: --method FILE.py:CLASS (in Python: from_pretrained(folder, load_method('FILE.py:CLASS')))"
+        f"{where}: method: expected the class of a method in `erc-graph list methods`, found {found}; name a method of your own with "
+        "--method FILE.py:CLASS (in Python: from_pretrained(folder, load_method('FILE.py:CLASS')))"
     )
 
 
@@ -227,7 +227,7 @@ def _checked(kind: type[Method], description: Mapping[str, Any], where: Path) ->
     saved: Any = create_model("Saved", __config__=strict, __module__=__name__, **fields).model_validate_json(json.dumps(values))
     task: Task = saved.task
     if task.kind == "classification" and (not task.labels or len(set(task.labels)) < len(task.labels)):
-        raise ValueError("task.labels: expected names, each once")
+        raise ValueError("task.labels: expected different names")
     sizes = [*saved.widths.values(), *(size for item in saved.sequences.values() for size in item)]
     if not (saved.widths or saved.sequences) or min(sizes, default=1) < 1:
         raise ValueError("widths: expected modality → number of features (sequences: shape of an item), 1 or more")
@@ -269,7 +269,7 @@ def _refused(where: Path) -> Iterator[None]:
         raise CheckpointError(f"{where}: {_line(str(error))}") from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError, MemoryError, RecursionError,
             ZeroDivisionError) as error:  # fmt: skip
-        raise CheckpointError(f"{where}: weights and description do not fit each other, or are damaged ({_line(str(error))})") from None
+        raise CheckpointError(f"{where}: the weights do not fit the description, or are damaged ({_line(str(error))})") from None
 
 
 def _line(text: str) -> str:

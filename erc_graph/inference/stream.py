@@ -1,8 +1,8 @@
 """Live conversations: utterances are labelled one by one, as they arrive.
 
-For every new utterance the method runs its own forward pass on this utterance only. Parts that read other utterances (`OverTurns`) are
-replaced by their step form, which stores what it needs of the preceding utterances. The predictions therefore equal those over the whole
-conversation, up to rounding. If all parts have a window, like their recipe, the cost per utterance does not grow with the conversation.
+For every new utterance, the method runs a forward pass on this utterance only. Parts that read other utterances (`OverTurns`) are replaced
+by a step form, which stores the states that it needs of preceding utterances. The predictions therefore equal the predictions for the whole
+conversation, up to rounding. If the recipe and all parts have a window, the cost per utterance does not grow with the conversation.
 
 >>> import torch
 >>> from erc_graph.data.sample.vectors import sample_corpus
@@ -65,7 +65,7 @@ class Turn:
 class Stream:
     """A live conversation.
 
-    Streams of one model are independent of each other. They read its weights and change nothing in it.
+    Streams of one model are independent of each other, and do not change the model.
 
     Args:
         method: A causal method.
@@ -79,8 +79,8 @@ class Stream:
             networks = getattr(method, "networks", [method])
             ahead = ", ".join(name for name, part in networks[0].over_turns() if not part.causal)
             raise ConfigError(
-                f"stream: expected a model that reads no later utterances, found one in which {ahead} does; "
-                "train one with pipeline.causal true"
+                f"stream: expected a model that reads no later utterances, found one whose part {ahead} reads them; "
+                "train a model with pipeline.causal true"
             )
         if method.schema.sequences:
             read = ", ".join(method.schema.sequences)
@@ -98,15 +98,15 @@ class Stream:
 
         Args:
             speaker: Name of the speaker; the same name is the same speaker throughout the conversation.
-            features: Modality → `(d,)` numbers as in the corpus, not scaled. A missing modality is left out or `None`.
+            features: Modality → `(d,)` features as in the corpus, without normalisation. A missing modality is left out or `None`.
 
         Raises:
-            CorpusError: invalid speaker or features (unknown modality, wrong width, values that are not finite or cause scores that are not
-                finite). The stream stays unchanged.
-            ErcGraphError: an earlier utterance was interrupted during its computation.
+            CorpusError: the speaker is not text, or the features have an unknown modality, a wrong width, or values that are not finite or
+                give scores that are not finite. The stream stays unchanged.
+            ErcGraphError: the computation of an earlier utterance was interrupted.
         """
         if not self._whole:
-            raise ErcGraphError("stream: an earlier utterance was interrupted halfway; start again with pipeline.stream()")
+            raise ErcGraphError("stream: the computation of an earlier utterance was interrupted; start again with pipeline.stream()")
         batch = self._batch(speaker, features)
         self._whole = False
         for part in self._parts:
@@ -118,8 +118,8 @@ class Stream:
             self._whole = True
             largest = max((float(row.abs().max()) for row in batch.features.values()), default=0.0)
             raise CorpusError(
-                f"turn {self.turns}: expected features like those of the training, found some (the largest: {largest:.3g}) whose scores "
-                "are not numbers; look at them, or train the model again if this happens with all"
+                f"utterance {self.turns}: expected features with finite scores, found others (largest value: {largest:.3g}); check the "
+                "features, or train the model again if this happens for all utterances"
             )
         self._speakers.setdefault(speaker, len(self._speakers))
         self.turns += 1
@@ -136,19 +136,19 @@ class Stream:
 
     @property
     def nbytes(self) -> int:
-        """Return the memory that the stream holds, in bytes; bounded if the recipe has a window."""
+        """Return the memory use of the stream in bytes; it is bounded if the recipe has a window."""
         return sum(_nbytes(part.memories) for part in self._parts)
 
     def _batch(self, speaker: str, features: Mapping[str, Feature]) -> Batch:
         """The utterance as a batch of one row."""
         widths = self.method.schema.widths
         if not isinstance(speaker, str):
-            raise CorpusError(f"turn {self.turns}: speaker: expected a name as text, found a {type(speaker).__name__}")
+            raise CorpusError(f"utterance {self.turns}: speaker: expected a name as text, found a {type(speaker).__name__}")
         if not isinstance(features, Mapping):
-            raise CorpusError(f"turn {self.turns}: features: expected a mapping of modality to numbers, found a {type(features).__name__}")
+            raise CorpusError(f"utterance {self.turns}: features: expected modality → numbers, found a {type(features).__name__}")
         unknown = [name for name in features if name not in widths]
         if unknown:
-            raise CorpusError(f"turn {self.turns}: expected features of {', '.join(widths)}, found {unknown[0]!r}")
+            raise CorpusError(f"utterance {self.turns}: expected features of {', '.join(widths)}, found {unknown[0]!r}")
         first = next(self.method.parameters())
         rows, present = {}, {}
         for name, width in widths.items():
@@ -158,11 +158,11 @@ class Stream:
                     value = np.ascontiguousarray(value)  # torch takes no array that runs backwards
                 row = torch.zeros(width, dtype=first.dtype) if value is None else torch.as_tensor(value, dtype=first.dtype)
             except (TypeError, ValueError, RuntimeError, OverflowError):
-                raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found other values") from None
+                raise CorpusError(f"utterance {self.turns}: {name}: expected {width} numbers, found other values") from None
             if row.shape != (width,):
-                raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found shape {tuple(row.shape)}")
+                raise CorpusError(f"utterance {self.turns}: {name}: expected {width} numbers, found shape {tuple(row.shape)}")
             if not fit(row).all():
-                raise CorpusError(f"turn {self.turns}: {name}: expected finite numbers, found {UNFIT}; leave out a missing modality")
+                raise CorpusError(f"utterance {self.turns}: {name}: expected finite numbers, found {UNFIT}; leave out a missing modality")
             rows[name] = row.to(first.device)[None]
             present[name] = torch.tensor([value is not None], device=first.device)
         return Batch(

@@ -1,7 +1,7 @@
-"""Models that were saved in version 1 (and 0, which says less): their descriptions and tensors in the words of today.
+"""Conversion of models that were saved in the format versions 0 and 1 to the current version.
 
-Options for the inputs and the prior stood among those of the method, and modules had other names. An option that is gone is taken where it
-has the value that is fixed now.
+In these versions, the options of inputs and prior were among the options of the method, and modules had other names. A removed option is
+accepted if it has the value that is fixed now.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ NAMES: dict[str, list[tuple[str, str]]] = {
 
 
 def upgraded(description: Mapping[str, Any], tensors: Mapping[str, Tensor], where: object) -> tuple[Values, dict[str, Tensor]]:
-    """Return description and tensors as version 2 has them.
+    """Convert description and tensors to version 2.
 
     Raises:
-        CheckpointError: an option that is gone, with another value than the one that is fixed now; or not a description of version 1.
+        CheckpointError: a removed option has a value other than the fixed value of today, or the description is not of version 1.
     """
     kind = description.get("pipeline")
     config = description.get("config")
@@ -72,7 +72,7 @@ def upgraded(description: Mapping[str, Any], tensors: Mapping[str, Tensor], wher
     for path, fixed in FIXED.get(kind, {}).items():
         if (found := flat.get(path, fixed)) != fixed:
             raise CheckpointError(
-                f"{where}: config.{path}: expected {fixed!r}, found {found!r}: this option is gone; train the model again, or read it with "
+                f"{where}: config.{path}: expected {fixed!r}, found {found!r}: this option was removed; train the model again, or read it with "
                 "the version that saved it"
             )
     own, inputs, prior = MOVES[kind](dict(config))
@@ -82,11 +82,11 @@ def upgraded(description: Mapping[str, Any], tensors: Mapping[str, Tensor], wher
 
 
 def moved_options(kind: str, config: Mapping[str, Any]) -> tuple[Values, Values, Values]:
-    """Return the method's own options, those of the inputs and those of the prior, of a configuration of version 1.
+    """Divide a configuration of version 1 into the options of the method, of the inputs and of the prior.
 
     Args:
-        kind: Class of the method.
-        config: Its options, as they stood under `[pipeline]`; any of them may be left out.
+        kind: Name of the method's class.
+        config: Options under `[pipeline]`; missing options are allowed.
     """
     own, inputs, prior = MOVES[kind](dict(config)) if kind in MOVES else (dict(config), {}, {})
     return _without(own), inputs, prior

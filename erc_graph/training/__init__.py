@@ -1,1 +1,1 @@
-"""Training and evaluation: one loop for all methods, losses, metrics, checkpoints, significance, hyperparameter search."""
+"""Training and evaluation: one training loop for all methods, losses, metrics, checkpoints, significance tests, hyperparameter search."""

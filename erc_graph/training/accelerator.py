@@ -1,4 +1,4 @@
-"""Where and in which precision a run computes."""
+"""The device and the numerical precision of a training run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_accelerator(config: TrainingConfig, device: str) -> Accelerator:
-    """Return the device and precision that were asked for.
+    """Return an accelerator with the requested device and precision.
 
     Raises:
         ConfigError: the device or precision is not available.
@@ -36,5 +36,5 @@ def make_accelerator(config: TrainingConfig, device: str) -> Accelerator:
             raise ValueError("fp16 needs a GPU; use bf16 or no")
     except ValueError as error:
         found = config.mixed_precision
-        raise ConfigError(f"training.mixed_precision: expected what the device can do, found {found!r}: {error}") from error
+        raise ConfigError(f"training.mixed_precision: expected a precision that the device supports, found {found!r}: {error}") from error
     return accelerator

@@ -1,4 +1,4 @@
-"""Moving averages of weights, which are evaluated and saved in place of the weights."""
+"""Moving averages of weights, which are evaluated and saved instead of the weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 @contextmanager
 def averaged(parameters: Sequence[Tensor], averages: Sequence[Tensor]) -> Iterator[None]:
-    """Put averages in place of parameters within a block, without copying.
+    """Replace parameters by their averages within a `with` block, without copying.
 
     Args:
         parameters: The trained parameters.
-        averages: One average per parameter, or none: then nothing changes.
+        averages: One average per parameter; if empty, nothing is replaced.
     """
     _swap(parameters, averages)
     try:

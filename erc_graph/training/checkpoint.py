@@ -1,8 +1,8 @@
-"""The files of a training: the state after every epoch, and the best weights.
+"""The files of a training run: the state after every epoch, and the best weights.
 
-`last.safetensors` is the state after the last complete epoch, with everything that a continuation needs. It is one file that is replaced
-atomically: named groups of tensors (`model`, `optimizer`, `ema`, `best`, `rng`) and the progress (plain JSON). `best.safetensors` has only
-the weights of the method: these are evaluated and label new conversations. Nothing is pickled.
+`last.safetensors` is the state after the last complete epoch, with everything that is needed to continue. It is replaced atomically, and
+contains named groups of tensors (`model`, `optimizer`, `ema`, `best`, `rng`) and the progress as JSON. `best.safetensors` contains only
+the best weights of the method, which are used for evaluation and for new conversations. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class State:
     """The state of a training run after a complete epoch.
 
     Attributes:
-        stage: Position of the current stage.
-        finished: Whether the training is complete; `model` is then the result.
+        stage: Index of the current stage.
+        finished: Whether the training is complete; if so, `model` has the final weights.
         seed: Seed of the run.
         config: The training configuration, as plain values.
         history: Metrics of every epoch so far, as plain values.
@@ -49,7 +49,7 @@ class State:
     tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write to `path` atomically; after a failure the previous file is unchanged.
+        """Write the state to `path` atomically; after a failure, the previous file is unchanged.
 
         Raises:
             StorageError: there is no space or no permission.
@@ -63,7 +63,7 @@ class State:
         """Read a file written by `save`.
 
         Raises:
-            CheckpointError: the file is missing, damaged, truncated, of another kind, or of another version.
+            CheckpointError: the file is missing or damaged, is no training state, or was written by another version.
         """
         try:
             flat, metadata = load_tensors(path)
@@ -80,24 +80,24 @@ class State:
             return cls(tensors=tensors, **json.loads(metadata["progress"]))
 
     def expect(self, path: Path, seed: int, config: Mapping[str, Any]) -> None:
-        """Check that the settings are those with which the run was started.
+        """Check that the settings equal the settings with which the run was started.
 
         Raises:
-            CheckpointError: a setting differs; the message names every such setting.
+            CheckpointError: a setting differs; the message names all settings that differ.
         """
         # A setting that is younger than the run had its default, which is what it did before there was a choice.
         then, now = {"seed": self.seed, **asdict(TrainingConfig()), **self.config}, {"seed": seed, **config}
         changed = [f"{name} {then.get(name)!r} → {now.get(name)!r}" for name in {**then, **now} if then.get(name) != now.get(name)]
         if changed:
             raise CheckpointError(
-                f"{path}: expected the settings that the run was begun with, found {', '.join(changed)}; "
-                "give the old ones, or start in another folder"
+                f"{path}: expected the settings with which the run was started, found {', '.join(changed)}; "
+                "give the old settings, or start in another folder"
             )
 
 
 @contextmanager
 def refused(path: Path, advice: str = "") -> Iterator[None]:
-    """Turn an error in the content of a file into one clear error, which ends in `advice`."""
+    """Convert an error in the content of a file to a `CheckpointError` of one line that ends in `advice`."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -107,7 +107,7 @@ def refused(path: Path, advice: str = "") -> Iterator[None]:
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of a module's state that later steps do not change."""
+    """Return a copy of a module's state that further training steps do not change."""
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
@@ -129,7 +129,7 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
     """Restore an optimizer from `optimizer_tensors`.
 
     Raises:
-        ValueError: a tensor that fits no parameter.
+        ValueError: a tensor does not fit its parameter.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}

@@ -37,27 +37,27 @@ class TrainingConfig:
     Attributes:
         epochs: Passes over the training split per stage, unless the stage sets its own number.
         batch_size: Dialogues per step, over all processes together.
-        batch_tokens: Largest number of utterances per step, padding included; 0: no limit but `batch_size` dialogues.
+        batch_tokens: Largest number of utterances per step, padding included; 0: only `batch_size` limits a step.
         learning_rate: Step size of Adam, unless the stage sets its own.
         weight_decay: L2 regularisation, unless the stage sets its own.
-        decay: `coupled`: part of the gradient (Adam, as the L2 term of the papers); `decoupled`: AdamW.
+        decay: `coupled`: the L2 term is part of the gradient (Adam, as in the papers); `decoupled`: AdamW.
         patience: Stop a stage after this many epochs without a better development metric; 0: never. Needs selection `dev`.
         clip: Largest norm of the gradient; 0: no limit.
-        schedule: Learning rate after the warm-up: `constant`, a tenth in the second half (`step`), or down to zero along a `cosine` or a
-            line (`linear`). With `plateau` it is reduced by a factor when the development metric stops improving (the training loss, if
-            there is no development split).
-        plateau: With schedule `plateau`: epochs in a row without a better value before the rate is reduced.
+        schedule: Learning rate after the warm-up: `constant`; `step`, a tenth in the second half; `cosine` or `linear` decay to zero; or
+            `plateau`, multiplied by a factor when the development metric stops improving. Without a development split, `plateau` uses the
+            training loss.
+        plateau: With schedule `plateau`: number of consecutive epochs without improvement before the rate is reduced.
         plateau_factor: With schedule `plateau`: factor by which the rate is multiplied.
         warmup: Share of a stage's steps in which the learning rate grows linearly from zero.
-        loss: `cross_entropy`, `focal`, or `legacy_focal` (from the public code of MMGCN and M3NET); a score task always uses the absolute
+        loss: `cross_entropy`, `focal`, or `legacy_focal` (from the public code of MMGCN and M3NET). A score task always uses the absolute
             error.
-        focal_gamma: Exponent of both focal losses; 0 is cross entropy.
-        class_weights: Weights from the class frequencies of the training split: `none`, `balanced` (inverse frequency), `sqrt` (its square
-            root).
-        label_smoothing: Share of the target that is spread over all classes.
-        selection: `dev`: the epoch that is best on the development split; `last`: the last epoch.
-        criterion: Development metric that selects the epoch. For a score task, `weighted_f1` and `accuracy` are those of two classes.
-        ema: Decay of an exponential moving average of the weights, which is evaluated and saved in place of the weights; 0: off.
+        focal_gamma: Exponent of both focal losses; with 0, `focal` is the cross entropy.
+        class_weights: Class weights from the training split: `none`, `balanced` (inverse class frequency), or `sqrt` (square root of the
+            inverse frequency).
+        label_smoothing: Share of the target probability that is spread over all classes.
+        selection: Selected epoch: `dev`, the best on the development split; or `last`, the last epoch.
+        criterion: Development metric that selects the epoch. For a score task, `weighted_f1` and `accuracy` refer to two classes.
+        ema: Decay of an exponential moving average of the weights, which is evaluated and saved instead of the weights; 0: off.
         mixed_precision: `no`, `bf16`, or `fp16` (needs a GPU).
     """
 
@@ -86,7 +86,7 @@ class TrainingConfig:
         """Check all values.
 
         Raises:
-            ConfigError: at least one value is bad; the message names every bad field, what was expected and what was found.
+            ConfigError: at least one value is invalid; the message names every invalid field, what was expected and what was found.
         """
         problems = []
         hints = get_type_hints(type(self))

@@ -11,10 +11,10 @@ class Epoch:
     """The metrics of one epoch.
 
     Attributes:
-        loss: Mean over the `judged` utterances of the training split (and over the networks of an ensemble), while its weights changed.
-        dev: Metrics of the development split afterwards; empty without one.
-        seconds: Time of the training steps.
-        cpu_seconds: Processor time of the training steps, all threads together.
+        loss: Mean loss during the epoch, over the `judged` training utterances and the networks of an ensemble.
+        dev: Metrics on the development split after the epoch; empty if there is no development split.
+        seconds: Elapsed time of the training steps, in seconds.
+        cpu_seconds: Processor time of the training steps in all threads, in seconds.
     """
 
     loss: float
@@ -25,7 +25,7 @@ class Epoch:
 
 @dataclass
 class StageHistory:
-    """The epochs of one stage; `chosen` is the selected epoch, counted from 1 (0: none yet)."""
+    """The epochs of one stage; `chosen` is the number of the selected epoch, from 1 (0: no epoch yet)."""
 
     name: str
     epochs: list[Epoch] = field(default_factory=list)
@@ -39,7 +39,7 @@ class StageHistory:
 
 @dataclass
 class History:
-    """The history of all stages. Two histories are equal if everything but their times is equal."""
+    """The history of all stages. A comparison of two histories ignores times."""
 
     stages: list[StageHistory] = field(default_factory=list)
 
@@ -50,7 +50,7 @@ class History:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Compute the mean over all epochs of all stages."""
+        """Compute the mean time per epoch over all stages, in seconds."""
         seconds = [epoch.seconds for stage in self.stages for epoch in stage.epochs]
         return sum(seconds) / len(seconds)
 

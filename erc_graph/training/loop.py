@@ -1,7 +1,7 @@
 """The training loop of all methods: stages, epochs, selection on the development split, checkpoints.
 
-Each split is one large batch on the device; a step selects dialogues of it by index. The random seed is set once. The order of the
-dialogues depends only on seed, stage and epoch, so a continued run equals an uninterrupted run.
+Each split is one large batch on the device, from which a training step selects dialogues by index. The random seed is set once. The order
+of the dialogues depends only on seed, stage and epoch, so a continued run gives the same result as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 
 
 def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfig, device: str = "auto") -> Accelerator:
-    """Check whether `fit` can train with these arguments; nothing is written. `fit` calls this first.
+    """Check that `fit` can train with these arguments, without writing anything; `fit` calls this function first.
 
     Args:
-        task: What is predicted.
+        task: The task: labels or a score.
         train: Dialogues to train on.
-        dev: Dialogues that select the epoch; with selection `last` neither the dialogues nor their targets are needed.
+        dev: Development dialogues, which select the epoch; not needed with selection `last`.
         config: Options of the training.
         device: `auto`, `cpu` or `cuda`.
 
     Returns:
-        The device and precision that were asked for.
+        An accelerator with the requested device and precision.
 
     Raises:
-        ConfigError: impossible device, precision, criterion or selection.
-        CorpusError: a split has no utterance that counts (`judged`) and has a target.
+        ConfigError: device, precision, criterion or selection are not possible.
+        CorpusError: a split has no utterance that is `judged` and has a target.
     """
     if config.criterion not in METRICS[task.kind]:
         known = ", ".join(METRICS[task.kind])
@@ -74,30 +74,30 @@ def fit(
     on_epoch: Callable[[History], None] | None = None,
     watch: Watch | None = None,
 ) -> History:
-    """Train a method in place, stage after stage; afterwards it has the weights of the selected epoch.
+    """Train a method in place, stage by stage; afterwards it has the weights of the selected epoch.
 
-    Ctrl-C stops the training at once; the checkpoint of the last complete epoch remains.
+    Ctrl-C stops the training at once; the checkpoint of the last complete epoch is kept.
 
     Args:
         method: A module with `task`, `stages()` and `start_stage()`.
-        train: Dialogues to train on; only rows that are `judged` and have a target count in the loss.
-        dev: Dialogues that select the epoch; with selection `last` neither the dialogues nor their targets are needed.
+        train: Dialogues to train on; only utterances that are `judged` and have a target count in the loss.
+        dev: Development dialogues, which select the epoch; not needed with selection `last`.
         config: Options of the training.
         seed: Seed of the order of the dialogues and of dropout; the caller sets the initial weights.
         folder: Folder for `last.safetensors` and `best.safetensors`; default: no files.
-        resume: Continue the training in `folder`, if it has a checkpoint; the result equals that of an uninterrupted run.
+        resume: Continue from the checkpoint in `folder`, if there is one; the result is the same as without the interruption.
         device: `auto`, `cpu` or `cuda`.
-        quiet: True: show no progress; default: a bar on a terminal, elsewhere one line per minute.
+        quiet: True: show no progress; default: a bar on a terminal, otherwise one line per minute.
         description: Text before the progress bar.
-        on_epoch: Function that gets the history after every epoch, when its checkpoint is written.
-        watch: Function called after every epoch, before its checkpoint is written. It gets the position of the stage, its epochs so far,
-            and a function that predicts a batch with the current weights. It cannot change the training.
+        on_epoch: Function that is called with the history after every epoch, once the checkpoint is written.
+        watch: Function that is called after every epoch, before the checkpoint is written. Its arguments are the index of the stage, the
+            number of epochs of the stage, and a function that predicts a batch with the current weights. It cannot change the training.
 
     Raises:
-        ConfigError: impossible device, precision or criterion, or the loss is not finite.
-        CorpusError: a split has no utterance that counts (`judged`) and has a target.
+        ConfigError: device, precision or criterion are not possible, or the loss is not finite.
+        CorpusError: a split has no utterance that is `judged` and has a target.
         CheckpointError: the checkpoint cannot be continued.
-        StorageError: a checkpoint could not be written; the previous one remains.
+        StorageError: a checkpoint could not be written; the previous checkpoint is kept.
     """
     task: Task = method.task
     accelerator = check_fit(task, train, dev, config, device)

@@ -1,7 +1,7 @@
 """Loss functions.
 
-The loss of a task is summed over the `judged` utterances that have a target, and divided by their number. An utterance therefore counts the
-same in a short and in a long dialogue, and utterances without a label do not count.
+The loss of a task is summed over the `judged` utterances that have a target, and divided by their number. Utterances in short and long
+dialogues therefore have the same weight, and utterances without a label do not count.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from erc_graph.training.config import TrainingConfig
 
 
 def counted(batch: Batch, task: Task) -> Tensor:
-    """Return which rows count in the loss, `(N,)` bool: rows that are `judged` and have a target."""
+    """Return the mask `(N,)` of utterances that count in the loss: they are `judged` and have a target."""
     return batch.judged & (batch.target >= 0 if task.kind == "classification" else ~batch.target.isnan())
 
 
 def class_weights(target: Tensor, classes: int, kind: Literal["none", "balanced", "sqrt"]) -> Tensor | None:
-    """Return the weight per class by inverse frequency, so scaled that the mean over the given targets is one.
+    """Return one weight per class from its inverse frequency, scaled so that the mean weight over the given targets is one.
 
     Args:
         target: `(n,)` label indices of the training split.
-        classes: Number of classes; one that does not occur has weight one.
-        kind: `balanced`: inverse frequency; `sqrt`: its square root; `none`: no weights.
+        classes: Number of classes; a class that does not occur has weight one.
+        kind: `balanced`: inverse frequency; `sqrt`: square root of the inverse frequency; `none`: no weights.
 
     >>> class_weights(torch.tensor([0, 0, 1]), 2, "balanced").tolist()
     [0.75, 1.5]
@@ -42,15 +42,14 @@ def class_weights(target: Tensor, classes: int, kind: Literal["none", "balanced"
 
 
 def cross_entropy(scores: Tensor, target: Tensor, weight: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
-    """Compute the cross entropy per row: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero."""
+    """Compute the cross entropy per utterance, `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero."""
     return F.cross_entropy(scores, target, weight, ignore_index=-1, reduction="none", label_smoothing=label_smoothing)
 
 
 def focal(scores: Tensor, target: Tensor, gamma: float = 2.0, weight: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
-    r"""Compute the focal loss per row, :math:`-(1-p)^\gamma \log p` of the right class: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives
-    zero.
+    r"""Compute the focal loss :math:`-(1-p)^\gamma \log p` per utterance, `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero.
 
-    It falls towards zero as the right class gets certain; see `legacy_focal` for one that does not.
+    `p` is the probability of the true class. The loss tends to zero as `p` tends to one, in contrast to `legacy_focal`.
     """
     log_p = scores.log_softmax(-1).gather(-1, target.clamp_min(0)[:, None]).squeeze(-1)
     doubt = -torch.expm1(log_p)  # 1 - p, exact where p is close to one
@@ -58,10 +57,11 @@ def focal(scores: Tensor, target: Tensor, gamma: float = 2.0, weight: Tensor | N
 
 
 def legacy_focal(scores: Tensor, target: Tensor, gamma: float = 2.5) -> Tensor:
-    r"""Return the focal loss of the public code of MMGCN and M3NET, per row: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero.
+    r"""Compute the focal loss of the public code of MMGCN and M3NET per utterance, `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero.
 
-    :math:`-\frac1C \sum_c (1 - y_c \log p_c)^\gamma \log p_c` with the target `y` as zeros and a one: log p stands where p
-    belongs, and other classes count in full. It *rises* as the right class gets certain. For results as published, and for nothing else.
+    :math:`-\frac1C \sum_c (1 - y_c \log p_c)^\gamma \log p_c`, with the one-hot target `y`. In contrast to the focal loss, it has log p
+    instead of p in the factor, and sums over all classes. It therefore *rises* as the probability of the true class tends to one. Use it
+    only to reproduce published results.
     """
     log_p = scores.log_softmax(-1)
     right = F.one_hot(target.clamp_min(0), scores.shape[-1])
@@ -69,13 +69,13 @@ def legacy_focal(scores: Tensor, target: Tensor, gamma: float = 2.5) -> Tensor:
 
 
 def absolute_error(scores: Tensor, target: Tensor) -> Tensor:
-    """Compute the absolute error per row of a score task: `(N, 1)`, `(N,)` → `(N,)`; a target of NaN gives zero."""
+    """Compute the absolute error per utterance of a score task, `(N, 1)`, `(N,)` → `(N,)`; a target of NaN gives zero."""
     known = ~target.isnan()
     return (scores.squeeze(-1) - target.nan_to_num()).abs() * known
 
 
 class Criterion:
-    """The loss of a task with the weights of its training split: scores and batch → sum over the counted rows."""
+    """The loss of a task, with class weights from the training split: scores and batch → sum over the utterances that count."""
 
     def __init__(self, task: Task, config: TrainingConfig, train: Batch) -> None:
         self.task = task

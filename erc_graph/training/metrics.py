@@ -1,4 +1,4 @@
-"""Metrics that are reported, from scikit-learn if it has them."""
+"""Metrics of predictions, computed by scikit-learn where it defines them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ METRICS = {
 
 
 def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
-    """Compute the metrics of predictions; rows without a target are ignored.
+    """Compute the metrics of predictions; utterances without a target are ignored.
 
     Classification:
 
-    - `accuracy`, also called `weighted_accuracy` (WA); `unweighted_accuracy` (UA): mean recall of the classes that occur;
+    - `accuracy`, also as `weighted_accuracy` (WA); `unweighted_accuracy` (UA): mean recall of the classes that occur;
     - `weighted_f1`: F1 weighted by class frequency; `f1/<label>`: F1 of a class;
     - `macro_f1`: mean F1 over the classes that occur among targets or predictions;
     - `calibration_error`: see `calibration_error`; `loss`: mean cross entropy.
@@ -41,10 +41,10 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
     Score:
 
     - `acc2`: negative against not negative; `f1`: weighted F1 of these two classes;
-    - `acc2_nonzero`, `f1_nonzero`: negative against positive, without the targets that are zero;
+    - `acc2_nonzero`, `f1_nonzero`: negative against positive, without utterances whose target is zero;
     - `acc7`: scores rounded to whole numbers in [-3, 3];
-    - `mae`: mean absolute error, also called `loss`; `pearson`: correlation, 0 if predictions or targets are constant;
-    - `accuracy`, `weighted_f1`: the same as `acc2` and `f1`, so that all tasks share two names.
+    - `mae`: mean absolute error, also as `loss`; `pearson`: Pearson correlation, 0 if predictions or targets are constant;
+    - `accuracy`, `weighted_f1`: equal to `acc2` and `f1`, so that these two names exist for all tasks.
 
     Args:
         scores: `(N, C)` logits, or `(N, 1)` for a score task.
@@ -52,7 +52,7 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
         task: The task: kind and label names.
 
     Raises:
-        CorpusError: no row has a target.
+        CorpusError: no utterance has a target.
         ConfigError: the scores, or their loss, are not finite.
     """
     known = target >= 0 if task.kind == "classification" else ~target.isnan()
@@ -64,8 +64,8 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
     if wrong or not math.isfinite(metrics["loss"]):
         found = f"NaN or inf in {wrong} of {len(target)} utterances" if wrong else f"a loss of {metrics['loss']}"
         raise ConfigError(
-            f"task {task.name}: expected finite scores, found {found}; lower training.learning_rate, set training.clip, or look "
-            "for features of another size than in training"
+            f"task {task.name}: expected finite scores, found {found}; lower training.learning_rate, set training.clip, or check "
+            "whether features are much larger than in training"
         )
     return metrics
 
@@ -112,19 +112,19 @@ def _score(scores: Tensor, target: Tensor) -> dict[str, float]:
 
 
 def seven(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return scores as the seven sentiment classes -3 … 3."""
+    """Round scores to the seven sentiment classes -3 … 3."""
     return np.clip(np.round(values), -3, 3).astype(np.int64)
 
 
 def calibration_error(probabilities: NDArray[np.float32], target: NDArray[np.int64], bins: int = 15) -> float:
     r"""Compute the expected calibration error: :math:`\sum_b \frac{n_b}{N} |\mathrm{acc}_b - \mathrm{conf}_b|`.
 
-    Predictions are sorted by the probability of the predicted class into `bins` intervals of equal width, closed on the right.
+    Predictions are divided into `bins` intervals of equal width, closed on the right, by the probability of the predicted class.
 
     Args:
-        probabilities: `(N, C)`.
+        probabilities: `(N, C)` class probabilities.
         target: `(N,)` label indices.
-        bins: Number of equal intervals of [0, 1].
+        bins: Number of intervals of [0, 1].
     """
     confidence = probabilities.max(-1).astype(np.float64)
     correct = probabilities.argmax(-1) == target
@@ -133,10 +133,10 @@ def calibration_error(probabilities: NDArray[np.float32], target: NDArray[np.int
 
 
 def confusion(scores: Tensor, target: Tensor, task: Task) -> NDArray[np.int64]:
-    """Count (true class, predicted class); rows without a target are ignored.
+    """Compute the confusion matrix (true class × predicted class); utterances without a target are ignored.
 
     Returns:
-        `(C, C)` for the labels of the task; `(7, 7)` for -3 … 3 of a score task.
+        `(C, C)` counts for the labels of the task; `(7, 7)` counts for the classes -3 … 3 of a score task.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -149,12 +149,12 @@ def confusion(scores: Tensor, target: Tensor, task: Task) -> NDArray[np.int64]:
 
 
 def predict(method: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Tensor:
-    """Compute the scores of all rows of `batch`, in its order; see `erc_graph.methods.stage.infer`."""
+    """Compute the scores of all utterances of `batch`, in the same order; see `erc_graph.methods.stage.infer`."""
     return infer(method, batch, batch_size, forward=forward).scores
 
 
 def majority(train: Tensor, rows: int, classes: int) -> Tensor:
-    """Return the scores of the majority class, a baseline of every table: `(rows, classes)`, its logit one, the others zero.
+    """Return the scores `(rows, classes)` of the majority baseline: one for the most frequent class, zero for the others.
 
     Args:
         train: Label indices of the training split (-1: unlabelled).

@@ -1,4 +1,4 @@
-"""Bootstrap over whole dialogues of metrics that are not means over utterances (F1), from sums per dialogue."""
+"""Bootstrap over whole dialogues, from sums per dialogue; it also covers metrics such as F1 that are not means over utterances."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def bootstrap_dialogues(
     resamples: int = 9999,
     seed: int = 0,
 ) -> Comparison:
-    """Compute the paired percentile bootstrap of `figure(first) - figure(second)` with dialogues as the units.
+    """Compute the paired percentile bootstrap of `figure(first) - figure(second)`, with dialogues as sampling units.
 
-    A draw takes as many dialogues as the data have, with replacement, the same for both methods. A figure depends on sums over
-    utterances (a confusion matrix, a sum of errors), so a draw is one row of a matrix product.
+    Each bootstrap sample draws all dialogues with replacement, the same dialogues for both methods. A metric depends only on sums over
+    utterances, such as a confusion matrix. One matrix product therefore gives the sums of all samples.
 
     Args:
-        first: `(dialogues, K)` sums per dialogue of one method.
-        second: The other's on the same dialogues.
-        figure: `(draws, K)` sums → `(draws,)` figures.
-        confidence: Level of the interval.
-        resamples: Number of draws.
-        seed: Seed of the draws.
+        first: `(dialogues, K)` sums per dialogue of the first method.
+        second: `(dialogues, K)` sums per dialogue of the second method, on the same dialogues.
+        figure: Function from `(draws, K)` sums to `(draws,)` values of a metric.
+        confidence: Confidence level of the interval.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the bootstrap samples.
 
     Raises:
-        ConfigError: not the same dialogues, or fewer than two.
+        ConfigError: the two methods have different shapes, or fewer than two dialogues.
     """
     if first.shape != second.shape or first.ndim != 2 or len(first) < 2:
-        raise ConfigError(f"comparison: expected the same two dialogues or more of both methods, found {first.shape} and {second.shape}")
+        raise ConfigError(f"comparison: expected the same dialogues for both methods, at least two, found {first.shape} and {second.shape}")
     random, units = np.random.default_rng(seed), len(first)
     drawn = np.empty(resamples)
     step = max(1, 10**7 // units)
@@ -62,12 +62,12 @@ def bootstrap_dialogues(
 
 
 def class_sums(units: ArrayLike, true: NDArray[np.int64], guessed: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Compute flat confusion matrices of every unit, true class times predicted class: `(units, classes²)`, for `class_figures`.
+    """Compute one flattened confusion matrix (true × predicted class) per unit, `(units, classes²)`, for `class_figures`.
 
     Args:
         units: `(n,)` unit of each utterance, for example its dialogue.
-        true: `(n,)` classes.
-        guessed: `(n,)` classes.
+        true: `(n,)` true classes.
+        guessed: `(n,)` predicted classes.
         classes: Number of classes.
     """
     unit = np.unique(np.asarray(units), return_inverse=True)[1]
@@ -77,7 +77,7 @@ def class_sums(units: ArrayLike, true: NDArray[np.int64], guessed: NDArray[np.in
 
 
 def score_sums(units: ArrayLike, true: NDArray[np.float64], guessed: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what `score_figures` needs of every unit: `(units, 6)`; arguments as of `class_sums`, with scores."""
+    """Compute the sums `(units, 6)` that `score_figures` needs; the arguments are those of `class_sums`, with scores instead of classes."""
     from erc_graph.training.metrics import seven
 
     unit = np.unique(np.asarray(units), return_inverse=True)[1]
@@ -89,9 +89,9 @@ def score_sums(units: ArrayLike, true: NDArray[np.float64], guessed: NDArray[np.
 
 
 def class_figures(classes: int) -> dict[str, Figure]:
-    """Compute the metrics of a classification from `(draws, classes²)` flat confusion matrices, true class times predicted class.
+    """Return the metrics of a classification, as functions of `(draws, classes²)` flattened confusion matrices (true × predicted class).
 
-    Named and defined as in `metrics.evaluate`; `f1/<index>` per class.
+    Names and definitions are those of `metrics.evaluate`; the F1 of a class is `f1/<index>`.
     """
 
     def counts(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
@@ -133,8 +133,9 @@ def class_figures(classes: int) -> dict[str, Figure]:
 
 
 def score_figures() -> dict[str, Figure]:
-    """Compute the metrics of a score task from `(draws, 6)` sums: the 2×2 table of signs, the right ones of seven classes, absolute
-    errors.
+    """Return the metrics of a score task, as functions of `(draws, 6)` sums.
+
+    The sums are a 2×2 confusion matrix of signs, the number of correct predictions among seven classes, and the absolute errors.
     """
     signs = class_figures(2)
     figures = {name: lambda sums, f=f: f(sums[:, :4]) for name, f in signs.items() if name in ("accuracy", "weighted_f1")}

@@ -1,4 +1,4 @@
-"""The plan of an epoch: which dialogues are in which step, and the learning rate of each step."""
+"""The schedule of an epoch: the dialogues and the learning rate of each training step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ POOL = 8  # batches among which dialogues are sorted by length: little padding, 
 
 
 def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int], batch_tokens: int = 0) -> list[Tensor]:
-    """Return the dialogues of every step of an epoch, in random order but of similar length.
+    """Return the dialogues of every step of an epoch, in random order; the dialogues of a step have similar lengths.
 
     Args:
-        lengths: `(D,)` utterances per dialogue, on the CPU.
-        batch_size: Largest number of dialogues per step; all steps have as many, or one fewer.
-        seed: Numbers that name the epoch.
-        batch_tokens: Largest number of utterances per step, padding included, so that steps of short dialogues have more of them; a longer
-            dialogue is alone in its step. 0: no limit.
+        lengths: `(D,)` number of utterances per dialogue, on the CPU.
+        batch_size: Largest number of dialogues per step. Without `batch_tokens`, the sizes of the steps differ by at most one.
+        seed: Integers that seed the order of this epoch.
+        batch_tokens: Largest number of utterances per step, padding included. A longer dialogue gets a step of its own. 0: no limit.
     """
     batch_size = min(batch_size, len(lengths))  # any larger number is the same, but may be too large for a tensor
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
@@ -53,7 +52,7 @@ def _budget(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> list[
 
 
 def rate(step: int, steps: int, config: TrainingConfig) -> float:
-    """Return the factor of the learning rate in a step of a stage."""
+    """Return the factor by which the learning rate is multiplied in a step of a stage."""
     warm = config.warmup * steps
     if step < warm:
         return (step + 1) / (warm + 1)
@@ -64,16 +63,15 @@ def rate(step: int, steps: int, config: TrainingConfig) -> float:
 
 
 def plateau(figures: Sequence[float], *, lower: bool, wait: int, factor: float) -> float:
-    """Return the factor of the learning rate after epochs with these figures, as `torch.optim.lr_scheduler.ReduceLROnPlateau` has it
-    (threshold 0).
+    """Return the factor of the learning rate after some epochs, as in `torch.optim.lr_scheduler.ReduceLROnPlateau` with threshold 0.
 
-    It is read off the whole history, so that a continued run needs no state of its own.
+    It is computed from the whole history, so that a continued run needs no further state.
 
     Args:
-        figures: One per epoch.
-        lower: Whether less is better.
-        wait: Epochs in a row without a better figure that are waited; the next one lowers the rate, and the count begins anew.
-        factor: By how much.
+        figures: Value of the metric after each epoch.
+        lower: Whether lower values are better.
+        wait: Number of consecutive epochs without improvement that are tolerated; the next one reduces the rate and restarts the count.
+        factor: Factor of each reduction.
 
     >>> plateau([0.5, 0.6, 0.6, 0.6], lower=False, wait=1, factor=0.1)
     0.1

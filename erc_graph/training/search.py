@@ -29,7 +29,7 @@ class Range:
     """The values of one configuration key: an interval, or choices.
 
     Attributes:
-        low: Smallest value; if both ends are whole numbers, only whole numbers are searched.
+        low: Smallest value; if both ends are integers, only integers are searched.
         high: Largest value.
         log: Search on a logarithmic scale.
         choices: Any values that TOML has, instead of an interval.
@@ -52,7 +52,7 @@ class Range:
         return "`low` above 0 with `log`" if self.log and self.low <= 0 else None  # type: ignore[operator]
 
     def distribution(self) -> BaseDistribution:
-        """Return the range for optuna; choices by position, because TOML has values that optuna does not accept."""
+        """Return the range as a distribution of optuna; choices are given by index, because optuna does not accept all TOML values."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.choices:
@@ -113,7 +113,7 @@ class Search:
 
     @property
     def best(self) -> Trial:
-        """Return the best trial; of equal ones the earliest.
+        """Return the best trial; among equal trials, return the earliest.
 
         Raises:
             ConfigError: every trial failed.
@@ -121,7 +121,7 @@ class Search:
         done = [trial for trial in self.trials if trial.value is not None]
         if not done:
             first = self.trials[0].error if self.trials else "none was run"
-            raise ConfigError(f"search: expected a trial that gives a number, found none in {len(self.trials)}; the first: {first}")
+            raise ConfigError(f"search: expected a successful trial, found none in {len(self.trials)}; the first error: {first}")
         sign = 1 if self.direction == "maximize" else -1
         return max(done, key=lambda trial: sign * trial.value)  # type: ignore[operator]
 
@@ -139,20 +139,20 @@ def run_search(
 ) -> Search:
     """Search with optuna's tree-structured Parzen estimator.
 
-    After every trial, all trials are written to `folder/trials.json`. An interrupted search continues from there with the same settings as
-    without the interruption.
+    After every trial, all trials are recorded in `folder/trials.json`. An interrupted search continues from this record, with the same
+    settings as without the interruption.
 
     Args:
-        objective: Function from configuration key → value to a metric of the development split (never of the test split). The trial fails
-            if the function raises an `ErcGraphError`, memory is exhausted, or the metric is not finite.
+        objective: Function that takes configuration key → value, and returns a metric on the development split, never on the test split.
+            A trial fails if the function raises an `ErcGraphError`, if memory is exhausted, or if the metric is not finite.
         space: The ranges to search.
-        trials: Number of all trials, including those of the record.
+        trials: Total number of trials, including recorded trials.
         seed: Seed of the search.
         folder: Folder of the record.
-        direction: Whether a high or a low metric is good.
-        context: Everything else that the metric depends on (digest of the data, settings that are not searched), as JSON values. It is
-            stored in the record; a record with another context is not continued.
-        quiet: True: show no progress; default: a bar on a terminal, elsewhere one line per minute.
+        direction: Whether the metric is maximised or minimised.
+        context: Everything else that determines the metric, as JSON values, such as a digest of the data and fixed settings. It is stored
+            in the record; a record with another context is not continued.
+        quiet: True: show no progress; default: a bar on a terminal, otherwise one line per minute.
 
     Raises:
         CheckpointError: the record is damaged, or belongs to another search or context.
@@ -187,7 +187,7 @@ def run_search(
                 raise
             error = f"out of memory: {str(failure).splitlines()[0] if str(failure) else type(failure).__name__}"
         if value is not None and not math.isfinite(value):
-            value, error = None, f"the figure is {value}"
+            value, error = None, f"the metric is {value}"
         study.tell(asked, value, state=optuna.trial.TrialState.FAIL if value is None else None)
         search.trials.append(Trial(number, parameters, value, time.perf_counter() - start, error))
         write_json(folder / RECORD, {**head, "trials": [asdict(trial) for trial in search.trials]})
@@ -231,7 +231,7 @@ def _refused(path: Path) -> Iterator[None]:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise CheckpointError(
-            f"{path}: expected the record of a search, found something damaged ({error}); "
+            f"{path}: expected the record of a search, found a damaged file ({error}); "
             "choose another folder, or delete the record to search again"
         ) from error
 

@@ -1,6 +1,6 @@
-"""Selection of the epoch, and further decisions from the metrics of the epochs: early stopping and a lower learning rate.
+"""Decisions from the metrics of the epochs: selection of an epoch, early stopping, and reduction of the learning rate.
 
-The test split is not used: an epoch is selected on the development split, or its number is fixed beforehand.
+The test split is never used: an epoch is selected on the development split, or the number of epochs is fixed in advance.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from erc_graph.training.schedule import plateau
 
 
 def improved(history: StageHistory, config: TrainingConfig) -> bool:
-    """Return whether the newest epoch is the best so far; of equal metrics the first counts.
+    """Return whether the latest epoch is better than all earlier ones.
 
     >>> history = StageHistory("train", [Epoch(1.0, {"loss": 0.9}, 0.1), Epoch(0.8, {"loss": 0.7}, 0.1)], chosen=1)
     >>> improved(history, TrainingConfig(criterion="loss"))
@@ -24,7 +24,7 @@ def improved(history: StageHistory, config: TrainingConfig) -> bool:
 
 
 def stalled(history: StageHistory, config: TrainingConfig) -> bool:
-    """Return whether early stopping ends the stage."""
+    """Return whether early stopping ends the stage now."""
     return config.selection == "dev" and 0 < config.patience <= len(history.epochs) - history.chosen
 
 
@@ -39,6 +39,6 @@ def reduced(history: StageHistory, config: TrainingConfig) -> float:
 
 
 def figure(epoch: Epoch, config: TrainingConfig) -> dict[str, float]:
-    """Return the metric that selects, or the training loss if there is no development split."""
+    """Return name → value of the metric that selects the epoch, or of the training loss if there is no development split."""
     name = config.criterion
     return {f"dev {name}": epoch.dev[name]} if epoch.dev else {"loss": epoch.loss}

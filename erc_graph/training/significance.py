@@ -1,4 +1,4 @@
-"""Significance tests: whether one method is better than another, from metrics of both on the same seeds, folds or utterances."""
+"""Paired significance tests of two methods, from their metrics on the same seeds, folds or utterances."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Comparison:
 
     Attributes:
         difference: Mean of the paired differences.
-        p_value: Two-sided.
-        low: Lower end of the confidence interval of the difference (NaN where the test has none).
-        high: Its upper end.
+        p_value: Two-sided p-value.
+        low: Lower end of the confidence interval of the difference; NaN if the test gives no interval.
+        high: Upper end of the confidence interval.
         pairs: Number of pairs.
     """
 
@@ -36,25 +36,25 @@ class Comparison:
 def _differences(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
-        raise ConfigError(f"comparison: expected two rows of as many figures, two or more, found shapes {a.shape} and {b.shape}")
+        raise ConfigError(f"comparison: expected two rows of the same length, two or more, found shapes {a.shape} and {b.shape}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ConfigError("comparison: expected finite figures, found NaN or inf; leave out the pairs where a run failed")
+        raise ConfigError("comparison: expected finite values, found NaN or inf; leave out the pairs in which a run failed")
     return a - b
 
 
 def paired_permutation(first: ArrayLike, second: ArrayLike, *, resamples: int = 9999, seed: int = 0) -> Comparison:
-    """Compute the sign-flip permutation test of the mean difference; exact if there are at most `resamples` sign patterns.
+    """Compute the sign-flip permutation test of the mean difference; it is exact if there are at most `resamples` sign patterns.
 
-    With `n` pairs no p-value below 2 / 2ⁿ is possible: five seeds give 0.0625 at best, six 0.031.
+    With `n` pairs, the smallest possible p-value is 2 / 2ⁿ: 0.0625 for five seeds, 0.031 for six.
 
     Args:
-        first: Figures of one method, one per seed or fold (`weighted_f1`) or per utterance (right or wrong).
-        second: Figures of the other on the same seeds, folds or utterances, in the same order.
-        resamples: Most sign patterns that are tried.
+        first: Values of the first method: one metric per seed or fold, or one value (right or wrong) per utterance.
+        second: Values of the second method, for the same seeds, folds or utterances in the same order.
+        resamples: Largest number of sign patterns.
         seed: Seed of the random sign patterns.
 
     Raises:
-        ConfigError: not two rows of as many finite figures.
+        ConfigError: the two rows differ in length, have fewer than two values, or contain values that are not finite.
 
     >>> paired_permutation([3, 4, 5, 6], [1, 1, 1, 1]).p_value
     0.125
@@ -70,7 +70,7 @@ def paired_permutation(first: ArrayLike, second: ArrayLike, *, resamples: int = 
 
 
 def holm(p_values: Mapping[str, float] | Sequence[float]) -> dict[str, float]:
-    """Return the p-values corrected for testing several hypotheses (Holm's step-down procedure).
+    """Correct p-values for multiple tests by Holm's step-down procedure.
 
     >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
     {'a': 0.03, 'b': 0.06, 'c': 0.06}

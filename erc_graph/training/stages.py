@@ -69,28 +69,28 @@ class Run:
 
     @cached_property
     def criterion(self) -> Criterion:
-        """Return the loss, with the class weights of the training split."""
+        """Return the loss function, with class weights from the training split."""
         return Criterion(self.task, self.config, self.train)
 
     @cached_property
     def lengths(self) -> Tensor:
-        """Return the number of utterances of every training dialogue, `(D,)`, on the CPU, where the order is drawn."""
+        """Return the number of utterances of every training dialogue, `(D,)`, on the CPU, where the order of the dialogues is drawn."""
         return torch.tensor(self.train.sizes)
 
     @cached_property
     def judged(self) -> Tensor:
-        """Return the number of utterances that count in the loss, per dialogue, `(D,)`, on the CPU."""
+        """Return the number of utterances that count in the loss for every dialogue, `(D,)`, on the CPU."""
         counts = counted(self.train, self.task).long()
         return torch.zeros(len(self.train), dtype=torch.long).index_add(0, self.train.dialogue.cpu(), counts.cpu())
 
     def save_best(self) -> None:
-        """Write the weights as they are."""
+        """Write the current weights to `best.safetensors`."""
         if self.folder and self.accelerator.is_main_process:
             describe = getattr(self.method, "describe", dict)
             save_weights(self.method, self.folder / BEST, {"seed": str(self.seed), "model": json.dumps(describe())})
 
     def mend_best(self) -> None:
-        """Write the weights if the file with them is missing, damaged or other than the method's."""
+        """Write `best.safetensors` again if it is missing, damaged, or differs from the weights of the method."""
         if not self.folder:
             return
         try:
@@ -103,13 +103,13 @@ class Run:
             self.save_best()
 
     def save(self, stage: int, tensors: dict[str, dict[str, Tensor]], *, finished: bool = False) -> None:
-        """Write the state after a whole epoch, or the result."""
+        """Write the state after a complete epoch, or the final state."""
         if self.folder and self.accelerator.is_main_process:
             tensors = {"model": self.method.state_dict(), **tensors}
             State(stage, finished, self.seed, asdict(self.config), asdict(self.history), tensors).save(self.folder / LAST)
 
     def load(self) -> State | None:
-        """Load a saved run: method and history; the current stage restores its own part."""
+        """Load the method and the history of a saved run; the current stage is restored by `StageRun.restore`."""
         path = self.folder / LAST if self.folder else None
         if path is None or not path.exists():
             return None
@@ -134,7 +134,7 @@ class _Step(nn.Module):
 
 
 class StageRun:
-    """The current stage: its optimiser, its moving averages and its best weights."""
+    """The current stage of a training run: optimiser, moving averages and best weights."""
 
     def __init__(self, run: Run, index: int, stage: Stage) -> None:
         self.run, self.index, self.stage, config = run, index, stage, run.config
@@ -163,7 +163,7 @@ class StageRun:
         self.best: dict[str, Tensor] = {}
 
     def fit(self, train: Batch, dev: Batch | None) -> None:
-        """Train to the end of the stage and leave the selected weights in the method."""
+        """Train to the end of the stage; afterwards the method has the weights of the selected epoch."""
         run, history = self.run, self.run.history.stages[self.index]
         for parameter in self.frozen:
             parameter.requires_grad_(False)
@@ -201,7 +201,7 @@ class StageRun:
         """Train for one pass over the training split, and return the mean loss of the `judged` utterances.
 
         Raises:
-            ConfigError: the loss is no longer a number.
+            ConfigError: the loss is not finite.
         """
         run, config = self.run, self.run.config
         run.method.eval()
@@ -221,13 +221,13 @@ class StageRun:
         return ConfigError(f"training.learning_rate: {what}; lower the rate ({self.learning_rate}) or set training.clip")
 
     def steps(self, train: Batch, batches: list[Tensor], judged: list[int], rows: list[int], number: int) -> Tensor:
-        """Train the steps of an epoch without waiting for the device.
+        """Run the training steps of an epoch, without synchronising with the GPU.
 
         Args:
             train: The training split, on the device.
-            batches: Positions of the dialogues of every step, on the CPU.
-            judged: Utterances of every step that count in the loss.
-            rows: Utterances of every step.
+            batches: Indices of the dialogues of every step, on the CPU.
+            judged: Number of utterances of every step that count in the loss.
+            rows: Number of utterances of every step.
             number: Number of the epoch, from 0.
 
         Returns:
@@ -260,10 +260,10 @@ class StageRun:
         return total
 
     def loss(self, answer: Prediction, batch: Batch, count: int, rows: int) -> Tensor:
-        """Return what the step minimises; the whole batch has `rows` utterances, of which `count` count in the loss.
+        """Compute the loss that a step minimises; the whole batch has `rows` utterances, of which `count` count in the loss.
 
-        The mean over all processes, which is what accelerate makes of the gradients, is the loss of the whole batch. An
-        ensemble has the sum of the losses of its networks, so that each network gets its own gradient.
+        The loss is scaled so that its mean over all processes is the loss of the whole batch, because accelerate averages gradients. For
+        an ensemble, it is the sum of the losses of the networks, so that each network gets its own gradient.
         """
         if answer.members:
             return torch.stack([self.loss(member, batch, count, rows) for member in answer.members]).sum()
@@ -275,10 +275,10 @@ class StageRun:
         return total / (count / processes) + share * answer.penalty
 
     def judge(self, dev: Batch) -> dict[str, float]:
-        """Compute the metrics of the development split, with the loss that is trained on.
+        """Compute the metrics on the development split; `loss` is the training loss function on this split.
 
         Raises:
-            ConfigError: the scores or the loss are no longer numbers.
+            ConfigError: the scores or the loss are not finite.
         """
         scores, keep = self.scores(dev), counted(dev, self.run.task)
         loss = float(self.run.criterion(scores, dev) / keep.sum())
@@ -287,28 +287,28 @@ class StageRun:
         return {**evaluate(scores[keep], dev.target[keep], self.run.task), "loss": loss}
 
     def scores(self, batch: Batch) -> Tensor:
-        """Compute the scores `(N, C)` after an epoch.
+        """Compute the scores `(N, C)` after an epoch, and check that they are finite.
 
         Raises:
-            ConfigError: the scores are not finite: the last step may have diverged, after its loss was computed.
+            ConfigError: the scores are not finite; the training may have diverged in the last step.
         """
         scores = self.answers(batch)
         if not scores.isfinite().all():
-            raise self.diverged(f"the scores after an epoch of stage {self.stage.name} are no longer numbers")
+            raise self.diverged(f"the scores after an epoch of stage {self.stage.name} are not finite")
         return scores
 
     def asked(self, batch: Batch) -> Tensor:
-        """Compute the scores `(N, C)` of other dialogues."""
+        """Compute the scores `(N, C)` of dialogues outside the training and development splits."""
         with torch.no_grad(), evaluating(self.run.method):
             return self.answers(self.run.method.start_stage(self.index, batch))  # type: ignore[operator]
 
     def answers(self, batch: Batch) -> Tensor:
-        """Compute the scores `(N, C)`, finite or not."""
+        """Compute the scores `(N, C)` without checking that they are finite."""
         with self.run.accelerator.autocast():
             return infer(self.run.method, batch, min(self.run.config.batch_size, len(batch)), forward=self.stage.forward).scores
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Return everything except the weights of the method that a continuation needs."""
+        """Return the state of the stage that is needed to continue, except the weights of the method."""
         scaler = self.run.accelerator.scaler
         return {
             "optimizer": optimizer_tensors(self.optimizer),

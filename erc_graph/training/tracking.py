@@ -22,7 +22,7 @@ def check_tracker(name: str) -> None:
     """Check that a tracker is known and installed, before anything is trained.
 
     Raises:
-        ConfigError: it is not; the message says what to install.
+        ConfigError: the tracker is unknown or not installed; the message says what to install.
     """
     if name not in TRACKERS:
         raise ConfigError(f"track: expected one of {', '.join(TRACKERS)}, found {name!r}")
@@ -32,14 +32,14 @@ def check_tracker(name: str) -> None:
 
 @contextmanager
 def tracked(name: str | None, project: str, run: str, folder: Path | None, config: Mapping[str, Any]) -> Iterator[Tracker | None]:
-    """Open a tracker of one run, closed at the end of the block; `None` without a name, or in any process except the first.
+    """Open a tracker for one run, and close it at the end of the block; yield `None` without a name, or in any process except the first.
 
     Args:
-        name: `tensorboard` (files in `folder/tensorboard`), `wandb` or `mlflow` (wherever these are set to write).
-        project: Groups runs.
+        name: `tensorboard` (files in `folder/tensorboard`), or `wandb` or `mlflow` (at their configured location).
+        project: Name of the project, which groups runs.
         run: Name of the run.
-        folder: The run's folder.
-        config: What decides the result, nested.
+        folder: Folder of the run.
+        config: Nested settings that determine the result.
     """
     if name is None or os.environ.get("RANK", "0") != "0":
         yield None
@@ -53,8 +53,9 @@ def tracked(name: str | None, project: str, run: str, folder: Path | None, confi
 
 
 class Tracker:
-    """One run in a tracker; it starts with the first metrics. If the tracker fails later, the training continues, and the failure is
-    reported once.
+    """One run in a tracker, which starts with the first metrics.
+
+    If the tracker fails later, the failure is reported once, and the training continues.
     """
 
     def __init__(self, name: str, project: str, run: str, folder: Path, config: Mapping[str, Any]) -> None:
@@ -64,7 +65,7 @@ class Tracker:
         self.steps = 0
 
     def epoch(self, history: History) -> None:
-        """Log the newest epoch: loss and development metrics, under the name of the stage; steps count epochs over all stages."""
+        """Log loss and development metrics of the latest epoch, under the name of the stage; the step is the epoch over all stages."""
         stage = history.stages[-1]
         newest = stage.epochs[-1]
         self.steps = sum(len(stage.epochs) for stage in history.stages)
@@ -93,7 +94,7 @@ class Tracker:
             backend.start()
             backend.store_init_configuration(flat(self.config))
         except Exception as error:  # whatever a foreign package raises: no login, no server, no space
-            raise ConfigError(f"track: {self.name} cannot begin a run: {_line(error)}; mend that, or leave --track out") from error
+            raise ConfigError(f"track: {self.name} cannot start a run: {_line(error)}; correct this, or leave out --track") from error
         self.backend = backend
 
     def _log(self, values: dict[str, float]) -> None:
@@ -109,11 +110,11 @@ class Tracker:
             call(*arguments, **options)
         except Exception as error:
             self.failed = True
-            print(f"not tracked any more: {self.name}: {_line(error)}", file=sys.stderr)
+            print(f"no longer tracked by {self.name}: {_line(error)}", file=sys.stderr)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Return dotted key → plain value; lists as JSON, what is unset or empty left out.
+    """Return dotted key → plain value; lists are written as JSON, and unset or empty values are left out.
 
     >>> flat({"seeds": 2, "task": None, "pipeline": {"mal": {"layers": 4}, "names": ["a", "b"]}})
     {'seeds': 2, 'pipeline.mal.layers': 4, 'pipeline.names': '["a", "b"]'}

@@ -69,5 +69,5 @@ def test_accuracy_agrees_with_the_bootstrap_of_means() -> None:
 
 def test_refusals() -> None:
     for first, second in ((np.ones((1, 4)), np.ones((1, 4))), (np.ones((3, 4)), np.ones((2, 4)))):
-        with pytest.raises(ConfigError, match="expected the same two dialogues or more"):
+        with pytest.raises(ConfigError, match="expected the same dialogues for both methods"):
             bootstrap_dialogues(first, second, class_figures(2)["accuracy"])

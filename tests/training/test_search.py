@@ -65,14 +65,14 @@ def test_failed_trials_are_kept_and_lose(tmp_path):
 
     search = run_search(fails, SPACE, 12, 0, tmp_path, quiet=True)
     errors = {trial.error for trial in search.trials}
-    assert errors == {None, "too wide", "the figure is nan"}
+    assert errors == {None, "too wide", "the metric is nan"}
     assert search.best.error is None
     assert len(run_search(fails, SPACE, 13, 0, tmp_path, quiet=True).trials) == 13
 
     def never(parameters):
         raise ConfigError("no")
 
-    with pytest.raises(ConfigError, match="expected a trial that gives a number, found none in 2; the first: no"):
+    with pytest.raises(ConfigError, match="expected a successful trial, found none in 2; the first error: no"):
         _ = run_search(never, SPACE, 2, 0, tmp_path / "never", quiet=True).best
 
 
@@ -160,7 +160,7 @@ def test_a_record_with_a_damaged_trial(tmp_path, change):
     record["trials"][0].update(change)
     (tmp_path / RECORD).write_text(json.dumps(record))
     with pytest.raises(
-        CheckpointError, match=r"trials\.json: expected the record of a search, found something damaged .* delete the record"
+        CheckpointError, match=r"trials\.json: expected the record of a search, found a damaged file .* delete the record"
     ):
         run_search(objective, SPACE, 2, 1, tmp_path, quiet=True)
 

@@ -113,7 +113,7 @@ def test_wandb_has_one_run_per_job(job: Job, wandb: Wandb) -> None:
 def test_a_tracker_that_fails_later_costs_no_training(job: Job, wandb: Wandb, capsys: pytest.CaptureFixture[str]) -> None:
     wandb.broken = 2
     assert len(run_job(job, sample_corpus(dialogues=24, seed=3), quiet=True, track="wandb")[1].stages[3].epochs) == 2
-    assert capsys.readouterr().err.splitlines() == ["not tracked any more: wandb: no route"]
+    assert capsys.readouterr().err.splitlines() == ["no longer tracked by wandb: no route"]
 
 
 def test_a_tracker_that_cannot_begin_is_refused(job: Job, wandb: Wandb, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_a_tracker_that_cannot_begin_is_refused(job: Job, wandb: Wandb, monkeypa
         raise RuntimeError("no login")
 
     monkeypatch.setattr(wandb, "init", no_login)
-    with pytest.raises(ConfigError, match=r"track: wandb cannot begin a run: no login; mend that, or leave --track out"):
+    with pytest.raises(ConfigError, match=r"track: wandb cannot start a run: no login; correct this, or leave out --track"):
         run_job(job, sample_corpus(dialogues=24, seed=3), quiet=True, track="wandb")
 
 
