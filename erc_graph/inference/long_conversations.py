@@ -1,4 +1,4 @@
-"""Prediction of long conversations in overlapping windows, because the size of a complete graph is quadratic in the number of utterances."""
+"""Prediction of long conversations in overlapping windows, because the edges of a complete graph grow with the square of its utterances."""
 
 from __future__ import annotations
 

@@ -111,8 +111,8 @@ class Pipeline:
 
         Args:
             dialogues: A corpus; one or several dialogues; a list of strings, which is one conversation; a string, which is one utterance;
-                or files (`pathlib.Path`). If the method reads audio, recordings in the folder of a file are used. Conversations of more than
-                2000 utterances are processed in windows.
+                or files (`pathlib.Path`). If the method reads audio, recordings in the folder of a file are used. Conversations of more
+                than 2000 utterances are processed in windows.
 
         Raises:
             CorpusError: the input has none of these forms, features have another width, or the method cannot get any of its features.

@@ -61,7 +61,7 @@ def prepare(
     """
     schema = pipeline.schema
     if longest is not None and int(corpus.lengths.max()) > longest:
-        raise CorpusError(f"{corpus.name}: expected conversations of up to {longest} utterances, found {int(corpus.lengths.max())}; divide it")
+        raise CorpusError(f"{corpus.name}: expected up to {longest} utterances, found {int(corpus.lengths.max())}; divide the conversation")
     if unknown := [name for name in extractors or {} if name not in schema.modalities]:
         raise ConfigError(f"extractor: expected a modality that the model reads ({', '.join(schema.modalities)}), found {unknown[0]!r}")
     named = {**schema.provenance.get("extractors", {}), **(extractors or {})}

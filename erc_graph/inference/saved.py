@@ -95,7 +95,7 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
         if config is None:
             if "model" not in metadata:
                 raise CheckpointError(
-                    f"{weights}: expected a description of the method in the metadata `model` or in {CONFIG} next to the weights, found none"
+                    f"{weights}: expected a description of the method in the metadata `model` or in {CONFIG} next to it, found none"
                 )
             description = _json(metadata["model"], weights)
             if "version" not in description:
@@ -133,7 +133,7 @@ def _find(path: Path) -> tuple[Path, Path | None]:
     inner = sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/{BEST}"))
     inner = inner or sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/*/{BEST}"))
     if inner:
-        raise CheckpointError(f"{path}: expected one trained model, found {len(inner)}, one per fold or row; name one, for example {path / inner[0]}")
+        raise CheckpointError(f"{path}: expected one trained model, found {len(inner)} (folds or rows); name one: {path / inner[0]}")
     raise CheckpointError(f"{path}: no trained model in it; expected {CONFIG} and {WEIGHTS}, or the folder of a run with {FIRST}/{BEST}")
 
 
@@ -161,7 +161,7 @@ def _old_provenance(weights: Path) -> dict[str, Any]:
 def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: Path, own: type[Method] | None) -> Network:
     version = description.get("version", 0)
     if type(version) is not int or not 0 <= version <= VERSION:
-        raise CheckpointError(f"{where}: saved in version {version!r} of the format, this erc_graph reads up to {VERSION}; upgrade erc_graph")
+        raise CheckpointError(f"{where}: expected format version {VERSION} or lower, found {version!r}; upgrade erc_graph")
     most = max([10_000, *(size for value in tensors.values() for size in value.shape)])
     if (largest := _largest(description.get("config"))) > most:  # no weight of that size is there: nothing is tried with it
         raise CheckpointError(f"{where}: config: expected whole numbers up to {most}, found {largest}")
@@ -185,7 +185,7 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
             if key in expected and value.dtype != expected[key].dtype:
                 raise CheckpointError(f"{where}: {key}: expected {expected[key].dtype}, found {value.dtype}")
             if value.is_floating_point() and not value.isfinite().all():
-                raise CheckpointError(f"{where}: {key}: expected finite values, found NaN or inf; the training diverged, or the file is damaged")
+                raise CheckpointError(f"{where}: {key}: has NaN or inf; the training diverged, or the file is damaged")
         method.load_state_dict(tensors, assign=True)
     return method.eval()
 

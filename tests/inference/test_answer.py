@@ -65,7 +65,7 @@ def test_a_modality_that_is_not_there_counts_as_missing(pipeline: Pipeline, corp
 
 def test_features_that_do_not_fit(pipeline: Pipeline, corpus: Corpus) -> None:
     bare = replace(corpus, features={}, present={})
-    with pytest.raises(CorpusError, match=r"this model reads vectors for which it names no text encoder"):
+    with pytest.raises(CorpusError, match=r"this model names no text encoder for the vectors that it reads"):
         pipeline.predict(bare)
     with pytest.raises(CorpusError, match=r"expected features .*text \(.*found none"):
         answer.answers(pipeline.method, bare)
@@ -109,5 +109,5 @@ def test_a_network_that_diverged_gives_no_answer(corpus: Corpus) -> None:
     pipeline = Pipeline(METHODS["bigru"](Schema.of(corpus)))
     with torch.no_grad():
         next(iter(pipeline.method.parameters())).fill_(float("nan"))
-    with pytest.raises(CheckpointError, match=r"BiGRU: gives scores that are not finite in \d+ of \d+ turns; the training diverged"):
+    with pytest.raises(CheckpointError, match=r"BiGRU: expected finite scores, found others in \d+ of \d+ utterances; the training div"):
         pipeline.predict(corpus)

@@ -67,7 +67,7 @@ def test_strings_are_one_conversation_of_one_speaker(pipeline: Pipeline, notes: 
     said = pipeline.predict(["We won!", "really?", " "])
     assert notes() == [
         "note: no speakers are named (strings), so all utterances belong to one speaker",
-        "note: text: 1 of 3 turns have no words and count as missing",
+        "note: text: 1 of 3 utterances have no words and count as missing",
     ]
     assert isinstance(said, Answers) and [(row.dialogue, row.turn, row.text) for row in said] == [
         ("conversation", 0, "We won!"), ("conversation", 1, "really?"), ("conversation", 2, " "),
@@ -88,9 +88,9 @@ def test_a_string_is_a_turn_and_a_file_a_path(
     monkeypatch.chdir(tmp_path)
     Path("talk.txt").write_bytes(TALK)
     assert [row.text for row in pipeline.predict("talk.txt")] == ["talk.txt"]
-    assert notes()[0] == "note: 'talk.txt' is taken for what is said; the file of that name is pathlib.Path('talk.txt')"
+    assert notes()[0] == "note: 'talk.txt' is read as the text of an utterance; to read the file, give pathlib.Path('talk.txt')"
     assert len(pipeline.predict(TALK.decode())) == 1
-    assert notes()[0].startswith("note: the lines of a string are taken for one turn; load_transcript(text.encode()) reads the turns")
+    assert notes()[0].startswith("note: the lines of a string are read as one utterance; load_transcript(text.encode()) reads")
 
 
 def test_an_encoder_is_loaded_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_what_is_missing_is_noted_once(tiny_encoder: Path, notes: Callable[[], l
     talk = load_transcript(b'[[{"text": "hello"}], [{"text": "we won"}]]')
     notes()
     assert len(pipeline.predict(list(talk))) == 2
-    assert notes() == ["note: audio (Praat): not given, and cannot be computed here; counts as missing in every turn"]
+    assert notes() == ["note: audio (Praat): not given, and cannot be computed here; counts as missing in every utterance"]
 
 
 def test_recordings_beside_a_file_are_heard(tiny_encoder: Path, tmp_path: Path, notes: Callable[[], list[str]]) -> None:
@@ -135,11 +135,11 @@ def test_recordings_beside_a_file_are_heard(tiny_encoder: Path, tmp_path: Path, 
 def test_long_conversations_are_read_in_windows(pipeline: Pipeline, notes: Callable[[], list[str]]) -> None:
     said = pipeline.predict(["hello"] * (LONGEST + 5))
     assert [row.turn for row in said] == list(range(LONGEST + 5))
-    assert notes()[-1] == f"note: 1 of 1 conversations are longer than {LONGEST} turns: read in windows that share 200 turns"
+    assert notes()[-1] == f"note: 1 of 1 conversations are longer than {LONGEST} utterances: read in windows that share 200 utterances"
 
 
 def test_a_model_that_names_no_encoder_is_refused_with_the_way_out() -> None:
-    with pytest.raises(CorpusError, match=r"names no text encoder; give them per turn in JSON, .*or `extractors` of `prepare`\)"):
+    with pytest.raises(CorpusError, match=r"names no text encoder .*; give vectors per utterance in JSON, .*`extractors` of `prepare`\)"):
         model({"text": 24}).predict(["Hi", "I hate you"])
 
 
@@ -150,11 +150,11 @@ def test_a_model_that_names_no_encoder_is_refused_with_the_way_out() -> None:
         (b"Ann: hi", "found bytes"),
         ({"text": "hi"}, "found dict"),
         ({"hi", "there"}, "found set"),
-        (["hi", 3.5], "found strings beside float: give them apart"),
+        (["hi", 3.5], "found strings mixed with float; give them separately"),
         ([3.5], "found float"),
         (torch.zeros(2, 24), "found Tensor"),
         ([sample_corpus(dialogues=3)[0][0]], "found Utterance"),
-        ([("Ann", "Hi"), ("Bob", "Oh")], "found pairs: write"),
+        ([("Ann", "Hi"), ("Bob", "Oh")], "found pairs; write an utterance"),
     ],
 )
 def test_anything_else_is_refused(given: Any, found: str, pipeline: Pipeline) -> None:
@@ -181,7 +181,7 @@ def test_files_of_one_name_stay_apart(pipeline: Pipeline, tmp_path: Path) -> Non
 
 def test_nothing_is_nothing(pipeline: Pipeline) -> None:
     assert pipeline.predict([]) == [] == pipeline.predict(iter(())) and isinstance(pipeline.predict([]), Answers)
-    with pytest.raises(CorpusError, match="nothing is said in it"):
+    with pytest.raises(CorpusError, match='expected text, or "features"'):
         pipeline.predict("")
 
 

@@ -39,7 +39,7 @@ def test_text_goes_through_the_encoder_that_the_model_names(tiny_encoder: Path) 
     torch.testing.assert_close(ready.features["text"], expected)
     assert ready.present["text"].tolist() == [True, True, False, True]  # silence is missing
     assert ready.task == TASKS["meld7"] and not ready.labelled.any()
-    assert notes == ["text: 1 of 4 turns have no words and count as missing"]
+    assert notes == ["text: 1 of 4 utterances have no words and count as missing"]
 
 
 def test_what_is_missing_is_said_once_and_handled(tiny_encoder: Path) -> None:
@@ -47,8 +47,8 @@ def test_what_is_missing_is_said_once_and_handled(tiny_encoder: Path) -> None:
     pipeline = model({"audio": 3, "text": 24, "visual": 2}, text=str(tiny_encoder), audio="Praat")
     ready = prepare(TALK, pipeline, say=notes.append)
     assert notes == [
-        "text: 1 of 4 turns have no words and count as missing",
-        "audio (Praat), visual: not given, and cannot be computed here; counts as missing in every turn",
+        "text: 1 of 4 utterances have no words and count as missing",
+        "audio (Praat), visual: not given, and cannot be computed here; counts as missing in every utterance",
     ]
     assert len(pipeline.predict(ready)) == 4
 
@@ -106,12 +106,12 @@ def test_sound_that_cannot_be_heard_is_missing_and_said(tiny_encoder: Path, tmp_
         recordings = {ids[0]: tmp_path / "a.wav", **({ids[1]: tmp_path / "b.wav"} if made != "mfcc" else {})}
         ready = prepare(TALK, pipeline, recordings=recordings, say=notes.append)
         assert not ready.present["audio"].any() and "a.wav: not a readable audio file" in "".join(notes)
-        assert notes[-1] == f"audio ({made}): not given, and cannot be computed here; counts as missing in every turn"
+        assert notes[-1] == f"audio ({made}): not given, and cannot be computed here; counts as missing in every utterance"
         notes.clear()
     with pytest.raises(CheckpointError, match=r"speech model '\./nowhere'"):
         prepare(TALK, pipeline, recordings=recordings, extractors={"audio": "./nowhere"})
     narrow = model({"audio": 3}, audio="mfcc")
-    with pytest.raises(CheckpointError, match="audio: the model reads vectors of 3 numbers, 'mfcc' gives 40"):
+    with pytest.raises(CheckpointError, match="audio: expected vectors of 3 numbers, as in training, found 40 from 'mfcc'"):
         prepare(TALK, narrow, recordings={ids[1]: tmp_path / "b.wav"}, extractors={"audio": "mfcc"})
 
 
@@ -123,7 +123,7 @@ def test_a_model_of_waveforms_gets_them(tmp_path: Path) -> None:
     ready = prepare(TALK, pipeline, recordings={TALK.utterance_ids[1]: tmp_path / "b.wav"})
     assert ready.sequences["audio"].sizes == (0, len(wave), 0, 0) and (ready.sequences["audio"][1] == wave).all()
     assert prepare(ready, pipeline).sequences["audio"] is ready.sequences["audio"]
-    with pytest.raises(CorpusError, match=r"this model reads sequences: audio \(samples\); expected a corpus with them"):
+    with pytest.raises(CorpusError, match=r"this model reads sequences: audio \(samples\); expected a corpus with these sequences"):
         prepare(TALK, pipeline)
 
 
@@ -142,16 +142,16 @@ def test_features_that_are_not_read_or_no_numbers_are_said() -> None:
     assert notes[2:] == [
         "features.text: 1 utterance with NaN, inf or numbers beyond 1e15 counts as missing (first: utterance 0)",
         "features of Audio, visal are not read: the model reads audio, text",
-        "audio: not given, and cannot be computed here; counts as missing in every turn",
+        "audio: not given, and cannot be computed here; counts as missing in every utterance",
     ]
     del turns[0]["features"], turns[1]["features"]["text"]
     turns[1]["features"]["Audio"] = [1.0]
-    with pytest.raises(CorpusError, match=r'expected "features": {"audio": \[1 numbers\], .*}, found only others: Audio'):
+    with pytest.raises(CorpusError, match=r'expected "features": {"audio": \[1 numbers\], .*}, found only Audio'):
         prepare(load_transcript(json.dumps(turns).encode()), model({"audio": 1, "text": 2}))
 
 
 def test_an_extractor_of_what_is_not_read_is_refused(tiny_encoder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"extractor: expected one of what the model reads \(text\), found 'smell'"):
+    with pytest.raises(ConfigError, match=r"extractor: expected a modality that the model reads \(text\), found 'smell'"):
         prepare(TALK, model({"text": 24}, text=str(tiny_encoder)), extractors={"smell": "mfcc"})
 
 
@@ -168,7 +168,9 @@ def test_a_model_of_vectors_takes_vectors() -> None:
     torch.testing.assert_close([list(row.probabilities.values()) for row in rows], [list(row.probabilities.values()) for row in expected])
     own = prepare(corpus, pipeline)
     assert own.task is corpus.task and torch.equal(own.target, corpus.target)
-    with pytest.raises(CorpusError, match=r"names no text encoder; give them per turn in JSON, \"features\": \{\"audio\": \[\d+ numbers\]"):
+    with pytest.raises(
+        CorpusError, match=r"text encoder .*; give vectors per utterance in JSON, \"features\": \{\"audio\": \[\d+ numbers\]"
+    ):
         prepare(TALK, pipeline)
 
 
@@ -185,12 +187,12 @@ def test_another_encoder(tiny_encoder: Path) -> None:
 
 
 def test_what_is_refused(tiny_encoder: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"text: the model reads vectors of 25 numbers, the encoder .* gives 24"):
+    with pytest.raises(CheckpointError, match=r"text: expected vectors of 25 numbers, as in training, found 24 from .*"):
         prepare(TALK, model({"text": 25}, text=str(tiny_encoder)))
-    with pytest.raises(CorpusError, match="nothing is said in it, and no vectors are given; expected text, or in JSON"):
+    with pytest.raises(CorpusError, match=r'expected text, or "features": .* in JSON, found neither'):
         prepare(load_transcript(b"Ann:\nBob:"), model({"text": 24}, text=str(tiny_encoder)))
     long = "\n".join(["Ann: hello"] * (LONGEST + 1)).encode()
-    with pytest.raises(CorpusError, match=f"a conversation of {LONGEST + 1} turns; expected up to {LONGEST}: divide it"):
+    with pytest.raises(CorpusError, match=f"expected up to {LONGEST} utterances, found {LONGEST + 1}; divide"):
         prepare(load_transcript(long), model({"text": 24}, text=str(tiny_encoder)))
     with pytest.raises(CheckpointError, match="text encoder 'no such thing!'"):
         prepare(TALK, model({"text": 24}, text="no such thing!"))

@@ -136,11 +136,11 @@ def test_a_method_of_ones_own_is_named_when_it_is_read(corpus: Corpus, tmp_path:
     pipeline.save_pretrained(tmp_path / "model")
     assert same(Pipeline.from_pretrained(tmp_path / "model", Own), pipeline, corpus)
     with pytest.raises(
-        CheckpointError, match=r"expected the class of one that .* names, found 'Own'; a method of your own is named .*load_method"
+        CheckpointError, match=r"expected the class of a method in .*, found 'Own'; name a method of your own with .*load_method"
     ):
         Pipeline.from_pretrained(tmp_path / "model")
     make("bigru", corpus).save_pretrained(tmp_path / "other")
-    with pytest.raises(CheckpointError, match=r"method: expected Own, which was named, found 'BiGRU'; name the method of this model"):
+    with pytest.raises(CheckpointError, match=r"method: expected Own, as given, found 'BiGRU'; give the class of this model's method"):
         Pipeline.from_pretrained(tmp_path / "other", Own)
 
 
@@ -167,7 +167,7 @@ def test_a_run_gives_its_first_seed(run: Path) -> None:
 def test_another_seed_and_an_unfinished_run_are_said(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     Pipeline.from_pretrained(run)
     assert [record.getMessage() for record in caplog.records] == [
-        f"note: {run}: seed-0 has no model; seed-2 is used",
+        f"note: {run}: seed-0 has no model; seed-2 is used instead",
         f"note: {run}: the run is not finished; --resume continues it",
     ]
     caplog.clear()
@@ -216,9 +216,9 @@ def test_several_folds_are_named(run: Path) -> None:
         shutil.copy(run / "seed-2" / "best.safetensors", run / "seed-2" / fold)
     (run / "seed-2" / "best.safetensors").unlink()
     (run / "seed-10" / "best.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"holds 2 trained models, one per fold or row; name one, for example .*session-1"):
+    with pytest.raises(CheckpointError, match=r"expected one trained model, found 2 \(folds or rows\); name one: .*session-1"):
         Pipeline.from_pretrained(run)
-    with pytest.raises(CheckpointError, match="holds 2 trained models"):
+    with pytest.raises(CheckpointError, match="expected one trained model, found 2"):
         Pipeline.from_pretrained(run / "seed-2")
     assert Pipeline.from_pretrained(run / "seed-2" / "session-2").method.config.width == 8
 
@@ -240,7 +240,7 @@ def test_places_without_a_model(tmp_path: Path, run: Path, monkeypatch: pytest.M
         Pipeline.from_pretrained(run / "config.json")
     bare = tmp_path / "bare.safetensors"
     save_tensors(bare, {"a": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="weights without a description"):
+    with pytest.raises(CheckpointError, match="expected a description of the method in the metadata"):
         Pipeline.from_pretrained(bare)
 
 
@@ -267,25 +267,25 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     ("change", "message"),
     [
         (lambda c: c.update(format="other"), 'expected the field "format": "erc_graph pipeline"'),
-        (lambda c: c.update(version=3), "saved in version 3 of the form, this erc_graph reads up to 2; upgrade erc_graph"),
-        (lambda c: c.update(version="1"), "saved in version '1'"),
-        (lambda c: c.update(method="Later"), "method: expected the class of one that .* names, found 'Later'"),
-        (lambda c: c.update(method=["BiGRU"]), "method: expected the class of one"),
+        (lambda c: c.update(version=3), "expected format version 2 or lower, found 3; upgrade erc_graph"),
+        (lambda c: c.update(version="1"), "expected format version 2 or lower, found '1'"),
+        (lambda c: c.update(method="Later"), "method: expected the class of a method in .*, found 'Later'"),
+        (lambda c: c.update(method=["BiGRU"]), "method: expected the class of a method"),
         (lambda c: c["inputs"].update(swap_noise={"text": 2.0}), "inputs.swap_noise: expected numbers from 0 to 1"),
         (lambda c: c["prior"].update(around=True), "prior.around: expected prior.features as well"),
         (lambda c: c["config"].update(new=1), "not a description that this erc_graph knows .config.new"),
         (lambda c: c["config"].update(width="8"), "not a description that this erc_graph knows .config.width"),
         (lambda c: c["config"].update(width=7), "pipeline.width: expected an even number"),
-        (lambda c: c["config"].update(width=10), "weights and description do not fit each other"),
+        (lambda c: c["config"].update(width=10), "the weights do not fit the description"),
         (lambda c: c["config"].update(layers=10**9), "config: expected whole numbers up to 10000, found 1000000000"),
-        (lambda c: c["config"].update(layers=3), "weights and description do not fit each other"),
+        (lambda c: c["config"].update(layers=3), "the weights do not fit the description"),
         (lambda c: c.update(config=[]), "not a description that this erc_graph knows"),
         (lambda c: c.pop("task"), "not a description that this erc_graph knows .task: Field required"),
-        (lambda c: c["task"].update(labels=["joy", "joy"]), "task.labels: expected names, each once"),
-        (lambda c: c["task"].update(labels=[]), "task.labels: expected names, each once"),
-        (lambda c: c["task"]["labels"].pop(), "weights and description do not fit each other"),
+        (lambda c: c["task"].update(labels=["joy", "joy"]), "task.labels: expected different names"),
+        (lambda c: c["task"].update(labels=[]), "task.labels: expected different names"),
+        (lambda c: c["task"]["labels"].pop(), "the weights do not fit the description"),
         (lambda c: c.update(widths={}), "widths: expected modality"),
-        (lambda c: c.update(widths={"text": 10**30}), "weights and description do not fit each other|not a description"),
+        (lambda c: c.update(widths={"text": 10**30}), "the weights do not fit the description|not a description"),
         (lambda c: c.update(widths={"text": -1}), "widths: expected modality"),
         (lambda c: c.update(widths={"type": 4}), "a feature set cannot be called 'type'"),
         (lambda c: c.update(recipe={"name": "x"}), "not a description that this erc_graph knows .recipe"),
@@ -321,15 +321,15 @@ def test_an_unreadable_description(folder: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("classify.1.bias"), "do not fit each other"),
+        (lambda t: t.pop("classify.1.bias"), "do not fit the description"),
         (lambda t: t.update({"classify.1.bias": torch.full((6,), float("nan"))}), "classify.1.bias: has NaN or inf"),
         (
             lambda t: t.update({"classify.1.bias": torch.zeros(6, dtype=torch.float64)}),
             "classify.1.bias: expected torch.float32, found torch.float64",
         ),
         (lambda t: t.update({"classify.1.bias": torch.zeros(6, dtype=torch.int64)}), "classify.1.bias: expected torch.float32"),
-        (lambda t: t.update({"classify.1.bias": torch.zeros(7)}), "do not fit each other"),
-        (lambda t: t.update({"more": torch.zeros(7)}), "do not fit each other"),
+        (lambda t: t.update({"classify.1.bias": torch.zeros(7)}), "do not fit the description"),
+        (lambda t: t.update({"more": torch.zeros(7)}), "do not fit the description"),
     ],
 )
 def test_weights_that_do_not_fit_are_one_line(folder: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:

@@ -210,15 +210,15 @@ def test_features_may_be_lists_arrays_tensors_or_nothing() -> None:
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ({"txt": [0.0] * 5}, "turn 1: expected features of text, audio, visual, found 'txt'"),
-        ({"text": [0.0] * 4}, r"turn 1: text: expected 5 numbers, found shape \(4,\)"),
-        ({"text": [[0.0] * 5]}, r"turn 1: text: expected 5 numbers, found shape \(1, 5\)"),
-        ({"text": ["a"] * 5}, "turn 1: text: expected 5 numbers, found other values"),
-        ({"text": [10**400] * 5}, "turn 1: text: expected 5 numbers, found other values"),
-        (None, "turn 1: features: expected a mapping of modality to numbers, found a NoneType"),
+        ({"txt": [0.0] * 5}, "utterance 1: expected features of text, audio, visual, found 'txt'"),
+        ({"text": [0.0] * 4}, r"utterance 1: text: expected 5 numbers, found shape \(4,\)"),
+        ({"text": [[0.0] * 5]}, r"utterance 1: text: expected 5 numbers, found shape \(1, 5\)"),
+        ({"text": ["a"] * 5}, "utterance 1: text: expected 5 numbers, found other values"),
+        ({"text": [10**400] * 5}, "utterance 1: text: expected 5 numbers, found other values"),
+        (None, "utterance 1: features: expected modality → numbers, found a NoneType"),
         (
             {"audio": [0.0, float("nan"), 0.0]},
-            "turn 1: audio: expected finite numbers, found NaN, inf or numbers beyond 1e15; leave out a missing modality",
+            "utterance 1: audio: expected finite numbers, found NaN, inf or numbers beyond 1e15; leave out a missing modality",
         ),
     ],
 )
@@ -229,7 +229,7 @@ def test_what_cannot_be_read_is_refused_and_the_conversation_goes_on(features: d
     stream.push(speakers[0], heard(pipeline, batch, 0))
     with pytest.raises(CorpusError, match=message):
         stream.push("somebody new", features)
-    with pytest.raises(CorpusError, match=r"turn 1: speaker: expected a name as text, found a list"):
+    with pytest.raises(CorpusError, match=r"utterance 1: speaker: expected a name as text, found a list"):
         stream.push([1], {})  # type: ignore[arg-type]
     turns = [stream.push(speakers[row], heard(pipeline, batch, row)) for row in (1, 2)]
     assert [turn.turn for turn in turns] == [1, 2]
@@ -250,7 +250,7 @@ def test_a_turn_whose_scores_are_no_numbers_leaves_no_trace(name: str) -> None:
     stream, turns = pipeline.stream(), []
     for row, speaker in enumerate(speakers):
         if row != 1:  # at the first turn, too, and where the windows move their rows
-            with pytest.raises(CorpusError, match=rf"turn {row}: expected features like .* \(the largest: 1e\+15\) .* not numbers"):
+            with pytest.raises(CorpusError, match=rf"utterance {row}: expected features with finite scores, .* \(largest value: 1e\+15\)"):
                 stream.push("somebody new", {"text": [1e15, 0, 0, 0, 0]})
         turns.append(stream.push(speaker, heard(pipeline, batch, row)))
     scores = torch.tensor([turn.scores for turn in turns], dtype=torch.float64)
@@ -268,13 +268,13 @@ def test_an_interrupted_turn_ends_the_stream() -> None:
     with pytest.raises(KeyboardInterrupt):
         stream.push("Ross", {})
     handle.remove()
-    with pytest.raises(ErcGraphError, match=r"interrupted halfway; start again with pipeline\.stream\(\)"):
+    with pytest.raises(ErcGraphError, match=r"was interrupted; start again with pipeline\.stream\(\)"):
         stream.push("Ross", {})
     assert pipeline.stream().push("Ross", {}).turn == 0
 
 
 def test_a_model_that_reads_later_turns_is_refused_by_the_name_of_its_part() -> None:
-    ahead = "found one in which .* does; train one with pipeline.causal true"
+    ahead = "found one whose part .* reads them; train a model with pipeline.causal true"
     methods: dict[Method, str] = {
         Pairwise(schema(), small("pairwise", causal=False)): "fusion.audio.text.encode.audio, .*fusion.audio.text.conv, ",
         Pairwise(schema(), small("causal", causal=False)): "fusion.audio.text.encode.audio, ",

@@ -37,8 +37,8 @@ def tensors() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
 
 # What cannot be said any more, and the words in which it is refused.
 GONE = {
-    "hff-nodes": "config.nodes: expected 'fused', found 'modalities': this option is gone",
-    "shared-gru": "config.mff.shared_gru: expected False, found True: this option is gone",
+    "hff-nodes": "config.nodes: expected 'fused', found 'modalities': this option was removed",
+    "shared-gru": "config.mff.shared_gru: expected False, found True: this option was removed",
     "forward-speaker-relative": "pipeline.causal: expected parts that read no later utterances, found inputs.speaker_relative",
 }
 
@@ -85,7 +85,9 @@ def test_an_option_that_is_gone_is_taken_with_its_value_of_today_and_with_no_oth
 
     found, _ = upgraded(description(FIXED[kind][path]), {}, "model")
     assert found["version"] == 2 and found["method"] == kind and path.split(".")[-1] not in json.dumps(found["config"]).replace("depth", "")
-    with pytest.raises(CheckpointError, match=rf"model: config\.{re.escape(path)}: expected .*, found 'other': this option is gone; train"):
+    with pytest.raises(
+        CheckpointError, match=rf"model: config\.{re.escape(path)}: expected .*, found 'other': this option was removed; train"
+    ):
         upgraded(description("other"), {}, "model")
 
 
@@ -191,7 +193,7 @@ def test_what_no_version_had_is_refused_where_descriptions_are_checked(
     write(next(iter(MODELS)), tensors[0], tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     for change, message in (
-        ({"pipeline": "Later"}, "method: expected the class of one .*, found 'Later'"),
+        ({"pipeline": "Later"}, "method: expected the class of a method .*, found 'Later'"),
         ({"config": []}, "not a description that"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**config, **change}))

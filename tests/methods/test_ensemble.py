@@ -197,7 +197,7 @@ def test_a_file_with_another_number_of_members_is_refused(count: object, corpus:
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_a_file_with_weights_of_more_or_fewer_members_is_refused(count: int, corpus: Corpus, tmp_path: Path) -> None:
     save_with_members(count, corpus, tmp_path / "model")
-    with pytest.raises(CheckpointError, match=r"weights and description do not fit each other"):
+    with pytest.raises(CheckpointError, match=r"the weights do not fit the description"):
         Pipeline.from_pretrained(tmp_path / "model")
 
 
@@ -244,7 +244,7 @@ def test_it_listens_where_its_members_do(corpus: Corpus) -> None:
         torch.testing.assert_close(torch.tensor(stream.push(dialogue.speakers[row], features).scores), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(
         ConfigError,
-        match=r"expected a model that reads no later utterances, found one in which fusion.audio.text.encode.audio, .* does; train",
+        match=r"expected a model that reads no later utterances, found one whose part fusion.audio.text.encode.audio, .* reads them; train",
     ):
         Pipeline(ensemble("pairwise", corpus)).stream()
 

@@ -127,7 +127,7 @@ WRONG = [
     (b"\xff\xfe\x00", 422, "begins like UTF-16 text, but byte 2 is not valid"),
     (b"nobody speaks here", 422, "line 1: no speaker found"),
     (b'{"a": ', 422, "not valid JSON"),
-    (b'[{"text": "a"}]', 422, "this model reads vectors for which it names no text encoder"),
+    (b'[{"text": "a"}]', 422, "this model names no text encoder for the vectors that it reads"),
     (b"[" * 100_000, 422, "request:"),
     (b'[{"text": "a", "features": {"text": ["x"]}}]', 422, "expected a list of numbers"),
     (b'[{"text": "a", "features": {"text": [1, 2]}}]', 422, "expected vectors of 16 numbers, found 2"),

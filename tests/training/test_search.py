@@ -159,9 +159,7 @@ def test_a_record_with_a_damaged_trial(tmp_path, change):
     record = json.loads((tmp_path / RECORD).read_text())
     record["trials"][0].update(change)
     (tmp_path / RECORD).write_text(json.dumps(record))
-    with pytest.raises(
-        CheckpointError, match=r"trials\.json: expected the record of a search, found a damaged file .* delete the record"
-    ):
+    with pytest.raises(CheckpointError, match=r"trials\.json: expected the record of a search, found a damaged file .* delete the record"):
         run_search(objective, SPACE, 2, 1, tmp_path, quiet=True)
 
 
