@@ -1,1 +1,1 @@
-"""Pictures, tables and pages, drawn from given results."""
+"""Pictures, tables and pages of results."""

@@ -1,6 +1,6 @@
-r"""Are predictions of probability 0.7 right in seven of ten cases? Reliability diagram and expected calibration error.
+r"""Reliability diagram and expected calibration error, which compare the probabilities of predictions with their accuracy.
 
-Predictions are sorted by the probability of the predicted class into bins of equal width, closed on the right (Guo et al., ICML 2017):
+Predictions are divided into bins of equal width, closed on the right, by the probability of the predicted class (Guo et al., ICML 2017):
 
 .. math:: \mathrm{ECE} = \sum_b \frac{n_b}{N} |\mathrm{acc}_b - \mathrm{conf}_b|
 """
@@ -25,13 +25,13 @@ ACCURACY, GAP = "#006699", "#D55E00"
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Accuracy and confidence by bin.
+    """Accuracy and confidence per bin of predictions.
 
     Attributes:
-        edges: `(B + 1,)` of the bins of [0, 1].
-        count: `(B,)` predictions.
-        confidence: `(B,)` mean probability of the predicted class; NaN where the bin is empty.
-        accuracy: `(B,)` share of right predictions; NaN where the bin is empty.
+        edges: `(B + 1,)` limits of the bins of [0, 1].
+        count: `(B,)` number of predictions.
+        confidence: `(B,)` mean probability of the predicted class; NaN for an empty bin.
+        accuracy: `(B,)` share of correct predictions; NaN for an empty bin.
     """
 
     edges: NDArray[np.float64]
@@ -47,20 +47,20 @@ class Reliability:
 
     @property
     def overconfidence(self) -> float:
-        """Return the mean confidence minus accuracy; above zero, the method is overconfident."""
+        """Return the mean confidence minus the accuracy; the method is overconfident if this is positive."""
         return float((np.nan_to_num(self.confidence - self.accuracy) * self.count).sum() / max(self.count.sum(), 1))
 
 
 def reliability(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> Reliability:
-    """Return the bins of predictions by confidence.
+    """Divide predictions into bins of confidence, and compute accuracy and mean confidence per bin.
 
     Args:
-        probabilities: `(N, C)`.
+        probabilities: `(N, C)` class probabilities.
         target: `(N,)` label indices.
         bins: Number of intervals of [0, 1].
 
     Raises:
-        ConfigError: shapes that do not fit.
+        ConfigError: the shapes do not fit each other.
 
     >>> reliability([[0.9, 0.1], [0.8, 0.2]], [0, 1], bins=2).accuracy.tolist()
     [nan, 0.5]
@@ -78,10 +78,10 @@ def reliability(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> 
 
 
 def plot_calibration(found: Reliability, path: str | Path) -> Path:
-    """Draw the reliability diagram: accuracy by confidence against the diagonal, and the number of predictions per bin below.
+    """Draw the reliability diagram: accuracy by confidence with the diagonal, and the number of predictions per bin below.
 
     Raises:
-        ConfigError: an unknown file type.
+        ConfigError: the file type is unknown.
         StorageError: the file cannot be written.
     """
     middle, width = (found.edges[1:] + found.edges[:-1]) / 2, found.edges[1] - found.edges[0]

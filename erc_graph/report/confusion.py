@@ -22,21 +22,21 @@ MOST_WRITTEN, MOST_NAMES = 30, 60  # classes with figures in their cells; names 
 
 
 def plot_confusion(matrix: ArrayLike, labels: Sequence[str], path: str | Path, *, title: str | None = None) -> Path:
-    """Draw a confusion matrix: shade and large figure = share of the true class (its recall on the diagonal), small figure = count.
+    """Draw a confusion matrix. Shade and large number of a cell are the share of the true class; the small number is the count.
 
-    Many classes have smaller cells, without figures from 31 on, and not every one has its name beside it from 61 on.
+    With more than 30 classes, cells have no numbers; with more than 60, some names are left out.
 
     Args:
-        matrix: `(C, C)` counts, rows are true classes, columns predicted ones.
-        labels: `C` names.
-        path: Ends in `.png`, `.svg` or `.pdf`.
-        title: By default the accuracy and the number of utterances.
+        matrix: `(C, C)` counts; rows are true classes, columns are predicted classes.
+        labels: `C` names of classes.
+        path: File name that ends in `.png`, `.svg` or `.pdf`.
+        title: Title; default: the accuracy and the number of utterances.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: the matrix is not square, has negative entries, or does not fit the labels; an unknown file type.
+        ConfigError: the matrix is not square, has negative entries, or does not fit the labels; or the file type is unknown.
         StorageError: the file cannot be written.
     """
     counts = np.asarray(matrix, dtype=np.float64)

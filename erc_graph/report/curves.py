@@ -15,7 +15,7 @@ _COLOURS = ("#006699", "#D55E00", "#00A060", "#8E5AA8", "#7F7F00")
 
 
 class EpochLike(Protocol):
-    """Protocol of an epoch: mean `loss` on the training split, metrics on the development split (`dev`, may be empty)."""
+    """Protocol of an epoch: mean training `loss`, and metrics `dev` on the development split, which may be empty."""
 
     @property
     def loss(self) -> float:
@@ -23,11 +23,11 @@ class EpochLike(Protocol):
 
     @property
     def dev(self) -> Mapping[str, float]:
-        """Return metric → value."""
+        """Return metric → value on the development split."""
 
 
 class StageLike(Protocol):
-    """Protocol of a stage: its name, its epochs, and the selected epoch, counted from 1 (0: none)."""
+    """Protocol of a training stage: its name, its epochs, and the number of the selected epoch, from 1 (0: no epoch)."""
 
     @property
     def name(self) -> str:
@@ -35,11 +35,11 @@ class StageLike(Protocol):
 
     @property
     def epochs(self) -> Sequence[EpochLike]:
-        """Return the epochs, in order."""
+        """Return the epochs in the order of training."""
 
     @property
     def chosen(self) -> int:
-        """Return the selected epoch, counted from 1."""
+        """Return the number of the selected epoch, from 1."""
 
 
 class HistoryLike(Protocol):
@@ -47,14 +47,14 @@ class HistoryLike(Protocol):
 
     @property
     def stages(self) -> Sequence[StageLike]:
-        """Return the stages, in order."""
+        """Return the stages in the order of training."""
 
 
 def plot_curves(history: HistoryLike, path: str | Path, *, metrics: Sequence[str] | None = None) -> Path:
-    """Draw training loss (above) and development metrics (below) over the epochs, one column per stage; the selected epoch is marked.
+    """Draw training loss and development metrics over the epochs, with one column per stage and a mark at the selected epoch.
 
     Args:
-        history: Stages with epochs.
+        history: Training history.
         path: File name that ends in `.png`, `.svg` or `.pdf`.
         metrics: Names of development metrics; default: accuracy and wF1 if they exist, otherwise the first three.
 

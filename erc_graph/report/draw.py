@@ -1,7 +1,7 @@
-"""Drawing a conversation graph as a picture: time from left to right, one lane per stream; colour = emotion, shape and letter = speaker.
+"""Drawing of conversation graphs: time runs from left to right, and every stream has a lane; nodes show emotion and speaker.
 
-The layout is in inches on one bare axis, so long names or many utterances do not move anything. Names from a corpus are treated as data: no
-mathematical markup, no control characters, never part of a file name.
+The layout is computed in inches, so that long names or many utterances do not shift other parts. Names from a corpus are treated as data:
+they contain no mathematical markup or control characters, and are never part of a file name.
 """
 
 from __future__ import annotations
@@ -43,27 +43,28 @@ def draw_graph(
 ) -> Path:
     """Draw a graph to a PNG or SVG file, atomically.
 
-    A node has the colour of its emotion (light grey: unlabelled; scores: negative, neutral, positive). It is hollow and dashed if the
-    stream is missing at this utterance. If no utterance has a label, nodes have the colours of the predictions.
+    A node has the colour of its emotion, or of the sign of its score; light grey means unlabelled. Shape and letter show the speaker. The
+    node is hollow and dashed if the stream is missing for this utterance. If no utterance has a label, nodes have the colours of the
+    predictions.
 
-    Arcs join utterances within a stream, lines join streams. Every relation has a colour and a dash pattern; a wider and darker line means
-    a larger weight. An arrowhead shows the direction, unless an edge and its reverse are equal. In a graph of one stream, edges from later
-    utterances are drawn below. If there are too many arcs, each node shows its strongest ones, and the caption says so. Hyperedges surround
-    their nodes, or have a row of marks.
+    Arcs are edges within a stream, and lines are edges between streams. Every relation has a colour and a dash pattern; a wider and darker
+    line means a larger weight. An arrowhead shows the direction, unless an edge and its reverse are equal. In a graph of one stream, edges
+    from later utterances are drawn below. If there are too many arcs, only the strongest arcs of each node are drawn, and the caption says
+    so. Hyperedges are outlines around their nodes, or rows of marks.
 
     Args:
-        graph: From `build_graph`, or a pipeline's `graph`.
+        graph: Graph from `build_graph` or from the method `graph` of a pipeline.
         path: File name that ends in `.png` or `.svg`.
-        labels: One per utterance, instead of the labels of the graph: names, indices, scores (numbers or their text) or `None`.
-        predictions: One per utterance, in the same forms. They are drawn as a strip; a node has a ring if its prediction differs from the
-            label (for scores: if one is negative and the other is not).
-        title: Default: id and size of the dialogue.
+        labels: One label per utterance, instead of the labels of the graph: name, index, score (number or text) or `None`.
+        predictions: One prediction per utterance, in the same forms, drawn as a strip. A node has a ring if its prediction is wrong; a
+            score is wrong if only one of prediction and label is negative.
+        title: Title; default: id and size of the dialogue.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: another file type, too many utterances, or labels that do not fit.
+        ConfigError: the file type is unknown, there are too many utterances, or labels do not fit the graph.
         StorageError: the file cannot be written.
     """
     path = Path(path)

@@ -1,4 +1,4 @@
-"""The edges of a graph that a picture shows, and their curves."""
+"""The edges that the picture of a graph shows, and their curves."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ STRANDS = 3  # an edge that is listed more often is drawn as often as this
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """What joins nodes of two streams (or of one), each line once per relation and direction.
+    """The drawn edges between two streams, or within one stream; equal edges of a relation are one line.
 
-    An edge and its reverse of the same relation and the same weight are one line without direction.
+    An edge and its reverse with the same relation and weight are one line without direction.
 
     Attributes:
-        a: `(E,)` rows in the first stream; within one stream the earlier row.
+        a: `(E,)` rows in the first stream; within one stream, the earlier row.
         b: `(E,)` rows in the second stream.
-        relation: `(E,)` index of the relation among those given.
-        weight: `(E,)` mean weight, NaN where the graph has none.
-        towards: `(E,)` 1: from a to b, -1: from b to a, 0: both.
-        times: `(E,)` how often the edge is listed.
+        relation: `(E,)` index of the relation.
+        weight: `(E,)` mean weight; NaN if the graph has no weights.
+        towards: `(E,)` direction: 1 from a to b, -1 from b to a, 0 both.
+        times: `(E,)` number of occurrences of the edge in the graph.
     """
 
     a: np.ndarray
@@ -43,19 +43,19 @@ class Lines:
 
     @property
     def pair(self) -> np.ndarray:
-        """Return `(E,)` number of the pair of nodes that a line joins."""
+        """Return the index `(E,)` of the pair of nodes that each line connects."""
         code: np.ndarray = np.unique(self.a * (int(self.b.max(initial=0)) + 1) + self.b, return_inverse=True)[1]
         return code
 
 
 def joined_lines(graph: HeteroData, first: str, second: str, relations: list[str]) -> Lines:
-    """Return all edges between two streams, in either direction, as lines.
+    """Return all edges between two streams, in both directions, as lines.
 
     Args:
-        graph: From `build_graph`.
-        first: A stream.
-        second: Another one, or the same.
-        relations: Names that `Lines.relation` counts in; has every relation of the graph.
+        graph: Graph from `build_graph`.
+        first: Name of the first stream.
+        second: Name of the second stream, which can be the same.
+        relations: Names of all relations of the graph, in the order of the indices in `Lines.relation`.
     """
     index, weight, kind, forward = (
         [np.empty((2, 0), dtype=np.int64)],
@@ -97,28 +97,24 @@ def joined_lines(graph: HeteroData, first: str, second: str, relations: list[str
 
 
 def carpet(count: int) -> tuple[int, int]:
-    """Return how many pairs per node a picture of `count` utterances shows whole, and how many neighbours each node brings along beyond
-    that.
-    """
+    """Return two limits for a picture of `count` utterances: pairs per node up to which all arcs are drawn, and neighbours beyond that."""
     return (3, 4) if count <= 16 else (3, 3) if count <= 30 else (2, 2)
 
 
 def crowded(lanes: Sequence[Lines], count: int) -> bool:
-    """Return whether a lane has more pairs of joined nodes than a picture of `count` utterances shows whole; then every lane shows
-    fewer.
-    """
+    """Return whether a lane has too many connected pairs for a picture of `count` utterances; if so, all lanes show fewer arcs."""
     return any(len(np.unique(lines.pair)) > carpet(count)[0] * count for lines in lanes)
 
 
 def strongest(lines: Lines, count: int) -> np.ndarray:
-    """Return `(E,)` bool: the lines within one stream that a crowded picture shows.
+    """Return the mask `(E,)` of the lines within one stream that a crowded picture shows.
 
-    With weights those of each node's strongest neighbours (see `carpet`); a pair is as strong as the strongest of its lines. Without,
-    every node's nearest neighbours of each relation.
+    With weights, these are the lines to the strongest neighbours of each node (see `carpet`); a pair is as strong as its strongest line.
+    Without weights, they are the lines to the nearest neighbours of each node, per relation and direction.
 
     Args:
-        lines: Within one stream.
-        count: Utterances that are shown together.
+        lines: Lines within one stream.
+        count: Number of utterances in the picture.
     """
     if not len(lines.a):
         return np.ones(0, dtype=bool)
@@ -144,11 +140,11 @@ def strongest(lines: Lines, count: int) -> np.ndarray:
 
 
 def strands(lines: Lines, apart: bool) -> tuple[Lines, np.ndarray]:
-    """Return one line for every time an edge is listed (at most three), and its place `(E,)`, from 0, in the bundle between its two nodes.
+    """Return one line per occurrence of an edge (at most three), and its position `(E,)`, from 0, among parallel lines of its node pair.
 
     Args:
-        lines: What to draw.
-        apart: Whether lines that go back are drawn elsewhere, and so are a bundle of their own.
+        lines: The lines to draw.
+        apart: Whether lines backward in time are drawn elsewhere, so that their positions are counted separately.
     """
     many = lines.take(np.repeat(np.arange(len(lines.a)), np.minimum(lines.times, STRANDS)))
     bundle = 2 * many.pair + (many.towards < 0 if apart else 0)
@@ -159,30 +155,28 @@ def strands(lines: Lines, apart: bool) -> tuple[Lines, np.ndarray]:
 
 
 def arcs(start: np.ndarray, end: np.ndarray, y: float, height: np.ndarray) -> np.ndarray:
-    """Return half ellipses `(E, 65, 2)` from `start` to `end`, by `height (E,)` above `y` (the y axis points down), below where it is
-    negative.
-    """
+    """Return half ellipses `(E, 65, 2)` from `start` to `end`, with `height (E,)` above `y`, or below it if negative (y axis down)."""
     angle = np.linspace(math.pi, 0, 65)
     middle, reach = (start + end)[:, None] / 2, (end - start)[:, None] / 2
     return np.stack([middle + reach * np.cos(angle), y - height[:, None] * np.sin(angle)], axis=-1)
 
 
 def bows(start: np.ndarray, end: np.ndarray, y_start: float, y_end: float, bow: np.ndarray) -> np.ndarray:
-    """Return lines `(E, 25, 2)` from lane to lane, bent to the right by `bow (E,)` in the middle, around the node of a lane between."""
+    """Return curves `(E, 25, 2)` between two lanes, bent to the right by `bow (E,)` to avoid nodes of lanes in between."""
     t = np.linspace(0, 1, 25)
     x = start[:, None] + (end - start)[:, None] * t + bow[:, None] * 4 * t * (1 - t)
     return np.stack([x, np.broadcast_to(y_start + (y_end - y_start) * t, x.shape)], axis=-1)
 
 
 def heads(points: np.ndarray, centre: np.ndarray, radius: float, length: float, width: np.ndarray) -> np.ndarray:
-    """Return arrowheads `(E, 3, 2)`, tip first, at the rim of the node in which a curve ends.
+    """Return arrowheads `(E, 3, 2)`, tip first, at the outline of the node in which a curve ends.
 
     Args:
-        points: `(E, P, 2)`, from source to target.
-        centre: `(E, 2)` of the target.
-        radius: Of the node.
-        length: Of a head.
-        width: `(E,)` of a head.
+        points: `(E, P, 2)` points of each curve, from source to target.
+        centre: `(E, 2)` centre of the target node.
+        radius: Radius of a node.
+        length: Length of an arrowhead.
+        width: `(E,)` width of each arrowhead.
     """
     away = np.linalg.norm(points - centre[:, None], axis=2)
     outside = away >= radius

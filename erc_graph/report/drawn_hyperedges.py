@@ -1,6 +1,4 @@
-"""Hyperedges as they are drawn: one that stays within an utterance surrounds its nodes; every other one has a row of marks below the
-lanes.
-"""
+"""Drawing data of hyperedges: a hyperedge within one utterance is an outline around its nodes; others are rows of marks below the lanes."""
 
 from __future__ import annotations
 
@@ -17,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Membership:
-    """Which nodes belong to which hyperedge, each pair once.
+    """The memberships of nodes in hyperedges, each pair of node and hyperedge once.
 
     Attributes:
-        names: Of the hyperedges.
-        relations: `(M)` the rule of each.
-        edge: `(I,)` hyperedge of a membership, in order.
-        stream: `(I,)` index of the member's stream.
-        row: `(I,)` row of the member in its stream.
-        weight: `(I,)` mean weight of the two directions, NaN where there is none.
+        names: `(M,)` names of the hyperedges.
+        relations: `(M,)` relation (rule) of each hyperedge.
+        edge: `(I,)` hyperedge of each membership, sorted.
+        stream: `(I,)` index of the node's stream.
+        row: `(I,)` row of the node in its stream.
+        weight: `(I,)` mean weight of the two directions; NaN if there are no weights.
     """
 
     names: list[str]
@@ -37,7 +35,7 @@ class Membership:
 
     @property
     def upright(self) -> np.ndarray:
-        """Return `(M,)` bool: hyperedges of a rule that never leaves one utterance."""
+        """Return the mask `(M,)` of hyperedges whose rule never connects different utterances."""
         low, high = (np.full(len(self.names), start) for start in (np.iinfo(np.int64).max, -1))
         np.minimum.at(low, self.edge, self.row)
         np.maximum.at(high, self.edge, self.row)
@@ -46,7 +44,7 @@ class Membership:
 
 
 def membership(graph: HeteroData, streams: list[str]) -> Membership | None:
-    """Return the hyperedges of a graph with their members, or `None`."""
+    """Return the hyperedges of a graph with their nodes, or `None` if there are none."""
     if HYPEREDGE not in graph.node_types:
         return None
     node = graph[HYPEREDGE]
@@ -76,11 +74,13 @@ def membership(graph: HeteroData, streams: list[str]) -> Membership | None:
 
 
 def rows_of(found: Membership, dialogue: np.ndarray) -> list[tuple[str, list[int]]]:
-    """Return the rows for the hyperedges that are not upright: name and hyperedges; those of different dialogues stand beside each other.
+    """Return the rows of marks, each with a name and its hyperedges; hyperedges of different dialogues can share a row.
+
+    Hyperedges within one utterance (`upright`) have no row.
 
     Args:
         found: The hyperedges.
-        dialogue: `(N,)` of every row of a stream.
+        dialogue: `(N,)` dialogue of every row of a stream.
     """
     where = dict(zip(found.edge.tolist(), dialogue[found.row].tolist(), strict=True))
     upright = found.upright

@@ -1,4 +1,4 @@
-"""Drawing an explanation: the edges with the largest attributions, for and against the label in separate parts."""
+"""Drawing of an explanation: the edges with the largest attributions, separated into edges for and against the label."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ class Explained(Protocol):
         """Return part of the graph → its graph."""
 
     def edges(self, most: int | None = None, part: str | None = None) -> Sequence[Any]:
-        """Return edges by absolute attribution, largest first: `source`, `source_turn`, `target`, `target_turn`, `attribution`."""
+        """Return edges (`source`, `source_turn`, `target`, `target_turn`, `attribution`), the largest absolute attribution first."""
 
 
 def draw_explanation(explanation: Explained, path: str | Path, part: str | None = None, most: int = 12) -> Path:
-    """Draw the edges of one part of the graph with the largest attributions, for and against the label in separate parts.
+    """Draw the edges of one graph part with the largest attributions, separated into edges for and against the label.
 
     The weight of an edge is its absolute attribution as a percentage of the sum of all absolute attributions. Self-loops are not drawn. An
-    edge into or out of a hyperedge is a mark in the row of the hyperedge.
+    edge to or from a hyperedge is a mark in the row of the hyperedge.
 
     Args:
-        explanation: From `erc_graph.explain`.
+        explanation: Result of `erc_graph.explain`.
         path: File name that ends in `.png` or `.svg`.
-        part: A pair such as `audio+text`, or `fused`; default: the last part, where all streams meet.
-        most: Number of edges.
+        part: A pair such as `audio+text`, or `fused`; default: the last part, which reads all streams.
+        most: Largest number of edges.
 
     Returns:
         The path.
@@ -65,7 +65,7 @@ def draw_explanation(explanation: Explained, path: str | Path, part: str | None 
     graphs = explanation.graphs
     if not graphs:
         raise ConfigError(
-            "explanation: expected a method with a graph to draw, found one without; `inputs` has the attributions of the utterances"
+            "explanation: expected a method with a graph, found one without; use `inputs` for the attributions of the utterances"
         )
     part = part or list(graphs)[-1]
     if part not in graphs:

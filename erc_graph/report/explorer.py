@@ -1,20 +1,20 @@
-"""The data of the explorer: conversations with predictions and the strongest edges of their graphs, packed for a page.
+"""The data of the explorer: conversations with predictions and the strongest edges of their graphs, in a compact form.
 
-One conversation is one JSON object with short names, numbers rounded to what can be seen, and no object per utterance or edge:
+One conversation is one JSON object with short keys, rounded numbers, and no object per utterance or edge:
 
-| key | what |
+| key | content |
 |---|---|
-| `i`, `d` | id, and the split it belongs to; empty: none |
-| `n`, `s` | names of the speakers, whoever came first in the page in front; speaker per utterance |
+| `i`, `d` | id and split (empty: no split) |
+| `n`, `s` | names of the speakers, in the order of their first utterance on the page; speaker per utterance |
 | `t` | text per utterance (absent without text) |
-| `w` | when, in words, per utterance (absent without times) |
+| `w` | time as text per utterance (absent without times) |
 | `y`, `p` | true and predicted class per utterance, -1: none |
-| `q` | per cent of every class, utterance after utterance (absent for a score) |
-| `u` | unsure utterances (absent where nothing was asked) |
-| `v` | true and predicted score, utterance after utterance (scores only) |
-| `h` | streams that are present, one bit each (absent without a graph) |
+| `q` | probability of every class in percent, utterance by utterance (absent for a score) |
+| `u` | unsure utterances (absent without a threshold) |
+| `v` | true and predicted score, utterance by utterance (scores only) |
+| `h` | present streams per utterance, one bit per stream (absent without a graph) |
 | `e` | per utterance `[target stream · S + source stream, source turn, weight ‰, …]`, the strongest first; weight -1: none |
-| `m` | per cent of trust in every modality, utterance after utterance (absent where the method gives none) |
+| `m` | weight of every modality in percent, utterance by utterance (absent if the method has no such weights) |
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _UNFIT = re.compile("[<>&\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Edges:
-    """Edges between utterances of one conversation, `E` of them.
+    """The `E` edges between utterances of one conversation.
 
     Attributes:
-        source: `(E, 2)` utterance and stream it comes from.
-        target: `(E, 2)` utterance and stream it goes to.
-        weight: `(E,)`, NaN where the graph has none.
+        source: `(E, 2)` utterance and stream of the source node.
+        target: `(E, 2)` utterance and stream of the target node.
+        weight: `(E,)` edge weight; NaN if the graph has no weights.
     """
 
     source: NDArray[np.int64]
@@ -49,9 +49,7 @@ class Edges:
     weight: NDArray[np.float64]
 
     def strongest(self, most: int = MOST_EDGES) -> Edges:
-        """Return the `most` strongest into every (utterance, stream) from every stream, strongest first; a node's edge to itself says
-        nothing.
-        """
+        """Return the `most` strongest edges to every node from every stream, strongest first, without self-loops."""
         other = (self.source != self.target).any(1)
         source, target, weight = self.source[other], self.target[other], self.weight[other]
         group = np.column_stack([target, source[:, 1]])
@@ -68,23 +66,23 @@ class Edges:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Conversation:
-    """One conversation as the explorer shows it, `T` utterances.
+    """One conversation of `T` utterances for the explorer.
 
     Attributes:
-        id: Its name.
-        split: `train`, `dev`, `test` or `unused`; empty: none.
-        utterances: `T` names.
-        speakers: `T` names; empty: unknown.
-        texts: `T` texts; empty: none.
-        times: `T` times in words; empty: none.
-        target: `(T,)` true class, -1: none.
-        guess: `(T,)` predicted class, -1: none.
-        probabilities: `(T, C)`; absent for a score.
-        scores: `(T, 2)` true and predicted score, NaN: none; absent for classes.
-        unsure: `(T,)` bool: whose prediction is not probable enough; absent where nothing was asked.
-        present: `(T, S)` bool: which streams are there; absent without a graph.
-        edges: Of the graph, all or the strongest; absent without a graph.
-        trust: Modality → `(T,)` share of each in an utterance; empty where the method weighs none.
+        id: Id of the conversation.
+        split: `train`, `dev`, `test` or `unused`; empty: no split.
+        utterances: `T` ids of utterances.
+        speakers: `T` names of speakers; empty: unknown.
+        texts: `T` texts; empty: no text.
+        times: `T` times as text; empty: no times.
+        target: `(T,)` true class; -1: unlabelled.
+        guess: `(T,)` predicted class; -1: no prediction.
+        probabilities: `(T, C)` class probabilities; `None` for a score task.
+        scores: `(T, 2)` true and predicted score, NaN: none; `None` for a classification.
+        unsure: `(T,)` mask of predictions below the requested probability; `None` without a threshold.
+        present: `(T, S)` mask of present streams; `None` without a graph.
+        edges: All or the strongest edges of the graph; `None` without a graph.
+        trust: Modality → `(T,)` weight of the modality in an utterance; empty if the method has no such weights.
     """
 
     id: str
@@ -107,13 +105,13 @@ class Conversation:
 
 
 def pack(conversations: Sequence[Conversation], labels: Sequence[str], streams: Sequence[str], *, text: bool = True) -> dict[str, Any]:
-    """Return everything the page's script needs, as plain values; see the module for the keys.
+    """Return the data for the script of the page as plain values; the module documents the keys.
 
     Args:
-        conversations: In the order in which they are listed.
+        conversations: Conversations in the order of the list on the page.
         labels: Names of the classes.
-        streams: Names of the graph's lanes; none without a graph.
-        text: Whether what was said goes with it.
+        streams: Names of the streams of the graph; empty without a graph.
+        text: Whether the texts of the utterances are included.
     """
     trust = next((tuple(c.trust) for c in conversations if c.trust), ())
     order = {name: place for place, name in enumerate(dict.fromkeys(name for c in conversations for name in c.speakers))}
@@ -160,7 +158,7 @@ def _rounded(values: NDArray[np.float64]) -> list[int]:
 
 
 def json_block(value: Any) -> str:
-    r"""Return JSON that can stand in a `<script type="application/json">` element: no character of it ends the element or a line.
+    r"""Return JSON for a `<script type="application/json">` element; characters that could end the element or a line are escaped.
 
     >>> json_block("</script>&\u2028")
     '"\\u003c/script\\u003e\\u0026\\u2028"'

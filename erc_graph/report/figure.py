@@ -1,4 +1,4 @@
-"""Creation of pictures: no global state, text without markup, and files that are written atomically."""
+"""Creation of picture files: no global state, text without markup, and atomic writes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STYLE = {
 
 @contextmanager
 def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
-    """Open an empty figure of `width` × `height` inches to draw on; it is written to `path` when the block ends without an error.
+    """Yield an empty figure of `width` × `height` inches; it is written to `path` if the `with` block ends without an error.
 
     Raises:
         ConfigError: the file name does not end in .png, .svg or .pdf.

@@ -1,4 +1,4 @@
-"""Hyperedges in a picture: outlines around the nodes of an utterance, rows of marks below the lanes, and their keys."""
+"""Hyperedges in a picture: outlines around the nodes of an utterance, rows of marks below the lanes, and their legend."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _COLOURS = ("#4B4F8C", "#8C4B6B", "#4B7A5A", "#7A6A3A")
 
 
 class HyperedgeMarks:
-    """What is drawn of the hyperedges.
+    """The marks of the hyperedges in a picture.
 
     Attributes:
-        width: Width of the widest name of a row, in inches.
-        height: Of all rows.
-        remarks: What the caption has to say.
+        width: Width of the widest row name, in inches.
+        height: Height of all rows, in inches.
+        remarks: Remarks for the caption.
     """
 
     def __init__(self, found: Membership, dialogue: np.ndarray) -> None:
@@ -47,11 +47,11 @@ class HyperedgeMarks:
         """Draw outlines and rows.
 
         Args:
-            pen: For the axes.
-            x: `(N,)` of every utterance.
-            left: Where lanes begin.
-            top: Where the rows begin.
-            lanes: y of every lane.
+            pen: Pen for the axes.
+            x: `(N,)` x coordinate of every utterance.
+            left: x coordinate of the left end of the lanes.
+            top: y coordinate of the upper end of the rows.
+            lanes: y coordinate of every lane.
             size: Diameter of a node.
         """
         from matplotlib.patches import FancyBboxPatch
@@ -92,7 +92,7 @@ class HyperedgeMarks:
                     pen.mark([place], y, 0.07 + 0.07 * share, "s", colour, linewidths=0, zorder=4)
 
     def key_blocks(self) -> list[Block]:
-        """Return one entry per rule, and what the size of a mark says."""
+        """Return the legend: one entry per rule, and the meaning of the size of a mark."""
         entries = []
         for relation in self.relations:
             edge = self.found.relations.index(relation)

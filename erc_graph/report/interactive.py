@@ -1,8 +1,8 @@
-"""Conversation graphs as one HTML page that opens offline: hover or focus an utterance to see its edges.
+"""Conversation graphs as one HTML page that opens offline; it shows the edges of an utterance with mouse or keyboard focus.
 
-The page uses no library. Libraries that can be inlined (vis-network, plotly) have a size of half a megabyte to several, and place nodes by
-force or as a chart, but here time must go from left to right. The page is `interactive.html` in this folder (20 kB) with the graphs as
-JSON. Texts enter the page only as text nodes, and its content security policy allows nothing from other sources.
+The page uses no library. Libraries such as vis-network and plotly have half a megabyte or more, and their layouts do not order utterances
+by time. The page is `interactive.html` in this folder (20 kB) with the graphs as JSON. Texts are inserted only as text nodes, and the
+content security policy of the page allows nothing from other sources.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def write_page(
     """Write one self-contained page of one or several conversation graphs, atomically.
 
     Args:
-        graphs: From `build_graph` or a pipeline's `graph`.
+        graphs: Graphs from `build_graph` or from the method `graph` of a pipeline.
         path: File name that ends in `.html`.
-        predictions: For each graph one prediction per utterance, as in `draw_graph`. If no utterance has a label, nodes have the colours of
+        predictions: For each graph, one prediction per utterance as in `draw_graph`. If no utterance has a label, nodes have the colours of
             the predictions.
         title: Title of the page.
 
     Raises:
-        ConfigError: another file type, no graph, or predictions that do not fit.
+        ConfigError: the file type is unknown, there is no graph, or predictions do not fit a graph.
         StorageError: the file cannot be written.
     """
     path = Path(path)
@@ -66,12 +66,12 @@ def page(graphs: Iterable[HeteroData], *, predictions: Iterable[Labels | None] |
     """Return the page of `write_page` as text.
 
     Raises:
-        ConfigError: no graph, or predictions that do not fit.
+        ConfigError: there is no graph, or predictions do not fit a graph.
     """
     known = list(graphs)
     guesses = [None] * len(known) if predictions is None else list(predictions)
     if not known or len(guesses) != len(known):
-        raise ConfigError(f"graph page: expected one graph or more, and as many rows of predictions, found {len(known)} and {len(guesses)}")
+        raise ConfigError(f"graph page: expected graphs, each with a row of predictions, found {len(known)} and {len(guesses)}")
     views = [view for graph, guess in zip(known, guesses, strict=True) for view in _views(graph, guess)]
     heading = title if title is not None else views[0]["id"] if len(views) == 1 else f"{len(views)} conversations"
     # `<` never appears in the data as itself: no text can end the element that holds it.
@@ -204,12 +204,12 @@ def _rounded(weights: np.ndarray) -> list[float | None]:
 
 @dataclass(frozen=True, eq=False)
 class GraphView:
-    """A graph to look at: a notebook shows it as an interactive page, and `save` writes it to a file.
+    """A view of a graph: a notebook shows it as an interactive page, and `save` writes it to a file.
 
     Attributes:
-        graph: From `build_graph` or a pipeline's `graph`.
-        predictions: One per utterance, as in `draw_graph`; default: none.
-        title: Default: id of the dialogue.
+        graph: Graph from `build_graph` or from the method `graph` of a pipeline.
+        predictions: One prediction per utterance, as in `draw_graph`; default: none.
+        title: Title; default: id of the dialogue.
     """
 
     graph: HeteroData
@@ -238,7 +238,7 @@ class GraphView:
         """Write a `.png`, `.svg`, `.graphml` or `.html` file, atomically.
 
         Raises:
-            ConfigError: another file ending, or predictions that do not fit.
+            ConfigError: the file type is unknown, or predictions do not fit the graph.
             StorageError: the file cannot be written.
         """
         path = Path(path)
@@ -253,12 +253,12 @@ class GraphView:
 
 
 def show(graph: HeteroData, *, predictions: Labels | None = None, title: str | None = None) -> GraphView:
-    """Return a view of a graph that a notebook shows as an interactive page: hover or focus an utterance to see its edges.
+    """Return a view of a graph, which a notebook shows as an interactive page.
 
     Args:
-        graph: From `build_graph` or a pipeline's `graph`.
-        predictions: One per utterance, as in `draw_graph`; default: none.
-        title: Default: id of the dialogue.
+        graph: Graph from `build_graph` or from the method `graph` of a pipeline.
+        predictions: One prediction per utterance, as in `draw_graph`; default: none.
+        title: Title; default: id of the dialogue.
 
     >>> from erc_graph.data.sample.vectors import sample_corpus
     >>> from erc_graph.graphs.build import build_graph

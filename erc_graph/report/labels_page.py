@@ -1,4 +1,4 @@
-"""One page of labelled conversations that opens offline: the explorer of the report, and a summary of each conversation."""
+"""A page of labelled conversations that opens offline, with the explorer of the report and a summary of each conversation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LabelsPage:
         labels: Names of the classes in index order.
         conversations: Conversations with speakers and predictions, without true labels.
         notes: Assumptions about the input, for the reader.
-        unsure: Probability below which utterances are marked; default: none is marked.
+        unsure: Threshold of the probability below which utterances are marked; default: no utterance is marked.
     """
 
     title: str
@@ -71,12 +71,12 @@ def render_labels(page: LabelsPage) -> str:
 
 
 def packed(page: LabelsPage) -> dict[str, Any]:
-    """Return what the page's scripts need: the explorer's data, and per conversation two keys more.
+    """Return the data for the scripts of the page: the data of the explorer, with two more keys per conversation.
 
-    | key | what |
+    | key | content |
     |---|---|
-    | `a` | utterances of every label, speaker after speaker |
-    | `c` | turning points `[turn, turn before, change]`, the largest first; change in per cent, of scores as it is |
+    | `a` | number of utterances per label, speaker by speaker |
+    | `c` | turning points `[turn, turn before, change]`, the largest first; the change is in percent, or a difference of scores |
     """
     data = pack(page.conversations, page.labels, ())
     for one, c in zip(data["conversations"], page.conversations, strict=True):

@@ -16,7 +16,7 @@ _ESCAPES = {
 
 
 def latex(text: str) -> str:
-    r"""Return text as LaTeX shows it, nothing in it a command.
+    r"""Escape text for LaTeX, so that it contains no commands.
 
     >>> print(latex("f1_macro 0.6 ± 0.1 & \\input{x}"))
     f1\_macro 0.6 $\pm$ 0.1 \& \textbackslash{}input\{x\}
@@ -43,5 +43,5 @@ def latex_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def latex_comment(text: str) -> str:
-    """Return the lines that LaTeX does not print."""
+    """Return the text as a LaTeX comment."""
     return "\n".join(f"% {line}" for line in re.split(r"[\r\n]+", text))

@@ -1,4 +1,4 @@
-"""A leaderboard as one page: one sortable table per corpus, and the pictures; nothing is loaded from other sources."""
+"""A leaderboard as one HTML page with pictures and one sortable table per corpus; it loads nothing from other sources."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class BoardTable:
 
     Attributes:
         name: Name of the corpus.
-        heading: What it is of.
+        heading: Heading of the table.
         header: Titles of the columns.
-        rows: Cells.
-        notes: What stands below.
+        rows: Cells of each row.
+        notes: Notes below the table.
     """
 
     name: str
@@ -42,12 +42,12 @@ class BoardTable:
 
     @property
     def numbers(self) -> list[bool]:
-        """Return which columns are numbers."""
+        """Return for each column whether it contains numbers."""
         return numeric_columns(cell_texts(self.header, self.rows))
 
 
 def write_leaderboard_page(path: str | Path, boards: Sequence[Board], tables: Sequence[BoardTable], ranks: Ranks | None = None) -> Path:
-    """Write the page, atomically. A picture with too little data is left out.
+    """Write the page atomically; a picture with too little data is left out.
 
     Raises:
         StorageError: the file cannot be written.

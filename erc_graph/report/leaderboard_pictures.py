@@ -1,6 +1,4 @@
-"""Pictures of a leaderboard: results against cost, measured against published results, the effect of selection on the test set, mean
-ranks.
-"""
+"""Pictures of a leaderboard: results by cost, measured and published results, effect of epoch selection on the test set, mean ranks."""
 
 from __future__ import annotations
 
@@ -28,22 +26,23 @@ def done(board: Board) -> list[Mapping[str, Any]]:
 
 
 def figure_of(row: Mapping[str, Any], part: str = "test") -> float:
-    """Return the mean weighted F1."""
+    """Return the mean weighted F1 of a row."""
     found = row["chosen_on_test"] if part == "chosen_on_test" else row[part]["weighted_f1"]
     return float(found["mean"])
 
 
 def colour(row: Mapping[str, Any]) -> str:
-    """Return the colour of a kind of method."""
+    """Return the colour for the kind of method of a row."""
     return COLOURS.get(row["family"], SOFT)
 
 
 def plot_cost(boards: Sequence[Board], path: str | Path) -> Path:
-    """Draw weighted F1 on the test split against processor seconds per epoch, one panel per corpus; a line joins the methods that no other
-    method beats at their cost.
+    """Draw weighted F1 on the test split against processor seconds per epoch, with one panel per corpus.
+
+    A line connects the methods that no method of equal or lower cost exceeds.
 
     Raises:
-        ConfigError: nothing is trained yet, or an unknown file type.
+        ConfigError: nothing is trained yet, or the file type is unknown.
     """
     boards = _some(boards)
     with picture(path, 4.6 * min(2, len(boards)), 3.6 * ((len(boards) + 1) // 2)) as figure:
@@ -72,14 +71,14 @@ def plot_cost(boards: Sequence[Board], path: str | Path) -> Path:
 
 
 def plot_published(boards: Sequence[Board], path: str | Path) -> Path:
-    """Draw measured weighted F1 against published weighted F1, which is on other features; on the dotted line both are equal.
+    """Draw measured against published weighted F1, which was measured on other features; both are equal on the dotted line.
 
     Raises:
-        ConfigError: no measured method has a printed figure, or an unknown file type.
+        ConfigError: no measured method has a published result, or the file type is unknown.
     """
     boards = [board for board in _some(boards) if any(row["published"] for row in done(board))]
     if not boards:
-        raise ConfigError("plot_published: expected a method with a printed figure, found none")
+        raise ConfigError("plot_published: expected a method with a published result, found none")
     with picture(path, 4.2 * len(boards), 4.0) as figure:
         for axes, board in zip(figure.subplots(1, len(boards), squeeze=False)[0], boards, strict=True):
             rows = [row for row in done(board) if row["published"]]
@@ -97,10 +96,10 @@ def plot_published(boards: Sequence[Board], path: str | Path) -> Path:
 
 
 def plot_inflation(boards: Sequence[Board], path: str | Path) -> Path:
-    """Draw how much more weighted F1 a method would claim if its epoch had been chosen on the test set.
+    """Draw the increase in weighted F1 of each method if its epoch had been selected on the test set.
 
     Raises:
-        ConfigError: nothing is trained yet, or an unknown file type.
+        ConfigError: nothing is trained yet, or the file type is unknown.
     """
     boards = _some(boards)
     most = max(len(done(board)) for board in boards)
@@ -119,14 +118,14 @@ def plot_inflation(boards: Sequence[Board], path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Mean ranks of methods, 1 the best, over blocks.
+    """Mean ranks of methods over blocks; rank 1 is the best.
 
     Attributes:
-        names: Methods, the best first.
-        mean: Mean rank of each.
+        names: Names of the methods, the best first.
+        mean: Mean rank of each method.
         blocks: Number of blocks.
-        what: What a block is.
-        apart: Pairs of positions that can be told apart.
+        what: Description of the blocks.
+        apart: Pairs of positions of methods with a significant difference.
         families: Kind of each method.
     """
 
@@ -139,7 +138,7 @@ class Ranks:
 
     @property
     def groups(self) -> list[tuple[int, int]]:
-        """Return first and last position of the longest runs of methods of which no two can be told apart."""
+        """Return first and last position of the maximal groups of adjacent methods without a significant difference."""
         found: list[tuple[int, int]] = []
         for start in range(len(self.names)):
             end = start
@@ -151,10 +150,10 @@ class Ranks:
 
 
 def plot_ranks(ranks: Ranks, path: str | Path) -> Path:
-    """Draw a critical-difference diagram: mean ranks, and bars over methods that cannot be distinguished.
+    """Draw a critical-difference diagram: mean ranks, and bars over methods without a significant difference.
 
     Raises:
-        ConfigError: an unknown file type.
+        ConfigError: the file type is unknown.
     """
     mean, groups, count = ranks.mean, ranks.groups, len(ranks.names)
     half = (count + 1) // 2

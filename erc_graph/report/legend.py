@@ -1,4 +1,4 @@
-"""The keys of a picture: headed lists of samples with their names, in columns side by side."""
+"""The legend of a picture: blocks of entries with a heading, arranged in columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROW, _HEAD, _GAP = 0.2, 0.36, 0.35  # height of an entry, of a heading with the
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A name and its sample: a node (`marker`, `fill`, …), a line (`line` with its style) or nothing."""
+    """An entry of the legend: a name, and a node (`marker`, `fill`, …), a line with its style, or no symbol."""
 
     text: str
     node: dict[str, Any] | None = None
@@ -22,7 +22,7 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Entries under a heading."""
+    """Entries of the legend under a heading."""
 
     heading: str
     entries: list[Entry]
@@ -39,9 +39,7 @@ class Block:
 
 
 def columns(blocks: list[Block], room: float) -> list[list[Block]]:
-    """Return the blocks side by side in `room` inches of width: long ones are broken where that makes the keys lower, else they stand in
-    columns.
-    """
+    """Arrange blocks in columns within `room` inches of width; long blocks are divided if this makes the legend lower."""
     longest = max((len(block.entries) for block in blocks), default=0)
     for most in range(3, longest + 1):
         found = [[part] for block in blocks for part in _broken(block, most)]
@@ -73,7 +71,7 @@ def size(found: list[list[Block]]) -> tuple[float, float]:
 
 
 def draw(pen: Pen, found: list[list[Block]], x: float, top: float) -> None:
-    """Draw columns from a corner on."""
+    """Draw the columns; `x` and `top` are the upper left corner."""
     for column in found:
         y = top
         for block in column:

@@ -1,7 +1,7 @@
-"""The report of a run as one page that opens offline: no remote script, style, font or picture.
+"""The report of a run as one page that opens offline, without remote scripts, styles, fonts or pictures.
 
-Content of a corpus is treated as data: jinja2 escapes it in the page, and `explorer.json_block` in the data of the script. The content
-security policy of the page allows only one script, by its digest.
+The content of a corpus is treated as data: jinja2 escapes it in the page, and `explorer.json_block` escapes it in the data of the script.
+The content security policy of the page allows only one script, by its digest.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ class Contents:
     """The content of a report.
 
     Attributes:
-        result: The run's result.json.
-        columns: `(metric, heading)` of the headline, the most important first.
+        result: Content of the run's result.json.
+        columns: `(metric, heading)` of the headline, the most important metric first.
         protocol: Description of the evaluation: split, selection of the epoch, seeds.
         predictions: Predictions of the first seed.
-        conversations: Conversations of the explorer; those of `predictions` are among them.
-        streams: Lanes of the graph; empty without a graph.
-        history: Of the first seed (and fold), if it is known.
-        states: `(N, k)` states before the classifier, for the rows of the predictions, if they are known.
+        conversations: Conversations of the explorer, including all conversations of `predictions`.
+        streams: Streams of the graph; empty without a graph.
+        history: Training history of the first seed and fold; `None` if unknown.
+        states: `(N, k)` inputs of the classifier for the rows of the predictions; `None` if unknown.
         pictures: `curves` and `projection` → a picture that is shown if `history` or `states` is unknown.
-        notes: Missing parts with reasons, for the reader.
+        notes: Notes on missing parts with reasons, for the reader.
         text: Whether the page contains the texts of the corpus.
     """
 
@@ -73,7 +73,7 @@ class Contents:
 
 
 def write_page(path: str | Path, contents: Contents) -> Path:
-    """Write the report, atomically.
+    """Write the report atomically.
 
     Raises:
         StorageError: the file cannot be written.
@@ -125,7 +125,7 @@ def digest(script: str) -> str:
 
 
 def environment() -> Environment:
-    """Return the templates of this folder, with escaping of everything that is not marked as markup."""
+    """Return the jinja2 environment of this folder's templates; it escapes all values that are not marked as markup."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -162,7 +162,7 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = {
         "parameters": f"{result['parameters']:,}",
         "time per epoch": f"{result['seconds_per_epoch']:.2f} s on {machine.get('device', 'an unknown device')}",
-        "seeds": f"{', '.join(map(str, result['seeds']))}; all that is not a mean is of seed {result['seeds'][0]}",
+        "seeds": f"{', '.join(map(str, result['seeds']))}; everything except means is of seed {result['seeds'][0]}",
         "commit": machine.get("git_commit"),
         "packages": ", ".join(f"{name} {version}" for name, version in machine.get("packages", {}).items()),
         "SHA-256 of the data": result.get("data_sha256"),
@@ -230,7 +230,7 @@ def _calibration(found: Predictions) -> dict[str, Any] | None:
 
 
 def inline_svg(draw: Callable[[Path], object], name: str, title: str, colours: Mapping[str, str] | None = None) -> Markup:
-    """Return what `draw` draws as an inline SVG whose colours are the page's own, so that they follow dark and light."""
+    """Return a drawing as inline SVG with the colours of the page, so that it follows the light or dark theme."""
     import matplotlib
     from markupsafe import Markup, escape
 

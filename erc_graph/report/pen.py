@@ -1,4 +1,4 @@
-"""Marks and words on one bare axis that is measured in inches, so that nothing moves when names are long or utterances are many."""
+"""Markers and text on axes in inches, so that long names or many utterances do not shift the layout."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ DASHED = (0, (2, 1.6))
 
 @dataclass(frozen=True)
 class Pen:
-    """Draws on axes in inches, the y axis pointing down."""
+    """A pen that draws on axes in inches, with the y axis pointing down."""
 
     axes: Axes
 
     def mark(self, x: Any, y: float, diameter: float, marker: str, fill: Any, **style: Any) -> None:
-        """Draw markers at `x` (one or several) of a diameter in inches."""
+        """Draw one or several markers at `x`, with a diameter in inches."""
         area = (72 * diameter * _SHAPES[marker]) ** 2
         style = {"linewidths": 0.8, "edgecolors": INK, "zorder": 4, **style}
         self.axes.scatter(x, np.full(np.shape(x), y), s=area, c=fill, marker=marker, **style)
 
     def text(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
-        """Write at a place: no mathematical markup, one font."""
+        """Write text at a position, in one font and without mathematical markup."""
         style = {"ha": "left", "va": "center_baseline", "color": INK, "parse_math": False, "zorder": 5, **style}
         self.axes.text(x, y, text, fontsize=size, **style)
 
 
 def letter(code: int) -> str:
-    """Return a speaker's letter: A, B, … Z, then 27, 28, …"""
+    """Return the letter of a speaker: A, B, … Z, then 27, 28, …"""
     return chr(ord("A") + code) if code < 26 else str(code + 1)
 
 
 def ink_on(colour: str) -> str:
-    """Return dark or white, whichever is easier to read on a colour `#RRGGBB`."""
+    """Return the text colour, dark or white, that is easier to read on a background colour `#RRGGBB`."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     red, green, blue = (c / 12.92 if c <= 0.04 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
     return "#16181C" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.2 else "#FFFFFF"
 
 
 def width(texts: Iterable[str], size: float, weight: str = "normal") -> float:
-    """Return the width in inches of the widest of the texts."""
+    """Return the width of the widest text, in inches."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     font = get_font(findfont(FontProperties(weight=weight)))
@@ -69,7 +69,7 @@ def _advance(font: Any, text: str) -> float:
 
 
 def shortened(text: str, size: float, room: float) -> str:
-    """Return one line of text that is at most `room` inches wide."""
+    """Shorten text to one line of at most `room` inches."""
     plain = one_line(text, 200)
     most = len(plain)
     while most > 1 and width([plain if most == len(plain) else plain[:most] + "…"], size) > room:
@@ -78,7 +78,7 @@ def shortened(text: str, size: float, room: float) -> str:
 
 
 def wrapped(text: str, size: float, room: float, most: int) -> list[str]:
-    """Return the text in at most `most` lines that are at most `room` inches wide; words that are too long are broken."""
+    """Wrap text to at most `most` lines of at most `room` inches; words that are too long are broken."""
     words, lines = one_line(text, 200).split(), [""]
     while words and len(lines) <= most:
         word = words.pop(0)

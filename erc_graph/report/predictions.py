@@ -1,4 +1,4 @@
-"""The predictions of a run: predictions.csv as arrays, and counts from it."""
+"""The predictions of a run: the content of predictions.csv as arrays, and counts from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEVEN = tuple(f"{value:+d}" for value in range(-3, 4))  # classes of a score in 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Predictions:
-    """The evaluated test utterances of one seed, `N` rows.
+    """The `N` evaluated test utterances of one seed.
 
     Attributes:
         labels: `C` names of the classes; `-3` … `+3` for a score.
@@ -28,8 +28,8 @@ class Predictions:
         utterance: Utterance id per row.
         target: `(N,)` true class.
         guess: `(N,)` predicted class.
-        probabilities: `(N, C)`; absent for a score.
-        scores: `(N, 2)` true and predicted score; absent for classes.
+        probabilities: `(N, C)` class probabilities; `None` for a score task.
+        scores: `(N, 2)` true and predicted score; `None` for a classification.
     """
 
     labels: tuple[str, ...]
@@ -45,21 +45,19 @@ class Predictions:
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """Return `(C, C)` counts: rows are true classes, columns predicted ones."""
+        """Return the confusion matrix, `(C, C)` counts; rows are true classes, columns are predicted classes."""
         size = len(self.labels)
         return np.bincount(self.target * size + self.guess, minlength=size * size).reshape(size, size)
 
     def per_class(self) -> list[tuple[float, float, float, int]]:
-        """Return precision, recall, F1 and number of true utterances of every class; 0 where a class was never predicted or does not
-        occur.
-        """
+        """Return precision, recall, F1 and number of utterances per true class; a metric is 0 if it is undefined."""
         counts = self.confusion
         hits, true, found = counts.diagonal(), counts.sum(1), counts.sum(0)
         rates = (hits / np.maximum(found, 1), hits / np.maximum(true, 1), 2 * hits / np.maximum(true + found, 1))
         return list(zip(*(rate.tolist() for rate in rates), true.tolist(), strict=True))
 
     def worst(self, most: int = 12, each: int = 3) -> list[int]:
-        """Return the rows of the errors worth reading: confident and wrong (the largest misses for a score), at most `each` of a kind."""
+        """Return the rows of the most confident wrong predictions, or largest errors of a score; at most `each` per pair of classes."""
         if self.probabilities is not None:
             wrong = np.flatnonzero(self.guess != self.target)
             size = self.probabilities[wrong, self.guess[wrong]]
@@ -86,7 +84,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
 
     Args:
         path: The file.
-        labels: Names of the classes in index order; none for a score.
+        labels: Names of the classes in index order; empty for a score.
 
     Raises:
         CheckpointError: the file is missing, damaged, or has another label set.
@@ -100,7 +98,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
             raise ValueError("no row" if not rows else "a row that is too short or too long")
         names: tuple[tuple[str, ...], tuple[str, ...]] = tuple(r[0] for r in rows), tuple(r[1] for r in rows)
         if len(set(zip(*names, strict=True))) < len(rows):
-            raise ValueError("an utterance that is evaluated twice")
+            raise ValueError("an utterance that occurs twice")
         if not labels:
             scores = np.array([[float(row[2]), float(row[3])] for row in rows])
             seven = np.clip(np.round(np.nan_to_num(scores)), -3, 3).astype(np.int64) + 3

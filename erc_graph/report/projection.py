@@ -1,4 +1,4 @@
-"""Projections of utterance states to the plane, coloured by emotion."""
+"""Two-dimensional projections of utterance states, coloured by emotion."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _MARKERS = "osD^vphX*<>P"
 
 
 def project(features: ArrayLike, *, method: Method | None = None, seed: int = 0) -> tuple[NDArray[np.float64], Method]:
-    """Project features `(N, k)` to the plane: t-SNE, or PCA for fewer than 30 points.
+    """Project features `(N, k)` to two dimensions by t-SNE, or by PCA for fewer than 30 points.
 
     Args:
         features: Finite numbers.
-        method: `tsne` or `pca`, whatever the size.
+        method: `tsne` or `pca`; default: chosen by the number of points.
         seed: Seed of t-SNE.
 
     Returns:
-        `(N, 2)` points, and the method that was used: t-SNE of points that are all the same is undefined, PCA is not.
+        `(N, 2)` points, and the method that was used; it is always PCA if all points are equal, because t-SNE is undefined then.
     """
     values = np.asarray(features, dtype=np.float64)
     centred = values - values.mean(0)
@@ -75,21 +75,22 @@ def plot_projections(
 ) -> Path:
     """Draw several projections side by side, with one legend (Fig. 4 of the pairwise paper: networks 11 to 16).
 
-    Rows with NaN or inf are left out. Of more than `most` rows a fixed random choice is drawn, the same in all panels of equal length.
+    Rows with NaN or inf are left out. If there are more than `most` rows, a random sample is drawn; it is the same in all panels of equal
+    length.
 
     Args:
-        panels: `(title, features (N, k), labels (N,))`; a label is a position in `names`, or negative where there is none.
-        names: Names of the labels, which decide the colours.
-        path: Ends in `.png`, `.svg` or `.pdf`.
-        method: `tsne` or `pca`; by default PCA of fewer than 30 points and t-SNE otherwise.
-        most: Points per panel.
-        seed: Seed of the choice of rows and of t-SNE.
+        panels: `(title, features (N, k), labels (N,))`; a label is an index into `names`, or negative if unlabelled.
+        names: Names of the labels, which determine the colours.
+        path: File name that ends in `.png`, `.svg` or `.pdf`.
+        method: `tsne` or `pca`; default: PCA for fewer than 30 points, otherwise t-SNE.
+        most: Largest number of points per panel.
+        seed: Seed of the random sample and of t-SNE.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: no panel, features that are not `(N, k)`, labels that do not fit, an unknown file type.
+        ConfigError: there is no panel, features are not `(N, k)`, labels do not fit, or the file type is unknown.
         StorageError: the file cannot be written.
     """
     if not panels:

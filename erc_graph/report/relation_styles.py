@@ -1,8 +1,8 @@
-"""One look per relation: a colour and a dash pattern, so that relations differ on grey paper too.
+"""Line styles of relations: a colour and a dash pattern, so that relations also differ in greyscale.
 
-Relations of speaker pairs (`past_0_0`, `past_0_1`, …) share the look of their rule: the picture shows the speakers at both ends. Names
-that combine two properties (`same_past`, `same_future`, `other_past`, `other_future`) get one colour per first word and one pattern per
-second. A relation that only joins streams is grey.
+Relations of speaker pairs (`past_0_0`, `past_0_1`, …) share the style of their rule, because the picture shows the speakers at both ends.
+Names of two words (`same_past`, `same_future`, `other_past`, `other_future`) get one colour per first word and one dash pattern per second
+word. A relation that only connects streams is grey.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MOST = 12  # looks in one picture; further relations share the last
 
 @dataclass(frozen=True)
 class Look:
-    """The style of the relations of one group.
+    """The line style of a group of relations.
 
     Attributes:
-        name: For the key.
-        colour: Index into `COLOURS`; `None`: `ACROSS`.
+        name: Name in the legend.
+        colour: Index into `COLOURS`; `None`: the colour `ACROSS`.
         dash: Index into `DASHES`.
     """
 
@@ -38,10 +38,10 @@ class Look:
 
 
 def looks(edge_types: Iterable[tuple[str, str, str]]) -> tuple[list[Look], dict[str, int]]:
-    """Return the looks of a graph and the index of each relation's look.
+    """Return the line styles of a graph, and relation → index of its style.
 
     Args:
-        edge_types: `(source stream, relation, target stream)`, without incidences of hyperedges.
+        edge_types: `(source stream, relation, target stream)`, without edges to or from hyperedges.
 
     >>> found, index = looks([("text", name, "text") for name in ("past_0_0", "past_0_1", "future_0_0", "future_0_1")])
     >>> [look.name for look in found], index["past_0_1"]

@@ -1,4 +1,4 @@
-"""The arcs and lines of a picture: which are drawn, where, how thick, and what the keys and the caption say of them."""
+"""The arcs and lines of a picture: their selection, positions and widths, and their entries in legend and caption."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _NEST = 0.045  # inches between the strands of a bundle
 
 
 class Strokes:
-    """The drawn edges between streams and within them.
+    """The drawn edges between and within streams.
 
     Attributes:
-        above: Room that each lane's arcs need above it, in inches.
-        below: Room below the last lane.
-        remarks: What the caption has to say.
+        above: Height of the arcs above each lane, in inches.
+        below: Height of the arcs below the last lane, in inches.
+        remarks: Remarks for the caption.
     """
 
     def __init__(self, graph: HeteroData, lanes: list[str], x: np.ndarray, step: float, size: float) -> None:
@@ -80,7 +80,7 @@ class Strokes:
             self.remarks.append("parallel lines of one kind: an edge that counts several times")
 
     def strength(self, weight: np.ndarray) -> np.ndarray:
-        """Return weights as 0…1 between the least and the largest; one half where there is no difference, or no weight."""
+        """Scale weights to [0, 1] from the smallest to the largest; return 0.5 if all weights are equal, or for a missing weight."""
         low, high = self.span
         return np.nan_to_num((weight - low) / (high - low), nan=0.5) if high > low else np.full(len(weight), 0.5)
 
@@ -88,9 +88,9 @@ class Strokes:
         """Draw all lines and arrowheads.
 
         Args:
-            pen: For the axes.
-            left: Where lanes begin.
-            y: Of every lane.
+            pen: Pen for the axes.
+            left: x coordinate of the left end of the lanes.
+            y: y coordinate of every lane.
         """
         heights = [y[name] for name in self.lanes]
         for (i, j), lines in self.chosen.items():
@@ -143,7 +143,7 @@ class Strokes:
         )
 
     def key_blocks(self) -> list[Block]:
-        """Return the relations that are there, and the range of weights."""
+        """Return the legend: the drawn relations, and the range of weights."""
         used = sorted({int(k) for look in self.look.values() for k in np.unique(look)})
         entries = [Entry(self.looks[k].name, line=_sample(0.6, self.looks[k].paint, DASHES[self.looks[k].dash])) for k in used]
         low, high = self.span

@@ -1,4 +1,4 @@
-"""Tables of results as Markdown and for the terminal."""
+"""Tables of results in Markdown and for the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"[-+−±]?\d[\d.,]*( ?(±|%|s|ms|h) ?[\d.,]*)*( [*†]+)?
 
 
 def mean_std(values: Sequence[float], digits: int = 3) -> str:
-    """Return mean and standard deviation (n - 1) as text; one value alone has no spread.
+    """Return mean and standard deviation (denominator n - 1) as text; for a single value, return only the value.
 
     >>> mean_std([0.648, 0.651, 0.655]), mean_std([0.5])
     ('0.651 ± 0.004', '0.500')
@@ -28,7 +28,7 @@ def mean_std(values: Sequence[float], digits: int = 3) -> str:
 
 
 def markdown_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a Markdown table; columns of numbers are aligned to the right, and no cell can break out of its place.
+    """Return a Markdown table; columns of numbers are aligned to the right, and special characters in cells are escaped.
 
     >>> print(markdown_table(["method", "wF1"], [["a|b", "0.651"]]))
     | method | wF1 |
@@ -42,7 +42,7 @@ def markdown_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str
 
 
 def text_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]], *, width: int = 80) -> str:
-    """Return a table for a terminal: numbers to the right, words to the left and wrapped where the table would be wider than `width`.
+    """Return a table for a terminal, with numbers aligned to the right; text is wrapped if the table is wider than `width`.
 
     >>> print(text_table(["method", "wF1"], [["BiGRU", "0.625"], ["pairwise", "0.67"]]))
     method      wF1
@@ -77,14 +77,14 @@ def text_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]], *, width: 
 
 
 def cell_texts(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[list[str]]:
-    """Return the text of all cells, row 0 the headings; short rows are filled up, `None` is a dash."""
+    """Return the text of all cells, with the headings as row 0; short rows are padded with empty cells, and `None` is a dash."""
     size = max(len(headers), *(len(row) for row in rows), 0) if rows else len(headers)
     filled = [[*row, *[""] * (size - len(row))] for row in (headers, *rows)]
     return [["–" if cell is None else one_line(cell, 200) for cell in row] for row in filled]
 
 
 def numeric_columns(cells: list[list[str]]) -> list[bool]:
-    """Return the columns in which every cell below the heading is a number, a dash or empty."""
+    """Return for each column whether all cells below the heading are numbers, dashes or empty."""
     return [len(cells) > 1 and any(column[1:]) and all(_NUMBER.fullmatch(c) for c in column[1:]) for column in zip(*cells, strict=True)]
 
 

@@ -1,7 +1,7 @@
-"""What a conversation comes to: how often each speaker has which emotion, and where a speaker's emotion changes most.
+"""Summary of a conversation: the number of utterances per speaker and emotion, and the largest changes of a speaker's emotion.
 
-An utterance is a turning point where its label differs from that of the same speaker's utterance before it. The change is the probability
-that has moved to other labels, from 0 to 1; of scores it is their difference::
+An utterance is a turning point if its label differs from the label of the same speaker's previous utterance. The change is the probability
+mass that moves to other labels, from 0 to 1, or the difference of two scores::
 
     change = 1/2 Σ_k |p_t(k) - p_s(k)|      or      |v_t - v_s|,      s: the same speaker's utterance before t
 """
@@ -22,9 +22,9 @@ class TurningPoint:
     """A change of a speaker's emotion.
 
     Attributes:
-        turn: Where it has changed.
-        before: The same speaker's utterance before it.
-        change: How much; see the module.
+        turn: Position of the utterance.
+        before: Position of the same speaker's previous utterance.
+        change: Size of the change, defined in the module.
     """
 
     turn: int
@@ -33,11 +33,11 @@ class TurningPoint:
 
 
 def turning_points(c: Conversation, most: int = MOST) -> list[TurningPoint]:
-    """Return the largest changes, the largest first; of equal ones the earlier first.
+    """Return the turning points with the largest changes, largest first; among equal changes, the earlier is first.
 
     Args:
         c: A conversation with speakers and predictions.
-        most: How many at most.
+        most: Largest number of turning points.
     """
     values = c.probabilities if c.scores is None else 2 * c.scores[:, 1:]  # twice, for half of the difference is taken
     if values is None:
@@ -53,11 +53,11 @@ def turning_points(c: Conversation, most: int = MOST) -> list[TurningPoint]:
 
 
 def speaker_totals(c: Conversation, labels: int) -> dict[str, list[int]]:
-    """Return how many utterances of every speaker have which predicted label, in the order in which they first speak.
+    """Return speaker → number of utterances per predicted label, with speakers in the order of their first utterance.
 
     Args:
         c: A conversation with speakers and predictions.
-        labels: How many there are.
+        labels: Number of labels.
     """
     counts = {name: [0] * labels for name in dict.fromkeys(c.speakers)}
     for name, guess in zip(c.speakers, c.guess.tolist(), strict=True):

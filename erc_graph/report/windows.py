@@ -1,4 +1,4 @@
-"""What the words of an utterance listen to: the frames of their windows, as a heat map and as a graph."""
+"""Pictures of the attention of words to audio frames in their time windows, as a heat map and as a graph."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ MOST_MARKED = 20  # frames with their number below
 
 
 def plot_heat(maps: Mapping[str, ArrayLike], path: str | Path) -> Path:
-    """Draw the mean weight of every frame in the first windows, one panel per attention (MFDR, Fig. 3); all share one scale.
+    """Draw a heat map of the mean attention weight of every frame, per window, with one panel per attention and one scale (MFDR, Fig. 3).
 
     Args:
-        maps: Title → `(windows, frames)`.
-        path: Ends in `.png`, `.svg` or `.pdf`.
+        maps: Title → `(windows, frames)` mean weights.
+        path: File name that ends in `.png`, `.svg` or `.pdf`.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: nothing to draw, or a map that is no matrix of finite numbers; an unknown file type.
+        ConfigError: there is no map, a map is not a matrix of finite numbers, or the file type is unknown.
         StorageError: the file cannot be written.
     """
     found = {title: np.asarray(value, dtype=np.float64) for title, value in maps.items()}
@@ -55,18 +55,18 @@ def plot_heat(maps: Mapping[str, ArrayLike], path: str | Path) -> Path:
 
 
 def plot_word_frames(graph: HeteroData, path: str | Path, *, title: str | None = None) -> Path:
-    """Draw the bipartite graph of an utterance: words above, frames below; the width of a line is the word's weight for the frame.
+    """Draw the bipartite graph of words (above) and frames (below) of an utterance; the width of an edge is its attention weight.
 
     Args:
-        graph: Of `erc_graph.graphs.word_windows.window_graph`.
-        path: Ends in `.png`, `.svg` or `.pdf`.
-        title: By default the numbers of words, frames and edges.
+        graph: Graph from `erc_graph.graphs.word_windows.window_graph`.
+        path: File name that ends in `.png`, `.svg` or `.pdf`.
+        title: Title; default: the numbers of words, frames and edges.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: an unknown file type.
+        ConfigError: the file type is unknown.
         StorageError: the file cannot be written.
     """
     from matplotlib.collections import LineCollection

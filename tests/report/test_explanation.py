@@ -99,7 +99,7 @@ def test_a_picture_with_a_key_for_each_side(tmp_path: Path) -> None:
 
 def test_what_cannot_be_drawn(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="expected a method with a graph to draw, found one without; `inputs` has the attributions of the utterances"
+        ConfigError, match="expected a method with a graph, found one without; use `inputs` for the attributions of the utterances"
     ):
         draw_explanation(Why({}), tmp_path / "none.png")
     with pytest.raises(ConfigError, match="part: expected one of pairs, fused, found 'text'"):

@@ -62,7 +62,7 @@ def test_too_little_is_refused(tmp_path: Path) -> None:
     for plot in (plot_cost, plot_inflation):
         with pytest.raises(ConfigError, match="expected a method with a finished seed, found none"):
             plot(empty, tmp_path / "a.png")
-    with pytest.raises(ConfigError, match="expected a method with a printed figure, found none"):
+    with pytest.raises(ConfigError, match="expected a method with a published result, found none"):
         plot_published([{"dataset": "one", "rows": [row("a", [0.1])]}], tmp_path / "a.png")
     page = write_leaderboard_page(tmp_path / "a.html", empty, TABLES).read_text(encoding="utf-8")
     assert "<svg" not in page

@@ -114,7 +114,7 @@ def test_a_silent_turn_is_heard_and_a_wrong_one_was_not_said(client: Any) -> Non
             [{"text": "a"}, {"text": "b"}],
             "a live conversation takes one utterance at a time, found 2; send whole conversations to /predict",
         ),
-        ({"speaker": "Ann", "features": {"sound": [1.0]}}, "found only others: sound"),
+        ({"speaker": "Ann", "features": {"sound": [1.0]}}, "found only sound"),
     ):
         status, answer, _ = client("POST", path, wrong)
         assert status == 422 and words in answer["error"]
