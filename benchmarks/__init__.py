@@ -1,1 +1,1 @@
-"""Recorded results, and the tables made of them."""
+"""Benchmarks, their recorded results, and the tables of the documentation."""

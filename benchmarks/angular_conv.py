@@ -1,11 +1,12 @@
-"""`python -m benchmarks.angular_conv`: four layers of angular graph convolution, forward and backward, computed in every way there is.
+"""`python -m benchmarks.angular_conv`: forward and backward pass of four layers of angular graph convolution, in all implementations.
 
-Case `reference`: sixteen dialogues of 30 to 90 turns, three modalities, width 200, recipe `pairwise`. Case `small`: two dialogues of ten
-turns, where a loop over edges can stand beside the rest. Whatever depends on lengths alone (edges, masks, layouts) is made beforehand.
-`auto` is compiled where there is a compiler (environment `compiled`); `batched` is its form in PyTorch; `list`, `blocks` and `dgl` are
-the layouts of edges that every operator has.
-Cases `windowed N`: one conversation of N turns, one modality, width 64, recipe `window`, in turns with each other: does the time per
-turn stay?
+- Case `reference`: sixteen dialogues of 30 to 90 utterances, three modalities, width 200, recipe `pairwise`.
+- Case `small`: two dialogues of ten utterances, which also allow a loop over edges.
+- Cases `windowed N`: one conversation of N utterances, one modality, width 64, recipe `window`; they show whether the time per utterance
+  is constant.
+
+Edges, masks and layouts depend only on lengths, and are computed in advance. `auto` is compiled if there is a compiler (environment
+`compiled`); `batched` is the same in PyTorch; `list`, `blocks` and `dgl` are the edge layouts of every operator.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ WINDOWED = 5  # interleaved repeats of these at most
 
 
 def make_batch(lengths: tuple[int, ...]) -> Batch:
-    """Two speakers who take turns."""
+    """Return dialogues of two alternating speakers."""
     ptr = torch.tensor([0, *lengths]).cumsum(0)
     rows = torch.arange(int(ptr[-1]))
     return Batch(ptr=ptr, speaker=rows % 2, target=torch.zeros_like(rows), judged=rows >= 0, row=rows)
 
 
 def make_inputs(lengths: tuple[int, ...], streams: int, width: int, recipe: str = "pairwise") -> tuple[Batch, Nodes, AngularConv]:
-    """The dialogues, their nodes, and the layers that every method shares."""
+    """Return the dialogues, their nodes, and the layers that all implementations share."""
     torch.manual_seed(0)
     with there:
         batch = make_batch(lengths)
@@ -56,7 +57,7 @@ def make_inputs(lengths: tuple[int, ...], streams: int, width: int, recipe: str 
 
 
 def convolution(width: int, recipe: str = "pairwise", layout: str = "auto", like: AngularConv | None = None) -> AngularConv:
-    """Four layers, with the weights of another's where one is given."""
+    """Return four layers, with the weights of `like` if it is given."""
     with there:
         conv = AngularConv(width, load_recipe(recipe), AngularConvConfig(depth=DEPTH))
     conv.layout = layout  # type: ignore[assignment]
@@ -66,7 +67,7 @@ def convolution(width: int, recipe: str = "pairwise", layout: str = "auto", like
 
 
 def through(conv: AngularConv, states: Tensor, forward: Callable[[], Tensor]) -> Run:
-    """Forward and backward, gradients of states and of all weights."""
+    """Return a run of forward and backward pass, with gradients of the states and of all weights."""
 
     def run() -> None:
         states.grad = None
@@ -77,7 +78,7 @@ def through(conv: AngularConv, states: Tensor, forward: Callable[[], Tensor]) ->
 
 
 def uncompiled(run: Run) -> Run:
-    """`auto` as it is where there is no compiler."""
+    """Return the run of `auto` without a compiler."""
 
     def batched() -> None:
         with compiled.without():
@@ -87,7 +88,7 @@ def uncompiled(run: Run) -> Run:
 
 
 def prepare(case: str, method: str) -> Run:
-    """What is timed: a method on a case."""
+    """Return the timed run of an implementation on a case."""
     if case.startswith("windowed"):
         return prepare_windowed(int(case.split()[1]), method)
     batch, nodes, conv = make_inputs(LENGTHS[case], 3, 200)
@@ -104,7 +105,7 @@ def prepare(case: str, method: str) -> Run:
 
 
 def layers(conv: AngularConv, states: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
-    """The layers of `conv` over another propagation: `(S N, width)` rows."""
+    """Compute the layers of `conv` with another propagation function, `(S N, width)` states."""
     initial = hidden = torch.relu(conv.first(states))
     for layer, weight in enumerate(conv.weights, start=1):
         theta, alpha = math.log(conv.config.lambda_ / layer + 1), conv.config.alpha
@@ -115,7 +116,7 @@ def layers(conv: AngularConv, states: Tensor, spread: Callable[[Tensor], Tensor]
 
 
 def scales(batch: Batch, streams: int) -> Tensor:
-    """`(S N, S N)` recipe `pairwise`: γ of every edge, zero where there is none."""
+    """Return the matrix `(S N, S N)` of γ for the edges of recipe `pairwise`; zero without an edge."""
     with there:
         dialogue, turn = batch.dialogue.repeat(streams), torch.arange(batch.utterances).repeat(streams)
         stream = torch.arange(streams).repeat_interleave(batch.utterances)
@@ -125,7 +126,7 @@ def scales(batch: Batch, streams: int) -> Tensor:
 
 
 def dense(conv: AngularConv, states: Tensor, batch: Batch) -> Callable[[], Tensor]:
-    """One matrix over all nodes of the batch, vectorised; its mask is made beforehand."""
+    """Return a forward pass with one dense matrix over all nodes of the batch; its mask is computed in advance."""
     scale = cache(lambda: scales(batch, states.shape[1]))
 
     def forward() -> Tensor:
@@ -140,7 +141,7 @@ def dense(conv: AngularConv, states: Tensor, batch: Batch) -> Callable[[], Tenso
 
 
 def pyg(conv: AngularConv, states: Tensor, batch: Batch) -> Callable[[], Tensor]:
-    """PyG's gather and scatter over its edge list, which is made beforehand."""
+    """Return a forward pass by gather and scatter of PyG; its edge list is computed in advance."""
     from torch_geometric.nn import SimpleConv
 
     streams, spread = states.shape[1], SimpleConv(aggr="sum")
@@ -167,7 +168,7 @@ def pyg(conv: AngularConv, states: Tensor, batch: Batch) -> Callable[[], Tensor]
 
 
 def loop(conv: AngularConv, states: Tensor, batch: Batch) -> Callable[[], Tensor]:
-    """The same matrix, filled edge by edge."""
+    """Return a forward pass with the matrix of `dense`, filled edge by edge in a loop."""
     ptr, streams, count = batch.ptr.tolist(), states.shape[1], batch.utterances
 
     def forward() -> Tensor:
@@ -192,10 +193,10 @@ def loop(conv: AngularConv, states: Tensor, batch: Batch) -> Callable[[], Tensor
 
 
 def floor(lengths: tuple[int, ...], streams: int, width: int) -> Run:
-    """The bare matrix products on the true lengths, forward and backward, into memory that is there.
+    """Return a run of only the necessary matrix products, forward and backward, without padding and with allocated outputs.
 
-    Per dialogue: cosines and their gradient, the propagation of every layer, its gradient of values and of weights; one product over
-    all streams. The same for the streams of every turn. Per batch: the layers' own products with their two gradients.
+    Products per dialogue, and per utterance over its streams: cosines and their gradient; the propagation of every layer, and its gradients
+    of values and weights. Products per batch: the linear maps of the layers with their two gradients.
     """
     inside = []
     nodes = streams * sum(lengths)
@@ -228,7 +229,7 @@ def floor(lengths: tuple[int, ...], streams: int, width: int) -> Run:
 
 
 def again(run: Run, times: int) -> Run:
-    """The same, several times over."""
+    """Return a run that repeats another run several times."""
 
     def runs() -> None:
         for _ in range(times):
@@ -238,7 +239,7 @@ def again(run: Run, times: int) -> Run:
 
 
 def prepare_windowed(turns: int, method: str) -> Run:
-    """One conversation, recipe `window`."""
+    """Return the timed run of an implementation on one conversation with recipe `window`."""
     batch, nodes, conv = make_inputs((turns,), 1, 64, "window")
     one = convolution(64, "window", method, conv)
     return through(one, nodes.states, lambda: one(nodes, batch).states)

@@ -1,11 +1,13 @@
-"""`python -m benchmarks.bulk`: many conversations into a folder, by one worker, by two, through Ray, and killed twice.
+"""`python -m benchmarks.bulk`: bulk labelling of many conversations by one worker, by two workers, by Ray, and with two interruptions.
 
-`vectors`: Parquet with a vector of 16 numbers per turn, for a model that needs no encoder. `text`: JSON lines of sentences, for a model
-behind all-MiniLM-L6-v2 (extra [minilm]). Both are generated, and both models are untrained, which costs the same. Every way must leave
-the same bytes. Memory is sampled from /proc: of the process that takes most, and of all at one moment (a shared page counts once).
-`files`: a folder of 200 transcripts in one process, milliseconds per file, the encoder apart; `lines`: one long transcript.
+- `vectors`: Parquet with a vector of 16 numbers per utterance, for a model without a text encoder.
+- `text`: JSON lines of sentences, for a model with the encoder all-MiniLM-L6-v2 (extra [minilm]).
+- `files`: a folder of 200 transcripts in one process, in milliseconds per file without the encoder; `lines`: one long transcript.
 
-`--turns 10000 --encoded 300 --lines 500` tries it out; `--cases vectors` measures that case anew and keeps the other rows. `make tables`
+Input is generated, and models are untrained, which takes the same time as trained models. All ways must give the same bytes. Memory is
+sampled from /proc: of the largest process, and of all processes at one moment (a shared page counts once).
+
+`--turns 10000 --encoded 300 --lines 500` is a short trial; `--cases vectors` repeats this case and keeps the other rows. `make tables`
 writes the rows into docs/predict.md.
 """
 
@@ -37,7 +39,7 @@ Row = dict[str, Any]
 
 
 def turns(count: int, vectors: bool) -> Iterator[Row]:
-    """Conversations of 2 to 40 turns, of 2 or 3 speakers."""
+    """Yield the utterances of conversations with 2 to 40 utterances and 2 or 3 speakers."""
     chance, number = random.Random(0), 0
     while count > 0:
         for turn in range(min(count, chance.randint(2, 40))):
@@ -89,7 +91,7 @@ def save_models(folder: Path) -> None:
 
 
 def command(model: Path, given: Path, out: Path, workers: int, launcher: str = "local") -> subprocess.Popen[bytes]:
-    """The command in a session of its own, so that all that it starts can be seen and killed."""
+    """Start the command in a separate session, so that all its processes can be found and killed."""
     words = ["predict", "--model", str(model), str(given), "--out", str(out), "--workers", str(workers), "--launcher", launcher]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, "-m", "erc_graph", *words]
@@ -99,7 +101,7 @@ def command(model: Path, given: Path, out: Path, workers: int, launcher: str = "
 
 
 def members(session: int) -> dict[int, tuple[int, int]]:
-    """Processes of a session: what is resident of each at most, and its share of what is now (Pss: shared pages divided), bytes."""
+    """Return the processes of a session, each with peak resident memory and current proportional memory (Pss), in bytes."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -115,7 +117,7 @@ def members(session: int) -> dict[int, tuple[int, int]]:
 
 
 def run(model: Path, given: Path, out: Path, workers: int, launcher: str = "local") -> Row:
-    """Seconds, and memory at most: of one process, and of all at one moment (of Ray's own servers, too)."""
+    """Run the command, and return its seconds and its peak memory: of one process, and of all processes, including servers of Ray."""
     start = time.perf_counter()
     process = command(model, given, out, workers, launcher)
     one = together = 0
@@ -125,12 +127,12 @@ def run(model: Path, given: Path, out: Path, workers: int, launcher: str = "loca
         together = max(together, sum(share for _, share in found.values()))
         time.sleep(0.5)
     if process.returncode:
-        raise SystemExit(f"predict ended with {process.returncode}")
+        raise SystemExit(f"bulk: expected exit code 0 of `erc-graph predict`, found {process.returncode}")
     return {"seconds": time.perf_counter() - start, "peak_bytes": one, "peak_bytes_together": together}
 
 
 def killed(model: Path, given: Path, out: Path, shards: int) -> Row:
-    """Killed with all its workers after a third and after two thirds of the shards, and continued."""
+    """Run the command, kill it with all workers after one and two thirds of the shards, and continue it each time."""
     start = time.perf_counter()
     for share in (1, 2):
         process = command(model, given, out, 2)
@@ -149,7 +151,7 @@ def finished(out: Path) -> int:
 
 
 def digest(folder: Path) -> str:
-    """Of the names and the content of all files."""
+    """Return the digest of names and contents of all files in a folder."""
     whole = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         whole.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
@@ -157,7 +159,7 @@ def digest(folder: Path) -> str:
 
 
 def ways(folder: Path, kind: str, given: Path, count: int) -> list[Row]:
-    """A case in all ways that it can be carried out."""
+    """Return one row per way of running a case."""
     rows, digests = [], {}
 
     def add(way: str, row: Row, out: Path) -> None:
@@ -177,7 +179,7 @@ def ways(folder: Path, kind: str, given: Path, count: int) -> list[Row]:
 
 
 def files(folder: Path, long: int) -> list[Row]:
-    """Transcripts in a folder, and a long one, in this process: what is not the encoder."""
+    """Return rows of the cases `files` and `lines`, run in this process; the time of the encoder is subtracted."""
     from erc_graph import Pipeline
     from erc_graph.data.files.shards import cut, find_sources
     from erc_graph.inference.label_files import write_labels
@@ -230,7 +232,7 @@ def files(folder: Path, long: int) -> list[Row]:
 
 
 def plan(path: Path, count: int) -> float:
-    """Turns per second of finding where a file is cut, which one process does for all workers."""
+    """Return utterances per second for dividing a file into shards, which one process does for all workers."""
     from erc_graph.data.files.shards import Source, cut
 
     start = time.perf_counter()
@@ -240,7 +242,7 @@ def plan(path: Path, count: int) -> float:
 
 
 def page(result: dict[str, Any]) -> str:
-    """What docs/predict.md has between its marks: the rows, and an extrapolation to a billion utterances."""
+    """Return the generated block of docs/predict.md: the rows, and an extrapolation to a billion utterances."""
     rows = [[row["case"], row["way"], *cells(row)] for row in result["rows"]]
     text = markdown_table(["case", "way", "s", "utterances/s", "MiB of one process", "MiB of all at once", "ms a file"], rows)
     best = {row["case"].split()[0]: row for row in result["rows"] if row["way"] == "workers 2"}
@@ -261,7 +263,7 @@ def page(result: dict[str, Any]) -> str:
 
 
 def cells(row: Row) -> list[str]:
-    """Figures of a row; nothing where something was not measured."""
+    """Return the measurements of a row as text; a missing measurement is empty."""
     memory = [f"{row[name] / 2**20:.0f}" if name in row else "" for name in ("peak_bytes", "peak_bytes_together")]
     each = f"{row['milliseconds_per_file']:.1f}" if "milliseconds_per_file" in row else ""
     return [f"{row['seconds']:.1f}", f"{row['turns_per_second']:.0f}", *memory, each]
@@ -269,11 +271,11 @@ def cells(row: Row) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bulk", description=__doc__)
-    parser.add_argument("--turns", type=int, default=1_000_000, help="of the case `vectors` (default: a million)")
-    parser.add_argument("--encoded", type=int, default=100_000, help="of the case `text` (default: a hundred thousand)")
-    parser.add_argument("--lines", type=int, default=5000, help="of the long transcript (default: 5000)")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help="only these (default: all)")
-    parser.add_argument("--json", type=Path, default=RESULTS / "bulk.json", metavar="FILE", help="where the rows go")
+    parser.add_argument("--turns", type=int, default=1_000_000, help="utterances of the case `vectors` (default: a million)")
+    parser.add_argument("--encoded", type=int, default=100_000, help="utterances of the case `text` (default: a hundred thousand)")
+    parser.add_argument("--lines", type=int, default=5000, help="lines of the long transcript (default: 5000)")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help="cases to run (default: all)")
+    parser.add_argument("--json", type=Path, default=RESULTS / "bulk.json", metavar="FILE", help="file of the rows")
     options = parser.parse_args(argv)
     import torch
 

@@ -1,6 +1,6 @@
 """`python -m benchmarks.commands`: write the help pages into docs/commands.md.
 
-`--check` writes nothing and ends with 1 where the page is stale.
+`--check` writes nothing, and returns exit code 1 if the page is not up to date.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ BLOCK = re.compile(r"(```text\n\$ erc-graph ([^\n]*--help)\n)(.*?)(```)", re.S)
 
 
 def help_of(arguments: str) -> str:
-    """What `erc-graph <arguments>` prints on a terminal of 80 columns."""
+    """Return what `erc-graph <arguments>` prints on a terminal of 80 columns."""
     os.environ["COLUMNS"] = "80"
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
         if code := erc_graph(arguments.split()):
-            raise SystemExit(f"erc-graph {arguments} ended with {code}")
+            raise SystemExit(f"commands: expected exit code 0 of `erc-graph {arguments}`, found {code}")
     return shown.getvalue()
 
 
 def rendered(text: str) -> str:
-    """The page with every help page as it is now."""
+    """Return the text of the page with all help pages updated."""
     return BLOCK.sub(lambda found: found[1] + help_of(found[2]) + found[4], text)
 
 

@@ -1,19 +1,19 @@
-"""`python -m benchmarks.epoch`: one training epoch of every method on real corpora, on the same batches as a plain two-layer BiGRU.
+"""`python -m benchmarks.epoch`: one training epoch of every method on real corpora, with the same batches as a two-layer BiGRU.
 
-The corpora are `iemocap/` and `meld/` in the folder named by ERC_GRAPH_DATA. Reading a corpus and judging the development part are no
-part of an epoch.
+The corpora are `iemocap/` and `meld/` in the folder ERC_GRAPH_DATA. The time of an epoch excludes the reading of the corpus and the
+evaluation on the development split.
 
 | case | batches | methods |
 |---|---|---|
-| `iemocap6`, `meld` | 16 dialogues | every method that reads vectors, with its own number of layers and states 128 wide |
-| `pairwise` | 8 dialogues, as committed | pairwise fusion as `experiments/pairwise/iemocap6.toml` has it, and the BiGRU |
+| `iemocap6`, `meld` | 16 dialogues | every method that reads vectors, with its own number of layers and states of width 128 |
+| `pairwise` | 8 dialogues, as committed | pairwise fusion with the settings of `experiments/pairwise/iemocap6.toml`, and the BiGRU |
 
-`bigru` is `erc_graph.methods.bigru`, 256 wide, the yardstick and the floor of each table; `bigru_torch` is the same with
-`torch.nn.GRU(num_layers=2, bidirectional=True)` on packed sequences. A method of several stages is the sum of an epoch of each.
+The reference of each table is `bigru`, which is `erc_graph.methods.bigru` with width 256. `bigru_torch` is the same network by
+`torch.nn.GRU(num_layers=2, bidirectional=True)` on packed sequences. For a method of several stages, the epochs of all stages are summed.
 
-`outside` (of the case `pairwise`) is the share of an epoch that passes outside tensor operations: all time under `torch.profiler` that is
-the own time of no operation, compiled pass, gradient or optimiser kernel. Gradients written in Python count as outside but for their
-operations, and so does the profiler's own work, some microseconds per operation.
+`outside` (case `pairwise`) is the share of an epoch outside tensor operations. It is the time under `torch.profiler` that is not spent in
+an operation, a compiled pass, a gradient or an optimiser kernel. Python code of gradients and the overhead of the profiler, some
+microseconds per operation, count as outside.
 """
 
 from __future__ import annotations
@@ -54,34 +54,34 @@ Epoch = Callable[[], float]
 
 
 class PackedGRU(nn.Module):
-    """PyTorch's own net over packed sequences, in the place of `erc_graph.encoders.recurrent.Recurrent`."""
+    """PyTorch's GRU on packed sequences, which replaces `erc_graph.encoders.recurrent.Recurrent`."""
 
     def __init__(self, width: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.net = nn.GRU(width, width // 2, num_layers=layers, dropout=dropout, bidirectional=True, batch_first=True)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, 1, width)` → `(N, 1, width)`."""
+        """Compute the states `(N, 1, width)` → `(N, 1, width)`."""
         packed = pack_padded_sequence(batch.pad(nodes.states[:, 0]), torch.tensor(batch.sizes), batch_first=True, enforce_sorted=False)
         return nodes.with_states(batch.unpad(pad_packed_sequence(self.net(packed)[0], batch_first=True)[0])[:, None])
 
 
 def corpus_of(case: str) -> Corpus:
-    """The corpus of a case, as it comes: settings choose neither features nor splits here."""
+    """Return the corpus of a case with all features and its own splits."""
     folder = Path(os.environ.get("ERC_GRAPH_DATA", "no-corpora")) / CASES[case]
     if not folder.is_dir():
-        raise SystemExit(f"epoch: set ERC_GRAPH_DATA to the folder that has {CASES[case]}/")
+        raise SystemExit(f"epoch: expected {CASES[case]}/ in the folder ERC_GRAPH_DATA, found none; set this variable")
     return load_corpus(folder)
 
 
 def settings(name: str, corpus: str) -> Experiment | None:
-    """The committed settings of a method for a corpus, where there are some."""
+    """Return the committed settings of a method for a corpus, or `None`."""
     path = experiment_file(name, corpus)
     return None if path is None else from_dict(name, read_toml(path), path.name)
 
 
 def methods(case: str, corpus: Corpus) -> Iterator[tuple[str, Method, TrainingConfig]]:
-    """Name, method and training of everything that is timed."""
+    """Yield name, method and training configuration of every timed network."""
     if case == "pairwise":
         committed = settings("pairwise", "iemocap6")
         assert committed is not None
@@ -108,7 +108,7 @@ def methods(case: str, corpus: Corpus) -> Iterator[tuple[str, Method, TrainingCo
 
 
 def epochs(case: str, device: str, only: list[str] | None = None) -> dict[str, Epoch]:
-    """Method → one epoch of all its stages; the methods take turns, each goes on with its own training."""
+    """Return method → function that runs the next epoch of all its stages; methods can be interleaved."""
     corpus = corpus_of(case)
     found: dict[str, Epoch] = {}
     for name, method, training in methods(case, corpus):
@@ -129,12 +129,12 @@ def epochs(case: str, device: str, only: list[str] | None = None) -> dict[str, E
 
 
 def all_of(stages: list[Epoch]) -> float:
-    """One epoch of every stage."""
+    """Run one epoch of every stage, and return the sum of their losses."""
     return sum(stage() for stage in stages)
 
 
 def one_epoch(method: Method, stage: StageRun, train: Batch) -> float:
-    """As in `StageRun.fit`, without judging."""
+    """Run one epoch as in `StageRun.fit`, without evaluation, and return the loss."""
     trained = set(stage.parameters)
     for parameter in method.parameters():
         parameter.requires_grad_(parameter in trained)
@@ -142,7 +142,7 @@ def one_epoch(method: Method, stage: StageRun, train: Batch) -> float:
 
 
 def outside(epoch: Epoch) -> float:
-    """Share of the time outside tensor operations."""
+    """Return the share of the time of an epoch outside tensor operations."""
     epoch()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.gcpu`: the gated context perception unit beside PyTorch's own GRU, forward and backward.
+"""`python -m benchmarks.gcpu`: forward and backward pass of the gated context perception unit and of PyTorch's GRU.
 
 Case `paper`: a batch of the paper, 32 utterances of 50 words, width 256. Case `short`: 64 utterances of 12 words, width 128. `gcpu` and
-`mgru` get two inputs per step, `gru` one.
+`mgru` read two inputs per step, `gru` reads one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ METHODS = ("gcpu", "mgru", "gru")
 
 
 def prepare(case: str, method: str) -> Run:
-    """What is timed: a method on a case."""
+    """Return the timed run of a unit on a case."""
     torch.manual_seed(0)
     utterances, words, width = CASES[case]
     z, g = (torch.randn(utterances, words, width, requires_grad=True) for _ in range(2))
@@ -39,7 +39,7 @@ def prepare(case: str, method: str) -> Run:
 
 
 def floor(utterances: int, words: int, width: int) -> Run:
-    """The bare products of the unit: of every step, its gradient, and all inputs and weights in one."""
+    """Return a run of only the matrix products: one per step with its gradient, and one for all inputs and weights."""
     hidden, parts = torch.randn(utterances, width), torch.randn(utterances, 3 * width)
     wide, matrix = torch.randn(utterances * words, width), torch.randn(3 * width, width)
     to_hidden, to_parts, to_weight, gates = (torch.empty_like(x) for x in (hidden, parts, matrix, torch.empty(len(wide), 3 * width)))

@@ -1,16 +1,16 @@
-"""`python -m benchmarks.gpu OUT`: all that is checked and measured on a GPU, in one run of at most eight minutes (`make gpu`).
+"""`python -m benchmarks.gpu OUT`: all tests and benchmarks on a GPU in one run of at most eight minutes (`make gpu`).
 
-| step | what |
+| step | content |
 |---|---|
 | `tests` | the tests marked `gpu` |
 | `angular_conv` | `benchmarks.angular_conv` on the GPU |
 | `epoch` | `benchmarks.epoch` for every method, on IEMOCAP |
 | `bf16` | a training of two epochs on MELD in bf16 |
-| `waiting` | an epoch during which the host never waits for the device |
+| `waiting` | a check that the host never waits for the device during an epoch |
 
-It installs nothing, and takes the interpreter that it is given. What is not there is skipped and said: packages, and corpora, which it
-looks for in the folder named by ERC_GRAPH_DATA. Every step leaves a JSON file in OUT, and `gpu.json` has the device's name and how each
-step ended.
+The run installs nothing, and uses the Python interpreter that runs it. Steps whose packages or corpora are missing are skipped and
+reported; corpora are in the folder ERC_GRAPH_DATA. Every step writes a JSON file to OUT. `gpu.json` has the name of the device and the
+outcome of each step.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ USED = ("dgl", "pytest", "hypothesis", "captum", "matplotlib", "optuna", "transf
 
 
 def missing(names: tuple[str, ...]) -> list[str]:
-    """Packages that this interpreter does not have."""
+    """Return the packages that are not installed."""
     return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 def corpus(name: str) -> Path | None:
-    """A corpus, where it is."""
+    """Return the path of a corpus, or `None` if it is missing."""
     folder = Path(os.environ.get("ERC_GRAPH_DATA", "no-corpora")) / name
     return folder if folder.is_dir() else None
 
 
 def command(*words: str, seconds: float) -> tuple[int, str]:
-    """Exit code and the end of what a command says; 124 where it takes longer."""
+    """Run a command, and return its exit code (124 after the time limit) and the end of its output."""
     try:
         answer = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
@@ -63,12 +63,12 @@ def command(*words: str, seconds: float) -> tuple[int, str]:
 
 
 def bf16(folder: Path) -> dict[str, Any]:
-    """Two epochs of pairwise fusion on MELD in bf16."""
+    """Train pairwise fusion on MELD in bf16 for two epochs, and return the results."""
     return training(folder, "bf16")
 
 
 def training(folder: Path, precision: str, epochs: int = 2) -> dict[str, Any]:
-    """What a short training reports."""
+    """Run a short training, and return its results."""
     import torch
 
     from erc_graph.data.files.load import load_corpus
@@ -88,7 +88,7 @@ def training(folder: Path, precision: str, epochs: int = 2) -> dict[str, Any]:
 
 
 def waiting(folder: Path) -> dict[str, Any]:
-    """One epoch of every method that reads vectors under PyTorch's synchronisation check."""
+    """Run one epoch of every method that reads vectors, with PyTorch's synchronisation check."""
     import torch
 
     from benchmarks.epoch import epochs
@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         print(__doc__)
         return 0 if words[:1] in (["--help"], ["-h"]) else 2
     if lacking := missing(NEEDED):
-        print(f"gpu: this interpreter ({sys.executable}) lacks {', '.join(lacking)}; install them, or run with another: make gpu PYTHON=…")
+        print(f"gpu: expected {', '.join(lacking)} in {sys.executable}, found none; install them, or use make gpu PYTHON=…")
         return 2
     import torch
 

@@ -1,14 +1,14 @@
-"""`python -m benchmarks.graph_build`: edges of all IEMOCAP dialogues, three modalities, recipe `pairwise`, in several ways.
+"""`python -m benchmarks.graph_build`: edges of all IEMOCAP dialogues with three modalities and recipe `pairwise`, by several methods.
 
-| method | how |
+| method | computation |
 |---|---|
-| `block` | index arithmetic over the whole corpus, int32, from lengths on the host, nothing kept from an earlier call |
-| `block_int64` | the same as int64, which PyTorch Geometric wants |
-| `cartesian` | one `torch.cartesian_prod` per dialogue and modality, and the same turn across modalities; put end to end |
-| `loop` | a Python loop over the turns, put into tensors at the end: the oracle |
+| `block` | index arithmetic over the whole corpus in int32, from lengths on the host, without a cache |
+| `block_int64` | the same in int64, which PyTorch Geometric needs |
+| `cartesian` | `torch.cartesian_prod` per dialogue and modality, and edges between modalities of an utterance; concatenated |
+| `loop` | a Python loop over the utterances, converted to tensors at the end; the reference |
 | `cached` | a later call for the same lengths |
 
-The lengths are those of the 151 public dialogues of IEMOCAP in the order of the usual feature file.
+The lengths are those of the 151 public dialogues of IEMOCAP, in the order of the public feature file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Edges = dict[tuple[str, str, str], Tensor]
 
 
 def block(lengths: tuple[int, ...], dtype: torch.dtype | None = None, *, kept: bool = False) -> Edges:
-    """Index arithmetic, as `build_graph` does it."""
+    """Compute the edges by index arithmetic, as in `build_graph`."""
     if not kept:
         rule_edges.forget()
     ptr = torch.tensor([0, *lengths]).cumsum(0)
@@ -47,7 +47,7 @@ def block(lengths: tuple[int, ...], dtype: torch.dtype | None = None, *, kept: b
 
 
 def cartesian(lengths: tuple[int, ...]) -> Edges:
-    """All pairs of turns, dialogue by dialogue and modality by modality."""
+    """Compute all pairs of utterances by a Cartesian product per dialogue and modality."""
     found: Edges = {}
     for modality in MODALITIES:
         parts, start = [], 0
@@ -65,7 +65,7 @@ def cartesian(lengths: tuple[int, ...]) -> Edges:
 
 
 def loop(lengths: tuple[int, ...]) -> Edges:
-    """Turn by turn."""
+    """Compute the edges by a loop over utterances."""
     found: Edges = {}
     for source in MODALITIES:
         for target in MODALITIES:
@@ -89,18 +89,18 @@ METHODS: dict[str, Callable[[tuple[int, ...]], Edges]] = {
 
 
 def prepare(case: str, method: str) -> Callable[[], object]:
-    """What is timed."""
+    """Return the timed run of a method."""
     assert case == "reference"
     return partial(METHODS[method], IEMOCAP)
 
 
 def rows(repeats: int, memory: tuple[str, ...] | None = None) -> list[Row]:
-    """The table; the slow loop is timed in rounds of its own, so that the others get more of them."""
+    """Return the rows of the table; the slow loop is timed separately, so that the other methods get more repeats."""
     expected = loop(IEMOCAP)
     for name, method in METHODS.items():
         found = method(IEMOCAP)
         if found.keys() != expected.keys() or any(not torch.equal(found[kind].long(), index) for kind, index in expected.items()):
-            raise SystemExit(f"graph_build: {name} and loop differ")
+            raise SystemExit(f"graph_build: expected the same edges from {name} and loop, found different edges")
     runs = {name: prepare("reference", name) for name in METHODS}
     return rows_of("benchmarks.graph_build", "reference", runs, repeats=repeats, memory=memory)
 

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.long_conversation`: one conversation of thousands of turns, complete graph, forward and backward.
+"""`python -m benchmarks.long_conversation`: forward and backward pass for one conversation of thousands of utterances, complete graph.
 
-Recipe `pairwise`, three modalities, width 200, four layers. `whole` keeps all weights, as long as they fit; `tiled` keeps none.
-Memory is that of states, gradients and everything else that one run needs.
+Recipe `pairwise`, three modalities, width 200, four layers. `whole` stores all edge weights if they fit into memory; `tiled` stores none.
+The memory includes states, gradients and all other tensors of one run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TILED = (5000, 10000, 20000)
 
 
 def prepare(case: str, method: str) -> Run:
-    """What is timed: a method on a conversation of so many turns."""
+    """Return the timed run of a method; the case is the number of utterances."""
     turns = int(case)
     if method == "floor":
         return floor((turns,), 3, 200)

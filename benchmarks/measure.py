@@ -1,13 +1,13 @@
-"""How every benchmark here measures: alternatives side by side in one process, memory in a process of its own, the floor beside both.
+"""Measurement for all benchmarks: interleaved timing of methods in one process, and memory in a separate process.
 
-A benchmark is a module with `prepare(case, method)`, which makes the inputs and hands back what is to be timed, and a `main` that
-collects rows with `rows_of` and ends with `finish`. What a method makes once and keeps (a list of edges) it makes at its first call,
-which is not timed but whose memory counts. `WARM`, where a module has it, names a small case: run beforehand, so that code that is
-loaded at first use does not count as memory of the method.
+A benchmark is a module with `prepare(case, method)`, which makes the inputs and returns the function to time, and with `main`, which
+collects rows with `rows_of` and ends with `finish`. Data that a method caches, such as a list of edges, is computed in the first call. This
+call is not timed, but its memory counts. `WARM` of a module is a small case that is run first, so that code that is loaded on first use
+does not count as memory of the method. The floor of a table is the time of necessary operations only.
 
-`python -m benchmarks.measure MODULE CASE METHOD THREADS DEVICE` prints the bytes and the seconds that one run takes.
+`python -m benchmarks.measure MODULE CASE METHOD THREADS DEVICE` prints the bytes and the seconds of one run.
 
-With `--device cuda` inputs and model stand on the GPU, and memory is what PyTorch's allocator gave out at most, inputs left out as well.
+With `--device cuda`, inputs and model are on the GPU, and memory is the peak of PyTorch's allocator without the inputs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 
 class There:
-    """A context, `with there:`, in which tensors are made on the device that was asked for."""
+    """A context manager, `with there:`, in which tensors are made on the requested device."""
 
     device = "cpu"
 
@@ -56,19 +56,19 @@ there = There()
 def arguments(
     name: str, description: str, argv: list[str] | None = None, cases: Sequence[str] = (), *, threads: int = THREADS, methods: bool = False
 ) -> argparse.Namespace:
-    """Options that all benchmarks share: `--json`, `--repeats`, `--threads`, `--device`; sets the threads and where tensors are made.
+    """Parse the common options `--json`, `--repeats`, `--threads` and `--device`, and set the number of threads and the device.
 
-    Results of another device than the CPU go to a file of their own.
+    Results of a device other than the CPU go to a separate file.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
-    parser.add_argument("--json", type=Path, metavar="FILE", help=f"where the rows go (default: benchmarks/results/{name}[_DEVICE].json)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help=f"file of the rows (default: benchmarks/results/{name}[_DEVICE].json)")
     parser.add_argument("--repeats", type=int, default=9, help="interleaved repeats of every method (default: 9)")
-    parser.add_argument("--threads", type=int, default=threads, help=f"threads of torch (default: {threads})")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where tensors are (default: cpu)")
+    parser.add_argument("--threads", type=int, default=threads, help=f"threads of PyTorch (default: {threads})")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="device of the tensors (default: cpu)")
     if cases:
-        parser.add_argument("--cases", nargs="+", choices=cases, default=list(cases), metavar="CASE", help="only these (default: all)")
+        parser.add_argument("--cases", nargs="+", choices=cases, default=list(cases), metavar="CASE", help="cases to run (default: all)")
     if methods:
-        parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these, beside the yardstick (default: all)")
+        parser.add_argument("--methods", nargs="+", metavar="METHOD", help="methods to run, in addition to the reference (default: all)")
     options = parser.parse_args(argv)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device: expected a GPU that PyTorch sees, found none; use --device cpu")
@@ -79,10 +79,10 @@ def arguments(
 
 
 def timings(runs: Mapping[str, Run], repeats: int = 9) -> dict[str, tuple[float, float]]:
-    """Median seconds of every run, of the clock and of the processor (all threads together).
+    """Return the median elapsed time and the median processor time (of all threads) of every run, in seconds.
 
-    One untimed round, then rounds in which each has its turn, so that a busy moment hits all alike. On a machine that does other work
-    meanwhile the clock says little; with one thread the processor's seconds are what the clock would show alone.
+    After one untimed round, the runs are interleaved, so that other load affects all of them. On a busy machine, the elapsed time is not
+    reliable; with one thread, the processor time equals the elapsed time on an idle machine.
     """
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for turn in range(repeats + 1):
@@ -97,7 +97,7 @@ def timings(runs: Mapping[str, Run], repeats: int = 9) -> dict[str, tuple[float,
 
 
 def alone(module: str, case: str, method: str) -> tuple[int, float]:
-    """Bytes that one run needs above its inputs, and its seconds, in a fresh process."""
+    """Return the memory of one run without its inputs, in bytes, and its seconds, measured in a new process."""
     where = there.device
     command = [sys.executable, "-m", "benchmarks.measure", module, case, method, str(torch.get_num_threads()), where]
     answer = subprocess.run(command, cwd=RESULTS.parents[1], capture_output=True, text=True, check=False)
@@ -110,15 +110,15 @@ def alone(module: str, case: str, method: str) -> tuple[int, float]:
 def rows_of(
     module: str, case: str, runs: Mapping[str, Run], *, floor: Run | None = None, repeats: int = 9, memory: Sequence[str] | None = None
 ) -> list[Row]:
-    """One row per method of a case.
+    """Return one row per method of a case.
 
     Args:
-        module: Name of the benchmark's module, for the memory's own process.
+        module: Name of the benchmark's module, which is started again to measure memory.
         case: Name of the case.
-        runs: method → what is timed.
-        floor: What no method can avoid, timed in the same rounds.
-        repeats: Rounds.
-        memory: Methods whose memory is measured, by default all.
+        runs: Method → timed run.
+        floor: Run of the necessary operations, timed in the same rounds.
+        repeats: Number of timed rounds.
+        memory: Methods whose memory is measured; default: all.
     """
     timed = timings({**runs, **({"floor": floor} if floor else {})}, repeats)
     least, least_cpu = timed.get("floor", (None, None))
@@ -133,7 +133,7 @@ def rows_of(
 
 
 def finish(rows: list[Row], path: Path) -> int:
-    """Print the table, write the JSON."""
+    """Print the table, write the JSON file, and return the exit code."""
     cells = []
     for row in rows:
         peak, floor = row["peak_bytes"], row["floor_seconds"]
@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def allocated(*, most: bool = False) -> int:
-    """Bytes of tensors on the GPU, now or at most since the last call."""
+    """Return the bytes of tensors on the GPU: the current value, or the peak since the last call."""
     torch.cuda.synchronize()
     if most:
         return torch.cuda.max_memory_allocated()

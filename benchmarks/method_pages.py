@@ -1,7 +1,8 @@
 """`python -m benchmarks.method_pages`: a page per method for the site (`make docs`), and the tables of all methods (`make tables`).
 
-A page has what the method is, its figures (measured and published apart), and the docstring of its file with all equations. `streams` and
-`causal` are read off the method at work, `parameters` off its settings for IEMOCAP with 384 text and 73 audio features.
+A page has a description of the method, measured and published results in separate tables, and the docstring of its file with all equations.
+`streams` and `causal` are determined from the running method. `parameters` refers to its settings for IEMOCAP with 384 text and 73 audio
+features.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ CORPORA = {"iemocap6": "IEMOCAP, six emotions", "meld": "MELD", "emorynlp": "Emo
 
 
 def built(name: str, corpus: str, schema: Schema) -> Method:
-    """The method with its committed settings for a corpus, or else its defaults."""
+    """Return the method with its committed settings for a corpus, or with its defaults."""
     path, kind = experiment_file(name, corpus), METHODS[name]
     if name == "bigru" or path is None:
         return kind(schema)
@@ -43,7 +44,7 @@ def built(name: str, corpus: str, schema: Schema) -> Method:
 
 
 def streams_of(name: str) -> str:
-    """How many nodes a turn has wherever the method looks at other turns, for three modalities: `1, 3`; `–` where it never does."""
+    """Return the numbers of nodes per utterance in the parts that read other utterances, for three modalities, such as `1, 3`, or `–`."""
     vectors = "features" in METHODS[name].reads
     corpus = sample_corpus(dialogues=4) if vectors else sample_raw_corpus(dialogues=4)
     method = built(name, "sample" if vectors else "sample-raw", Schema.of(corpus, reads=METHODS[name].reads)).eval()
@@ -60,7 +61,7 @@ def streams_of(name: str) -> str:
 
 
 def parameters_of(name: str) -> str:
-    """Number of parameters with the settings for IEMOCAP; `–` for a method that reads raw sound or faces."""
+    """Return the number of parameters with the settings for IEMOCAP; `–` for a method that reads raw audio or faces."""
     schema = Schema(widths={"audio": 73, "text": 384}, task=TASKS["iemocap6"])
     try:
         return f"{sum(parameter.numel() for parameter in built(name, 'iemocap6', schema).parameters()):,}".replace(",", " ")
@@ -69,14 +70,14 @@ def parameters_of(name: str) -> str:
 
 
 def causal_of(kind: type[Method]) -> str:
-    """`option`, `always` or `no`."""
+    """Return whether a method is causal: `option`, `always` or `no`."""
     if not kind.can_be_causal:
         return "no"
     return "option" if any(one.name == "causal" for one in fields(kind.Config)) else "always"
 
 
 def source_of(name: str) -> str:
-    """Where it was published, or what it is."""
+    """Return the source of a method, or a short description."""
     kind = METHODS[name]
     if kind.paper:
         paper, said = kind.paper, f"{kind.paper.authors}, {kind.paper.venue}, {kind.paper.year}"
@@ -86,20 +87,20 @@ def source_of(name: str) -> str:
 
 @cache
 def results_of(name: str, corpus: str) -> tuple[dict[str, Any], ...]:
-    """Recorded main results of a method on a corpus, with its graph."""
+    """Return the recorded main results of a method, with its graph, on a corpus."""
     paths = [path for path in sorted((RESULTS / corpus).glob(f"{name}*.json")) if "-table-" not in path.stem]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     return tuple(result for result in found if result.get("method") == name and result["config"]["pipeline"].get("graph") != "none")
 
 
 def score_of(name: str, corpus: str) -> str:
-    """Weighted F1 on the test split of the result with the most modalities; empty: not measured."""
+    """Return the weighted F1 on the test split, of the result with the most modalities; empty if not measured."""
     found = sorted(results_of(name, corpus), key=lambda result: -len(result["modalities"]))
     return measured(found[0]["metrics"]["test"]["weighted_f1"]) if found else ""
 
 
 def kinds_table() -> str:
-    """The methods by kind, for README.md."""
+    """Return the table of methods by kind, for README.md."""
     rows = []
     for family in get_args(Family):
         names = [name for name, kind in METHODS.items() if kind.family == family]
@@ -108,7 +109,7 @@ def kinds_table() -> str:
 
 
 def methods_table() -> str:
-    """All methods: source, kind, inputs, causal, streams, parameters, measured figures."""
+    """Return the table of all methods: source, kind, inputs, causal, streams, parameters, measured results."""
     rows, words = [], {"features": "vectors", "sequences": "sequences"}
     for name, kind in METHODS.items():
         reads = ", ".join(words[form] for form in kind.reads)
@@ -119,7 +120,7 @@ def methods_table() -> str:
 
 
 def published_rows(name: str) -> list[list[str]]:
-    """What its own paper prints of it."""
+    """Return the rows of published results from the method's own paper."""
     rows = []
     for corpus, words in CORPORA.items():
         for table in load_published(corpus):
@@ -131,7 +132,7 @@ def published_rows(name: str) -> list[list[str]]:
 
 
 def measured_rows(name: str) -> list[list[str]]:
-    """What was measured here."""
+    """Return the rows of measured results."""
     rows = []
     for corpus, words in CORPORA.items():
         for result in results_of(name, corpus):
@@ -142,7 +143,7 @@ def measured_rows(name: str) -> list[list[str]]:
 
 
 def page(name: str) -> str:
-    """The page of a method, in Markdown."""
+    """Return the page of a method, in Markdown."""
     kind = METHODS[name]
     lines = [f"# {name}", ""]
     if kind.paper:
@@ -166,7 +167,7 @@ def page(name: str) -> str:
 
 
 def write_pages(folder: Path) -> None:
-    """One page per method into a folder."""
+    """Write one page per method to a folder."""
     folder.mkdir(exist_ok=True)
     for name in METHODS:
         (folder / f"{name}.md").write_text(page(name), encoding="utf-8")

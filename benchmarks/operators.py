@@ -1,13 +1,15 @@
-"""`python -m benchmarks.operators`: one layer of every graph operator, forward and backward, in every layout of the edges and in PyG.
+"""`python -m benchmarks.operators`: forward and backward pass of one layer of every graph operator, in all edge layouts and in PyG.
 
-Sixteen dialogues with the lengths of IEMOCAP's (740 turns), one stream, width 128, four heads, one thread. Recipe `complete` joins all
-turns of a dialogue by one relation; `speaker` joins those at most ten turns apart by four: same or other speaker, past or future. Edges and
-whatever follows from lengths and speakers are made beforehand. Methods: `blocks`, `list` and `dgl` are layouts of
-`erc_graph.graphs.edges`; `pyg` is PyG's `TransformerConv`, `RGCNConv`, `GraphConv` with attention weights (one per relation), `FAConv` or
-`HypergraphConv`. Case `directed` has four layers of DAG-ERC, beside two layers of a bidirectional GRU of the same width (`gru`).
+The input is sixteen dialogues with lengths from IEMOCAP (740 utterances), one stream, width 128, four attention heads, one thread. Recipe
+`complete` connects all utterances of a dialogue by one relation. Recipe `speaker` connects utterances at distances up to ten by four
+relations: same or other speaker, past or future. Edges and everything that follows from lengths and speakers are computed in advance.
 
-The floor is the bare matrix products, into memory that is there: the linear maps with their two gradients, and on the complete graph the
-products inside every dialogue; on the windows of `speaker` only the linear maps.
+`blocks`, `list` and `dgl` are layouts of `erc_graph.graphs.edges`. `pyg` is PyG's `TransformerConv`, `RGCNConv`, `GraphConv` with attention
+weights (one per relation), `FAConv` or `HypergraphConv`. Case `directed` has four layers of DAG-ERC, and for comparison two layers of a
+bidirectional GRU of the same width (`gru`).
+
+The floor is only the necessary matrix products with allocated outputs: the linear maps with their two gradients, and on the complete graph
+also the products within each dialogue.
 """
 
 from __future__ import annotations
@@ -43,24 +45,24 @@ CASES = (*(f"{layer} {recipe}" for layer in LAYERS for recipe in ("complete", "s
 
 
 class Weighted(Relational):
-    """A relational convolution with the attention of DialogueGCN: one softmax over all edges into a turn."""
+    """A relational convolution with the attention of DialogueGCN: one softmax over all edges to an utterance."""
 
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe) -> None:
         super().__init__(inputs, width, recipe, norm="none")
         self.bilinear = nn.Linear(inputs, inputs, bias=False)
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """`(N, S, inputs)` → `(N, S, width)`"""
+        """Compute the states `(N, S, inputs)` → `(N, S, width)`."""
         return super().pass_on(x, edges, edges.softmax(edges.dot(self.bilinear(x)[:, :, None], x[:, :, None])))
 
 
 def methods_of(case: str) -> tuple[str, ...]:
-    """The methods that a case has."""
+    """Return the methods of a case."""
     return {"hypergraph": ("means", "pyg"), "directed": ("written", "gru")}.get(case, METHODS)
 
 
 def recipe_of(case: str) -> GraphRecipe:
-    """The graph of a case."""
+    """Return the graph recipe of a case."""
     speaker = load_recipe("speaker")
     typed = replace(speaker, edges=tuple(rule for rule in speaker.edges if rule.scope == "within"), examples=())
     if case == "hypergraph":
@@ -78,7 +80,7 @@ def recipe_of(case: str) -> GraphRecipe:
 
 
 def operator(case: str, recipe: GraphRecipe) -> Conv:
-    """The layer of a case."""
+    """Return the layer of a case."""
     if case.startswith("attention"):
         return Attention(WIDTH, WIDTH, recipe, heads=HEADS)
     if case.startswith("gated"):
@@ -89,7 +91,7 @@ def operator(case: str, recipe: GraphRecipe) -> Conv:
 
 
 def make_inputs() -> tuple[Batch, Nodes]:
-    """Two speakers who take turns of one or two utterances, and states that want a gradient."""
+    """Return dialogues of two alternating speakers with one or two utterances each, and node states that require gradients."""
     torch.manual_seed(0)
     with there:
         rows = torch.arange(sum(LENGTHS))
@@ -104,7 +106,7 @@ def make_inputs() -> tuple[Batch, Nodes]:
 
 
 def prepare(case: str, method: str) -> Run:
-    """What is timed: a method on a case."""
+    """Return the timed run of a method on a case."""
     recipe, (batch, nodes) = recipe_of(case), make_inputs()
     if method == "floor":
         return floor(case)
@@ -135,7 +137,7 @@ def prepare(case: str, method: str) -> Run:
 
 
 def pyg(case: str, recipe: GraphRecipe, nodes: Nodes, batch: Batch) -> tuple[nn.ModuleList, Callable[[], Tensor]]:
-    """PyG's operator on the same edges."""
+    """Return PyG's operator and its forward pass on the same edges."""
     from torch_geometric import nn as theirs
     from torch_geometric.utils import softmax
 
@@ -172,7 +174,7 @@ def pyg(case: str, recipe: GraphRecipe, nodes: Nodes, batch: Batch) -> tuple[nn.
 
 
 def floor(case: str) -> Run:
-    """The bare matrix products that no method can avoid; see the module."""
+    """Return a run of only the necessary matrix products; see the module."""
     rows, relations = sum(LENGTHS), len(recipe_of(case).relations)
     maps = {"attention": [(WIDTH, 4 * WIDTH)], "relational": [(WIDTH * (relations + 1), WIDTH)], "gated": []}
     maps["weighted"] = [*maps["relational"], (WIDTH, WIDTH)]

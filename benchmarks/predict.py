@@ -1,10 +1,10 @@
-"""How long `erc-graph predict` takes: a whole cold process on a transcript of 50 turns, and a conversation when all is loaded.
+"""Time of `erc-graph predict`: a new process for a transcript of 50 utterances, and one conversation with a loaded model.
 
     python -m benchmarks.predict --model RUN [--out FILE]
 
-RUN is a text-only model whose encoder is all-MiniLM-L6-v2, for example
-`erc-graph experiment pairwise --data corpora/meld --modalities '["text"]' --out runs/meld-text`. The floor of the cold
-process, importing torch, is measured in between, so that a busy machine slows both.
+RUN is a text-only model with the encoder all-MiniLM-L6-v2, for example
+`erc-graph experiment pairwise --data corpora/meld --modalities '["text"]' --out runs/meld-text`. The import of PyTorch, which every new
+process needs, is measured alternately, so that other load affects both times.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORBIDDEN = ("torch_geometric", "transformers", "torch._dynamo", "matplotlib")
 
 
 def seconds(command: list[str]) -> tuple[float, float]:
-    """Of the clock, and of the processor: on a busy machine the first says nothing."""
+    """Return elapsed and processor seconds of a command; on a busy machine, only the processor time is reliable."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -41,7 +41,7 @@ def seconds(command: list[str]) -> tuple[float, float]:
 
 
 def warm(model: str, talk: Path, repeats: int) -> dict[str, float]:
-    """Medians in milliseconds: encoding the text of a conversation, and everything else."""
+    """Return median milliseconds for encoding the text of a conversation, and for everything else."""
     from erc_graph import Pipeline, load_transcript, prepare
     from erc_graph.features.text import TextEncoder
 

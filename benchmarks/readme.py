@@ -1,11 +1,14 @@
-"""`python -m benchmarks.readme`: write the tables of README.md and docs/ from recorded results, and the tables of methods from the methods.
+"""`python -m benchmarks.readme`: write the tables of README.md and docs/ from recorded results and from the methods.
 
-`--check` writes nothing and ends with 1 where a page is stale. README.md has the first rows of the leaderboard, docs/leaderboard.md all,
-docs/methods.md the results of single methods, docs/features.md those on fine-tuned text, docs/predict.md those of labelling in bulk
-(`benchmarks/results/bulk.json`), docs/searches.md the looks at test sets, docs/starter.md the figures of the starter model, each between
-markers of its own. Results are `result.json` files of `erc-graph experiment METHOD`, recorded as `<corpus>/<method>.json`; ablation tables
-are `table-N.json` files, recorded as `<corpus>/<method>-table-N.json`. A name may say more behind the method (`sample-raw/hff-none.json`).
-Runs of `pairwise` on fine-tuned text are `<corpus>/tuned-<name>.json`.
+`--check` writes nothing, and returns exit code 1 if a page is not up to date. Each table is between two comment lines of its page:
+
+- README.md: the first rows of the leaderboard; docs/leaderboard.md: all rows; docs/methods.md: results of single methods;
+- docs/features.md: results with fine-tuned text; docs/predict.md: bulk labelling; docs/starter.md: results of the starter model;
+- docs/searches.md: evaluations on test sets.
+
+Results are `result.json` files of `erc-graph experiment METHOD`, recorded as `<corpus>/<method>.json`. Ablation tables are `table-N.json`
+files, recorded as `<corpus>/<method>-table-N.json`. A name can have a suffix (`sample-raw/hff-none.json`). Runs of `pairwise` on fine-tuned
+text are `<corpus>/tuned-<name>.json`.
 """
 
 from __future__ import annotations
@@ -69,7 +72,7 @@ TUNED = {
 
 
 def load(method: str) -> list[dict[str, Any]]:
-    """Recorded results of a method, data sets in a fixed order."""
+    """Return the recorded results of a method, with corpora in a fixed order."""
     paths = [path for path in RESULTS.glob(f"*/{method}*.json") if "-table-" not in path.name]
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths)]
     results = [result for result in results if result["method"] == method]  # `m` is the beginning of `mn`, too
@@ -77,12 +80,12 @@ def load(method: str) -> list[dict[str, Any]]:
 
 
 def label(result: dict[str, Any]) -> str:
-    """The method, and whether it is without the graph that it has by default."""
+    """Return the name of the method, with a remark if it was run without its default graph."""
     return result["method"] + (", without graph" if result["config"]["pipeline"].get("graph") == "none" else "")
 
 
 def block(method: str) -> str:
-    """What stands between the two markers."""
+    """Return the block of docs/methods.md for a method: results and ablation tables."""
     rows: list[list[str]] = []
     for result in load(method):
         what = f"{result['dataset']}, {'+'.join(name for name in MODALITIES if name in result['modalities'])}"
@@ -117,7 +120,7 @@ def block(method: str) -> str:
 
 
 def tuned_block() -> str:
-    """The table of docs/features.md: the text features, and the results with them."""
+    """Return the table of docs/features.md: text features with the results that they give."""
     rows = []
     for dataset in ORDER:
         for name, words in TUNED.items():
@@ -133,7 +136,7 @@ def tuned_block() -> str:
 
 
 def epochs() -> str:
-    """The table of docs/performance.md: an epoch of every method, the fastest first, in columns side by side."""
+    """Return the table of docs/performance.md: the time of an epoch of every method, the fastest first."""
     rows = json.loads(EPOCH.read_text(encoding="utf-8"))["rows"]
     here = sorted((row for row in rows if row["case"] == "iemocap6"), key=lambda row: row["cpu_seconds"] / row["floor_cpu_seconds"])
     cells = [[r["method"], f"{r['cpu_seconds']:.2f}", f"{r['cpu_seconds'] / r['floor_cpu_seconds']:.2f}"] for r in here]
@@ -144,13 +147,13 @@ def epochs() -> str:
 
 
 def recorded_boards() -> list[dict[str, Any]]:
-    """The recorded leaderboards, corpora in a fixed order."""
+    """Return the recorded leaderboards, with corpora in a fixed order."""
     paths = sorted(BOARDS.glob("*/leaderboard.json"), key=lambda path: ORDER.index(path.parent.name))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def first() -> str:
-    """The first rows of the leaderboard, for README.md: the mean rank by development figures over all corpora; the BiGRU behind them."""
+    """Return the first rows of the leaderboard for README.md, by mean rank on development splits over all corpora, and the BiGRU."""
     recorded = recorded_boards()
     found = [{row["method"]: row for row in board["rows"] if row["seeds"]} for board in recorded]
     names = [name for name in found[0] if all(name in rows for rows in found)]
@@ -169,14 +172,14 @@ def first() -> str:
 
 
 def looks() -> str:
-    """The table of docs/searches.md: every look at a test set, numbered."""
+    """Return the table of docs/searches.md: a numbered list of all evaluations on test sets."""
     with LOOKS.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
     return markdown_table(header, rows)
 
 
 def boards() -> str:
-    """The tables of docs/leaderboard.md, a corpus after the other."""
+    """Return the tables of docs/leaderboard.md, one per corpus."""
     texts = []
     for board in recorded_boards():
         texts.append(f"## {heading(board)}\n\n{markdown_table(*table(board, BOARD_COLUMNS))}\n")
@@ -185,7 +188,7 @@ def boards() -> str:
 
 
 def between(page: str, begin: str, end: str, table: Callable[[], str]) -> str:
-    """The page with the table between the two marks; the page as it is where it has no such marks."""
+    """Return the page with the table between two comment lines; a page without these lines is returned unchanged."""
     if begin not in page:
         return page
     before, rest = page.split(begin)
@@ -202,7 +205,7 @@ BLOCKS: list[tuple[str, str, Callable[[], str]]] = [
     (LOOKS_BEGIN, LOOKS_END, looks),
     *card.BLOCKS,
 ]
-"""First mark, last mark, and what stands between them; the table of methods is another one in README.md."""
+"""First line, last line, and function that returns the text in between; README.md has another table of methods."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,19 +1,22 @@
-"""How much a method loses where a modality fails: weighted F1 as a share of its test vectors is missing, or is noise.
+"""Robustness to failing modalities: weighted F1 if a share of the test vectors of a modality is missing or replaced by noise.
 
     python -m benchmarks.robustness --data corpora/mosi --seeds 3 [--json FILE] [--png FILE]
     python -m benchmarks.robustness --data corpora/mosi --seeds 3 --folds 5 --others visual
 
-Hierarchical feature fusion (the committed settings of that corpus) against plain concatenation, which is the same network with a linear
-layer and a ReLU over all modalities in the place of the fusion (and one node per turn, with which it is better than with more), and against
-the BiGRU, on the same inputs, folds and seeds; each without modality dropout in training, and with two shares of it. Swap noise that the
-settings have is the BiGRU's too, and it is shown without it as well. Each is trained once per seed; then one modality at a time fails in
-the test part, in utterances that are drawn ten times, the same for all; a figure is the mean over the draws. Noise is normal with mean and
-deviation of each feature in the training part: as plausible as a number can be that says nothing.
+Three methods are compared on the same inputs, folds and seeds, each without modality dropout and with two rates of it:
 
-With `--folds K` the test part is left alone: every training and development dialogue is evaluated once, by networks that were trained on
-the other folds, and a figure is that of all of them together; only the three methods themselves. Features that know the labels of these
-dialogues are named by `--others`: what is evaluated has those of an utterance of another dialogue, drawn ten times as well, so that they
-have failed from the start.
+- hierarchical feature fusion, with the committed settings of the corpus;
+- concatenation: the same network with a linear layer and a ReLU over all modalities instead of the fusion, and one node per utterance
+  (with more nodes, it is worse);
+- the BiGRU, with the swap noise of these settings, and also without it.
+
+Each method is trained once per seed. Then one modality at a time fails in randomly drawn test utterances. There are ten draws, the same for
+all methods, and a result is the mean over the draws. Noise is normally distributed with the mean and standard deviation of each feature in
+the training split.
+
+With `--folds K`, the test split is not used. Every training and development dialogue is evaluated once, by a network that was trained on
+the other folds, and metrics are computed over all of them. `--others` names features that were fitted to the labels of these dialogues. In
+the evaluation, these features are replaced by those of random utterances of other dialogues, also in ten draws.
 """
 
 from __future__ import annotations
@@ -52,15 +55,15 @@ STYLES = {f"dropout {share}": style for share, style in zip(HIDDEN, ("--", "-.")
 
 
 def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, seed: int = 0) -> Batch:
-    """The batch with a share of a modality's vectors missing or replaced by noise; which ones grows with the share.
+    """Return the batch with a share of a modality's vectors missing or replaced by noise; a larger share includes a smaller one.
 
     Args:
         batch: Test dialogues.
-        train: What mean and deviation of the noise are taken from.
-        modality: Which fails.
+        train: Training dialogues, for mean and standard deviation of the noise.
+        modality: Modality that fails.
         kind: `missing` or `noise`.
-        share: Of the utterances, from 0 to 1.
-        seed: Of the choice and of the noise.
+        share: Share of the utterances, from 0 to 1.
+        seed: Seed of the choice of utterances and of the noise.
     """
     random = torch.Generator().manual_seed(seed)
     gone = torch.rand(batch.utterances, generator=random).to(batch.device) < share
@@ -73,7 +76,7 @@ def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, s
 
 
 def with_vectors_of_others(batch: Batch, modalities: Sequence[str], seed: int = 0) -> Batch:
-    """The batch with these modalities taken from utterances of other dialogues, drawn at random with this seed."""
+    """Return the batch with these modalities replaced by those of random utterances of other dialogues."""
     if modalities and len(batch) < 2:
         raise SystemExit("--others: expected two or more dialogues in every fold, found one")
     own = torch.bincount(batch.dialogue)[batch.dialogue]
@@ -85,7 +88,7 @@ def with_vectors_of_others(batch: Batch, modalities: Sequence[str], seed: int = 
 
 
 def methods(experiment: Experiment, corpus: Any, shares: Sequence[float]) -> dict[str, Experiment]:
-    """What is compared, by name; with these shares of modality dropout beside none."""
+    """Return name → experiment of all compared methods, without modality dropout and with these rates of it."""
     each = {
         "HFF": experiment,
         "concatenation": experiment.changed({"pipeline.concatenate": True}),
@@ -102,20 +105,20 @@ def methods(experiment: Experiment, corpus: Any, shares: Sequence[float]) -> dic
 
 
 def divisions(corpus: Any, experiment: Experiment, parts: int) -> list[Fold]:
-    """The test part, or all other dialogues in `parts` folds."""
+    """Return the fold of the test split, or `parts` folds of all other dialogues."""
     if not parts:
         return list(folds(corpus, experiment.run.protocol))
     if experiment.training.selection != "last":
         raise SystemExit(f"--folds: expected settings with training.selection = 'last', found {experiment.training.selection!r}")
     ids = np.array([name for split in ("train", "dev") for name in corpus.splits.get(split, ())])
     if not 2 <= parts <= len(ids):
-        raise SystemExit(f"--folds: expected 2 to {len(ids)}, as many as there are dialogues, found {parts}")
+        raise SystemExit(f"--folds: expected 2 to {len(ids)}, the number of dialogues, found {parts}")
     cut = KFold(parts, shuffle=True, random_state=0).split(ids)
     return [Fold(name=f"fold {i}", train=tuple(ids[rest]), dev=(), test=tuple(ids[held])) for i, (rest, held) in enumerate(cut)]
 
 
 def outcomes(job: Job, corpus: Any, others: Sequence[str]) -> tuple[dict[tuple[str, str, float, int], Tensor], Tensor]:
-    """Train, and evaluate in every condition: (modality, kind, share, draw) → scores of what is evaluated; and their targets."""
+    """Train, and return (modality, kind, share, draw) → scores of the evaluated utterances, and their targets."""
     pipeline, _, test = train_job(job, corpus, quiet=True)
     train = Parts.of(corpus, job.fold, pipeline.schema).train
     judged = [with_vectors_of_others(test, others, draw) for draw in range(DRAWS)]
@@ -133,7 +136,7 @@ def outcomes(job: Job, corpus: Any, others: Sequence[str]) -> tuple[dict[tuple[s
 
 
 def measure(data: str, seeds: int, parts: int = 0, others: Sequence[str] = ()) -> dict[str, Any]:
-    """Train all methods with all seeds, and evaluate them in every condition."""
+    """Train all methods with all seeds, and return their results in every condition."""
     corpus = load_corpus(data)
     if unknown := set(others) - set(corpus.modalities):
         raise SystemExit(
@@ -173,7 +176,7 @@ def measure(data: str, seeds: int, parts: int = 0, others: Sequence[str] = ()) -
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """One field per modality and kind of failure, one line per method, mean and deviation over the seeds."""
+    """Draw one panel per modality and kind of failure, and one line per method, with mean and standard deviation over the seeds."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -225,18 +228,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", default="sample", help="corpus of vectors (default: sample)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--folds", type=int, default=0, metavar="K", help="evaluate training and development dialogues in K folds, not the test part"
+        "--folds", type=int, default=0, metavar="K", help="evaluate training and development dialogues in K folds, not the test split"
     )
     parser.add_argument(
-        "--others", nargs="+", default=[], metavar="MODALITY", help="with --folds: what is evaluated has those of another dialogue"
+        "--others",
+        nargs="+",
+        default=[],
+        metavar="MODALITY",
+        help="with --folds: modalities that are taken from other dialogues in the evaluation",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="default: experiments/results/CORPUS/robustness.json, or robustness-folds.json"
     )
-    parser.add_argument("--png", type=Path, metavar="FILE", help="default: beside the JSON")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="default: next to the JSON file")
     options = parser.parse_args(argv)
     if options.others and not options.folds:
-        parser.error("--others: expected beside --folds")
+        parser.error("--others: expected together with --folds, found alone; give --folds K")
     result = measure(options.data, options.seeds, options.folds, options.others)
     path = options.json or RESULTS / result["corpus"] / f"robustness{'-folds' if options.folds else ''}.json"
     write_json(path, result)

@@ -1,14 +1,14 @@
-"""`python -m benchmarks.serve`: what `erc-graph serve` bears, on loopback, and what HTTP adds to a conversation of 20 turns.
+"""`python -m benchmarks.serve`: load of `erc-graph serve` on the local host, and overhead of HTTP for a conversation of 20 utterances.
 
-The service runs in a process of its own, with the limits that it has by default: a causal pairwise model of three modalities (the sample
-corpus's widths, default sizes, random weights: time does not depend on them). Clients are threads of this process, on the same cores. The
-floor is the same conversation labelled in this process, from its bytes to its rows.
+The service runs in a separate process with its default limits. The model is a causal pairwise model of three modalities, with the widths of
+the sample corpus, default sizes and random weights, which do not affect the time. Clients are threads of this process, on the same cores.
+The floor is the time for labelling the same conversation in this process, from JSON to labels.
 
-- `200 at once`: as many clients, each with one conversation; what is not answered 200 is lost.
-- `memory`: resident bytes of the service after a quarter of the requests and after all of them, 8 clients.
-- `shutdown`: SIGTERM when 200 requests are inside and some answered; what is inside has to be answered, and the exit code to be 0.
-- `whole`, `live`: seconds of a conversation of 20 turns, sent at once to `/predict`, or begun, spoken turn by turn and deleted; `turn`:
-  seconds of one of its turns.
+- `200 at once`: 200 clients with one conversation each; a request without an answer of status 200 is lost.
+- `memory`: resident bytes of the service after a quarter of the requests and after all of them, with 8 clients.
+- `shutdown`: SIGTERM while the service processes 200 requests; accepted requests must be answered, and the exit code must be 0.
+- `whole`, `live`: seconds of a conversation of 20 utterances, sent as a whole to `/predict`, or utterance by utterance as a live
+  conversation; `turn`: seconds per utterance.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ TURNS, AT_ONCE, CLIENTS = 20, 200, (1, 32)
 
 
 def talk() -> list[dict[str, Any]]:
-    """A conversation of 20 turns."""
+    """Return a conversation of 20 utterances."""
     random = np.random.default_rng(0)
     vectors = lambda: {name: random.standard_normal(width).round(4).tolist() for name, width in WIDTHS.items()}  # noqa: E731
     return [{"speaker": "AB"[i % 2], "text": f"turn {i}", "features": vectors()} for i in range(TURNS)]
 
 
 class Client:
-    """One connection that is kept."""
+    """A client with one persistent connection."""
 
     def __init__(self, port: int) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
@@ -70,14 +70,14 @@ class Client:
 
 @contextmanager
 def service(model: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The command and its port."""
+    """Run the service, and yield its process and its port."""
     command = [sys.executable, "-m", "erc_graph", "serve", "--model", str(model), "--port", "0"]
     with subprocess.Popen(command, cwd=RESULTS.parents[1], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             found = re.search(r":(\d+)$", process.stdout.readline().strip())
             if not found:
-                raise SystemExit("serve: the service did not start")
+                raise SystemExit("serve: expected a port in the first line of the service, found none")
             yield process, int(found[1])
         finally:
             process.kill()
@@ -92,7 +92,7 @@ def metric(port: int, name: str) -> float:
 
 
 def ask(port: int, body: bytes) -> tuple[bool, float]:
-    """Whether a new connection got its answer, all turns of it, and the seconds."""
+    """Send a conversation on a new connection; return whether all utterances were answered, and the seconds."""
     start, client = time.perf_counter(), Client(port)
     try:
         status, answer = client("POST", "/predict", body)
@@ -104,7 +104,7 @@ def ask(port: int, body: bytes) -> tuple[bool, float]:
 
 
 def crowd(port: int, body: bytes) -> Row:
-    """200 clients at the same time."""
+    """Measure 200 clients at the same time."""
     start = time.perf_counter()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda _: ask(port, body), range(AT_ONCE)))
@@ -113,7 +113,7 @@ def crowd(port: int, body: bytes) -> Row:
 
 
 def memory(port: int, body: bytes, requests: int) -> Row:
-    """Resident memory over many requests."""
+    """Measure the resident memory of the service over many requests."""
     held, lost = [int(metric(port, RESIDENT))], 0
     start = time.perf_counter()
     for share in (requests // 4, requests - requests // 4):
@@ -125,7 +125,7 @@ def memory(port: int, body: bytes, requests: int) -> Row:
 
 
 def shutdown(model: Path, body: bytes) -> Row:
-    """SIGTERM in the middle of 200 requests."""
+    """Send SIGTERM to the service while it processes 200 requests, and return the outcome."""
     with service(model) as (process, port), ThreadPoolExecutor(AT_ONCE) as pool:
         answers = [pool.submit(ask, port, body) for _ in range(AT_ONCE)]
         done = inside = 0.0
@@ -147,7 +147,7 @@ def whole(client: Client, turns: list[dict[str, Any]]) -> list[float]:
 
 
 def live(client: Client, turns: list[dict[str, Any]]) -> list[float]:
-    """Seconds of every turn."""
+    """Hold a live conversation, and return the seconds of every utterance."""
     name = json.loads(client("POST", "/sessions")[1])["session"]
     seconds = []
     for turn in turns:
@@ -166,7 +166,7 @@ def spread(seconds: list[float]) -> Row:
 def latency(
     port: int, kind: str, hold: Callable[[Client, list[dict[str, Any]]], list[float]], clients: int, conversations: int
 ) -> list[Row]:
-    """Conversations one after the other, of so many clients at the same time."""
+    """Measure conversations of several clients at the same time; each client holds its conversations one after the other."""
     turns = talk()
 
     def one(_: int) -> tuple[list[float], list[float]]:

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.stream`: what one more utterance of a running conversation costs.
+"""`python -m benchmarks.stream`: time for one more utterance of a live conversation.
 
-Three modalities, default widths, random weights (time does not depend on them). `stream` labels the next utterance; its rival, `prefix`,
-asks the same method about the whole conversation again. The floor is one product of every weight matrix that an utterance meets with a
-vector. All lengths take turns in one process; `held_bytes` is what a stream remembers.
+The model has three modalities, default widths and random weights, which do not affect the time. `stream` labels only the next utterance;
+`prefix` computes the whole conversation again. The floor is one product of every weight matrix with a vector. All lengths are
+interleaved in one process; `held_bytes` is the memory of a stream.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def say(stream: Stream, utterances: Any, count: int) -> None:
 
 
 def stream_at(recipe: str, turn: int) -> tuple[Stream, Run]:
-    """A conversation of so many turns, and what says the next ones."""
+    """Return a live conversation of `turn` utterances, and a run that adds the next utterance."""
     stream = Stream(make_method(recipe))
     utterances = cycle([("AB"[i % 2], {name: torch.randn(width) for name, width in WIDTHS.items()}) for i in range(16)])
     say(stream, utterances, turn)
@@ -53,7 +53,7 @@ def stream_at(recipe: str, turn: int) -> tuple[Stream, Run]:
 
 
 def prefix_at(recipe: str, turn: int) -> Run:
-    """The offline method over a whole conversation of so many turns."""
+    """Return a run of the method over a whole conversation of `turn` utterances."""
     method, rows = make_method(recipe), torch.arange(turn)
     batch = Batch(
         ptr=torch.tensor([0, turn]),
@@ -68,7 +68,7 @@ def prefix_at(recipe: str, turn: int) -> Run:
 
 
 def floor() -> Run:
-    """One product of every matrix with a vector; a pair's own classifier is not asked."""
+    """Return a run of one product per weight matrix with a vector, without the classifiers of single pairs."""
     asked = {  # a name per matrix; embeddings are looked up
         name: parameter.detach()
         for name, parameter in make_method("window 10").named_parameters()

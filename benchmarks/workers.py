@@ -1,7 +1,8 @@
-"""`python -m benchmarks.workers`: four short runs one after the other, and by two workers.
+"""`python -m benchmarks.workers`: four short training runs, one after the other and by two workers.
 
-Four seeds of the pairwise method on the sample corpus, each with one thread. `workers 2` has the start of two processes in it (a few
-seconds, most of them importing PyTorch), `workers 2, less the start` has not: what a long run comes to. The floor is half the serial time.
+The runs are four seeds of the pairwise method on the sample corpus, each with one thread. `workers 2` includes the start of two processes,
+a few seconds, mostly for the import of PyTorch. `workers 2, less the start` excludes it, as is typical of long runs. The floor is half the
+serial time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SEEDS, EPOCHS = 4, 10
 
 
 def once(epochs: int, launch: Launch) -> float:
-    """Seconds of all runs, in fresh folders."""
+    """Train all runs in new folders, and return the seconds."""
     experiment = from_dict("pairwise", {"seeds": SEEDS, "device": "cpu", "training": {"epochs": epochs}}, "workers")
     corpus = sample_corpus(dialogues=24, seed=0)
     with tempfile.TemporaryDirectory() as folder:

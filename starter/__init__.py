@@ -1,1 +1,1 @@
-"""How the starter model of the package is made (`make starter`), measured and described; docs/starter.md is its card."""
+"""Training (`make starter`), evaluation and description of the starter model of the package; docs/starter.md is its model card."""

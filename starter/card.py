@@ -1,4 +1,4 @@
-"""The figures of docs/starter.md, from experiments/results/starter (`make tables`)."""
+"""The tables of docs/starter.md, from experiments/results/starter (`make tables`)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COLUMNS = (("weighted_f1", "wF1"), ("macro_f1", "macro F1"), ("calibration_error
 
 
 def read(name: str) -> dict[str, Any]:
-    """Return a recorded file."""
+    """Return the content of a recorded JSON file."""
     return dict(json.loads((RESULTS / name).read_text(encoding="ascii")))
 
 
 def figures_block() -> str:
-    """The table of what was measured."""
+    """Return the table of measured results."""
     found = read("figures.json")
     rows = []
     for row in found["rows"]:
@@ -42,7 +42,7 @@ def figures_block() -> str:
 
 
 def choice_block() -> str:
-    """The table of what was compared on the development splits."""
+    """Return the table of graphs that were compared on the development splits."""
     found = read("choice.json")
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, one in found.items():
@@ -57,7 +57,7 @@ def choice_block() -> str:
 
 
 def examples_block() -> str:
-    """The table of typed examples."""
+    """Return the table of hand-written examples."""
     rows = []
     for one in read("figures.json")["examples"]:
         wrong = "" if one["answer"] == one["expected"] else "wrong"
@@ -67,7 +67,7 @@ def examples_block() -> str:
 
 
 def talk_block() -> str:
-    """What `erc-graph predict` prints of the first six turns of `starter/talk.txt`, for README.md."""
+    """Return the output of `erc-graph predict` for the first six utterances of `starter/talk.txt`, for README.md."""
     return f"```text\n{read('figures.json')['talk'].strip()}\n```"
 
 
@@ -78,4 +78,4 @@ BLOCKS = (
     (f"<!-- examples of the starter model: {_SOURCE} -->", "<!-- end of examples -->", examples_block),
     (f"<!-- talk: {_SOURCE} -->", "<!-- end of talk -->", talk_block),
 )
-"""First mark, last mark, and what stands between them."""
+"""First line, last line, and function that returns the text in between."""

@@ -1,8 +1,8 @@
-"""`python -m starter.evaluate --data FOLDER`: measure the starter model, and write experiments/results/starter/figures.json.
+"""`python -m starter.evaluate --data FOLDER`: evaluate the starter model, and write experiments/results/starter/figures.json.
 
-`--data` holds goemotions/, emorynlp/, meld/ and iemocap/. MELD and IEMOCAP are zero-shot: nothing was trained on them or chosen by them.
-Where a corpus lacks classes of the model, its answers are among those that are there, renormalised. The spread is that of the graphs of
-several seeds (`--work`, where `starter.train` left them) on the same encoder; the first of them is the model of the package.
+`--data` contains goemotions/, emorynlp/, meld/ and iemocap/. MELD and IEMOCAP are zero-shot: no training or selection used them.
+If a corpus lacks classes of the model, the probabilities of the other classes are renormalised. The standard deviation is over graphs of
+several seeds with the same encoder, from the folder `--work` of `starter.train`. The first seed is the model of the package.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ METRICS = ("weighted_f1", "macro_f1", "accuracy", "calibration_error")
 
 
 def figures_of(scores: Tensor, offered: Tensor, corpus: Corpus) -> dict[str, float]:
-    """Return metrics of the labelled utterances, with answers among the offered classes `(C,)`."""
+    """Return metrics of the labelled utterances, with predictions restricted to the mask `(C,)` of offered classes."""
     found = evaluate(among(scores, offered.expand_as(scores)), corpus.target, corpus.task)
     return {name: found[name] for name in METRICS}
 
 
 def majority(corpus: Corpus, offered: Tensor) -> dict[str, float]:
-    """Return metrics of the most frequent class of these utterances."""
+    """Return metrics of the constant prediction of the most frequent class."""
     count = torch.bincount(corpus.target[corpus.labelled], minlength=len(offered))
     return figures_of(count.float().log().clamp(min=-9).expand(corpus.utterances, -1), offered, corpus)
 
 
 def case(folder: Path, name: str, split: str, pipeline: Pipeline, graphs: Mapping[str, Any], alone: float) -> dict[str, Any]:
-    """Return a row: a split of a corpus."""
+    """Return the results on a split of a corpus, as a row of the table."""
     whole = of_task(str(folder / name))
     offered = classes(whole)
     kept = without(whole, listed()) if name == EMORYNLP else whole
@@ -76,7 +76,7 @@ def case(folder: Path, name: str, split: str, pipeline: Pipeline, graphs: Mappin
 
 
 def examples(pipeline: Pipeline) -> list[dict[str, Any]]:
-    """Return the prediction for the last utterance of every typed example."""
+    """Return the prediction for the last utterance of every hand-written example."""
     rows = []
     for one in json.loads(EXAMPLES.read_text(encoding="utf-8")):
         last = pipeline.predict(load_transcript("\n".join(one["turns"]).encode()))[-1]
@@ -85,13 +85,13 @@ def examples(pipeline: Pipeline) -> list[dict[str, Any]]:
 
 
 def predicted(talk: str) -> str:
-    """Return what `erc-graph predict` prints of a transcript on a terminal of 80 columns, in a new process."""
+    """Run `erc-graph predict` on a transcript in a new process, and return its output for a terminal of 80 columns."""
     command, environ = [sys.executable, "-m", "erc_graph", "predict", "-"], {**os.environ, "COLUMNS": "80"}
     return subprocess.run(command, check=True, capture_output=True, input=talk, text=True, encoding="utf-8", env=environ).stdout
 
 
 def cold(talk: str, times: int = 3) -> float:
-    """Return the median of the seconds that `erc-graph predict` takes on a transcript, in a new process each time."""
+    """Return the median number of seconds of `erc-graph predict` on a transcript, over several new processes."""
     taken = []
     for _ in range(times):
         start = time.perf_counter()
@@ -101,7 +101,7 @@ def cold(talk: str, times: int = 3) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure the model, and write the figures."""
+    """Evaluate the model, write the results, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m starter.evaluate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/starter"))

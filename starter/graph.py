@@ -1,4 +1,4 @@
-"""The conversation graph of the starter model: how it is trained on two corpora with different classes, and calibrated."""
+"""Training of the starter model's conversation graph on two corpora with different classes, and its calibration."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ PROVENANCE = {  # as the saved model names them
 
 
 def build(corpus: Corpus, method: str, pipeline: Mapping[str, Any]) -> Method:
-    """Return a method that reads the log-probabilities of the encoders and corrects them; its answer is at first theirs.
+    """Return a method that reads the log-probabilities of the encoders and corrects them; initially, it makes no correction.
 
     Args:
-        corpus: With the feature set `CHANCES`.
-        method: Its name.
-        pipeline: Its options.
+        corpus: Corpus with the feature set `CHANCES`.
+        method: Name of the method.
+        pipeline: Options of the method.
     """
     schema = replace(Schema.of(corpus, (CHANCES,)), provenance=PROVENANCE)
     kind = METHODS[method]
@@ -52,21 +52,21 @@ def build(corpus: Corpus, method: str, pipeline: Mapping[str, Any]) -> Method:
 
 
 def last_layer(method: Method) -> nn.Linear:
-    """Return the layer whose output are the scores in front of the prior."""
+    """Return the layer that computes the scores before the prior is added."""
     return [layer for layer in method.classify.modules() if isinstance(layer, nn.Linear)][-1]
 
 
 def among(scores: Tensor, offered: Tensor) -> Tensor:
-    """Return scores `(N, C)` in which a class that was not offered `(N, C)` has no chance."""
+    """Return scores `(N, C)` in which classes outside the mask `offered` `(N, C)` have probability zero."""
     return scores.masked_fill(~offered.to(scores.device), NEVER)
 
 
 class Offered(nn.Module):
-    """A method that is trained and evaluated on the classes that the annotators of an utterance had.
+    """A method that is trained and evaluated only on the classes that were offered to the annotators of an utterance.
 
     Args:
-        method: Whose scores are of all classes.
-        offered: `(U, C)` by the row of the corpus.
+        method: Method with scores of all classes.
+        offered: `(U, C)` mask of offered classes per row of the corpus.
     """
 
     def __init__(self, method: Method, offered: Tensor) -> None:
@@ -75,30 +75,30 @@ class Offered(nn.Module):
 
     @property
     def task(self) -> Task:
-        """What is predicted."""
+        """Return the task of the method."""
         return self.method.task
 
     def stages(self) -> list[Stage]:
-        """Those of the method."""
+        """Return the training stages of the method, with restricted scores."""
         return [replace(stage, forward=partial(self.ask, stage.forward)) for stage in self.method.stages()]
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """As the method does."""
+        """Start a stage of the method."""
         return self.method.start_stage(index, batch)
 
     def ask(self, forward: Callable[[Batch], Prediction], batch: Batch) -> Prediction:
-        """What the method says, among what was offered."""
+        """Return the prediction of the method, restricted to the offered classes."""
         answer = forward(batch)
         answer.scores = among(answer.scores, self.offered[batch.row.cpu()])
         return answer
 
     def forward(self, batch: Batch) -> Prediction:
-        """The same, for who asks the method as a whole."""
+        """Run the forward pass of the whole method, restricted to the offered classes."""
         return self.ask(self.method, batch)
 
 
 def balanced(joined: Joined, split: str) -> Tensor:
-    """Return positions of a split's dialogues in which both corpora have about as many labels: the smaller is there several times."""
+    """Return positions of a split's dialogues with about the same number of labels from both corpora; the smaller one is repeated."""
     corpus = joined.corpus
     places = {name: joined.dialogues(name, split) for name in (GOEMOTIONS, EMORYNLP)}
     labels = {name: int(corpus.labelled[corpus.rows(found)].sum()) for name, found in places.items()}
@@ -107,10 +107,10 @@ def balanced(joined: Joined, split: str) -> Tensor:
 
 
 def temperature(judged: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """Return what scores are to be divided by, so that the right classes are most probable; every part counts the same.
+    """Return the temperature that minimises the cross entropy of scores divided by it; every part has the same weight.
 
     Args:
-        judged: Scores `(N, C)` and targets `(N,)` of held-out utterances, part by part.
+        judged: Scores `(N, C)` and targets `(N,)` of held-out utterances, for each part.
     """
 
     def loss(log: float) -> float:
@@ -122,18 +122,18 @@ def temperature(judged: Sequence[tuple[Tensor, Tensor]]) -> float:
 
 @torch.no_grad()
 def cool(method: Method, by: float) -> None:
-    """Divide the scores of a method by a number, in its last layer and its prior."""
+    """Divide the scores of a method by a temperature, by scaling its last layer and its prior."""
     layer = last_layer(method)
     for weight in (layer.weight, layer.bias, *(method.prior.parameters() if method.prior is not None else ())):
         weight.div_(by)
 
 
 def held_out(joined: Joined, scores: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return scores among what was offered, and targets, of the labelled development utterances: corpus → both.
+    """Return corpus → scores, restricted to offered classes, and targets of the labelled development utterances.
 
     Args:
         joined: The corpus.
-        scores: `(U, C)` of all its utterances.
+        scores: `(U, C)` scores of all utterances.
     """
     corpus, found = joined.corpus, {}
     for name in (GOEMOTIONS, EMORYNLP):
@@ -146,14 +146,14 @@ def held_out(joined: Joined, scores: Tensor) -> dict[str, tuple[Tensor, Tensor]]
 def train_graph(
     joined: Joined, corpus: Corpus, graph: Mapping[str, Any], training: TrainingConfig, seed: int
 ) -> tuple[Method, dict[str, Any]]:
-    """Train and calibrate; returns the method, and figures of the development splits.
+    """Train and calibrate a method, and return it with its metrics on the development splits.
 
     Args:
-        joined: Which utterances there are.
-        corpus: The same with the feature set `CHANCES`.
-        graph: `method` and `pipeline`.
-        training: How.
-        seed: Of weights and order.
+        joined: The corpus with offered classes.
+        corpus: The same corpus with the feature set `CHANCES`.
+        graph: Table with `method` and `pipeline`.
+        training: Configuration of the training.
+        seed: Seed of the initial weights and the order of the dialogues.
     """
     torch.manual_seed(seed)
     method = build(corpus, graph["method"], graph.get("pipeline", {}))
@@ -176,7 +176,7 @@ def judged(joined: Joined, scores: Tensor) -> dict[str, Any]:
 
     Args:
         joined: The corpus.
-        scores: `(U, C)` of all its utterances.
+        scores: `(U, C)` scores of all utterances.
     """
     names = ("weighted_f1", "macro_f1", "calibration_error", "loss")
     parts = {name: evaluate(*both, joined.corpus.task) for name, both in held_out(joined, scores).items()}

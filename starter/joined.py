@@ -1,7 +1,7 @@
-"""The corpus of the starter model: GoEmotions' comments and EmoryNLP's dialogues, with the labels of `ekman7`.
+"""The corpus of the starter model: comments of GoEmotions and dialogues of EmoryNLP, with the labels of `ekman7`.
 
-EmoryNLP's annotators had neither surprise nor disgust to choose. What a corpus leaves out by its design says nothing about its
-utterances, so every utterance goes with the classes that were to be chosen from (`Joined.offered`).
+The label set of EmoryNLP has neither surprise nor disgust. The absence of these labels says nothing about its utterances. Every utterance
+therefore has a mask of the classes that were offered to its annotators (`Joined.offered`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ TASK = "ekman7"
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """Several corpora as one.
+    """Several corpora as one corpus.
 
     Attributes:
-        corpus: `U` utterances; names of dialogues and utterances begin with that of their corpus and a colon.
-        offered: `(U, C)` bool: classes from which the label was chosen.
+        corpus: `U` utterances; ids of dialogues and utterances begin with the name of their corpus and a colon.
+        offered: `(U, C)` mask of the classes that were offered to the annotators.
         origin: Name of the corpus of every dialogue.
     """
 
@@ -41,14 +41,14 @@ class Joined:
 
 
 def classes(corpus: Corpus) -> Tensor:
-    """Return which classes occur among a corpus' labels: `(C,)` bool."""
+    """Return the mask `(C,)` of the classes that occur among the labels of a corpus."""
     found = torch.zeros(len(corpus.task.labels), dtype=torch.bool)
     found[corpus.target[corpus.labelled]] = True
     return found
 
 
 def join(corpora: Mapping[str, Corpus]) -> Joined:
-    """Return corpora of one task as one, without features: name → corpus."""
+    """Join corpora of the same task (name → corpus) to one corpus without features."""
     parts = list(corpora.values())
     ids = {name: [f"{name}:{one}" for one in corpus.dialogue_ids] for name, corpus in corpora.items()}
     splits = {
@@ -72,7 +72,7 @@ def join(corpora: Mapping[str, Corpus]) -> Joined:
 
 
 def labelled(corpus: Corpus) -> Corpus:
-    """Return the dialogues in which something has a label."""
+    """Return the dialogues that have at least one labelled utterance."""
     some = set(corpus.dialogue_of[corpus.labelled].tolist())
     return corpus.subset([name for place, name in enumerate(corpus.dialogue_ids) if place in some])
 
@@ -90,12 +90,12 @@ def of_task(path: str) -> Corpus:
 
 
 def training_corpus(goemotions: str, emorynlp: str, scenes: Collection[str]) -> Joined:
-    """Return what the starter model is trained on and chosen by; test splits are left out.
+    """Return the training and development splits of both corpora, for training and selection of the starter model.
 
     Args:
-        goemotions: Folder.
-        emorynlp: Folder.
-        scenes: EmoryNLP's scenes that are left out.
+        goemotions: Folder of GoEmotions.
+        emorynlp: Folder of EmoryNLP.
+        scenes: Scenes of EmoryNLP that are left out.
     """
     given = {GOEMOTIONS: of_task(goemotions), EMORYNLP: without(of_task(emorynlp), scenes)}
     kept = {name: corpus.subset([*corpus.splits["train"], *corpus.splits["dev"]]) for name, corpus in given.items()}
@@ -103,7 +103,7 @@ def training_corpus(goemotions: str, emorynlp: str, scenes: Collection[str]) -> 
 
 
 def thinned(joined: Joined, every: int) -> Joined:
-    """Return the corpus with every so many-th of GoEmotions' training comments: more than enough for a graph that reads seven numbers."""
+    """Return the corpus with every `every`-th training comment of GoEmotions, which suffices for a graph with seven inputs."""
     gone = {place for number, place in enumerate(joined.dialogues(GOEMOTIONS, "train")) if number % every}
     kept = [place for place in range(len(joined.corpus)) if place not in gone]
     corpus = joined.corpus.subset([joined.corpus.dialogue_ids[place] for place in kept])

@@ -1,9 +1,9 @@
-"""`python -m starter.shared_dialogues --emorynlp FOLDER --meld FOLDER`: list EmoryNLP's dialogues that share texts with MELD.
+"""`python -m starter.shared_dialogues --emorynlp FOLDER --meld FOLDER`: list dialogues of EmoryNLP that share texts with MELD.
 
-Both are of one television series. A dialogue of EmoryNLP's training or development split in which a text of more than 20 characters
-stands, word for word, in MELD's development or test split is left out of the training of the starter model, so that MELD tells how the
-model does on what it has never seen. Case and punctuation do not count. `shared_dialogues.json` holds names of scenes and no text.
-`--check` writes nothing and ends with 1 where the list is another one.
+Both corpora are from the same television series. A dialogue of EmoryNLP's training or development split is left out of the training if it
+shares a text of more than 20 characters with MELD's development or test split. MELD therefore evaluates the starter model on unseen text.
+Case and punctuation are ignored. `shared_dialogues.json` contains names of scenes and no text. `--check` writes nothing, and returns exit
+code 1 if the list differs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LONGER = 20  # characters; shorter texts (`Oh my God!`) are said in any conversa
 
 
 def words(text: str) -> str:
-    """Return the words of a text in small letters.
+    """Return the words of a text in lower case.
 
     >>> words("I\\x92m SO happy...")
     'i m so happy'
@@ -33,10 +33,10 @@ def words(text: str) -> str:
 
 
 def scene(dialogue: str) -> str:
-    """Return the name of one of EmoryNLP's scenes, whatever file it comes from.
+    """Return the name of a scene of EmoryNLP in a uniform format.
 
     Raises:
-        CorpusError: not season, episode and scene.
+        CorpusError: the name does not consist of season, episode and scene.
 
     >>> scene("4_21_7"), scene("s04_e21_c07")
     ('s04_e21_c07', 's04_e21_c07')
@@ -64,7 +64,7 @@ def listed() -> frozenset[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write or check the list."""
+    """Write or check the list, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m starter.shared_dialogues", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--emorynlp", required=True)
     parser.add_argument("--meld", required=True)

@@ -1,10 +1,11 @@
-"""`python -m starter.train --goemotions FOLDER --emorynlp FOLDER`: make the starter model of the package (`make starter`).
+"""`python -m starter.train --goemotions FOLDER --emorynlp FOLDER`: train the starter model of the package (`make starter`).
 
-Low-rank matrices beside all-MiniLM-L6-v2 are fine-tuned on single utterances of both corpora: once on all of them, and once in folds. A
-conversation graph is trained on the outputs of the encoders of the folds for dialogues that they never saw. The encoder that saw everything
-is the one of the package; the scores are calibrated on its outputs for the development splits. The files go to `erc_graph/starter`. What is
-done lies in `--work` and is not done again. `--compare` also trains the graphs that were not chosen, and records the development figures
-of all. It takes 40 minutes on two idle cores; the same command on the same machine gives the same model.
+Low-rank adapters of all-MiniLM-L6-v2 are fine-tuned on single utterances of both corpora: once on all training utterances, and once per
+fold. A conversation graph is trained on cross-fitted outputs: the encoder of a fold predicts dialogues that it was not trained on. The
+package contains the encoder of all utterances. The scores are calibrated on its outputs for the development splits. The files go to
+`erc_graph/starter`. Finished steps are kept in `--work` and not repeated. `--compare` also trains the graphs that were not selected, and
+records the development metrics of all graphs. The training takes 40 minutes on two idle cores. The same command on the same machine gives
+the same model.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ FOLDS, WHOLE = "folds", "whole"  # sections of settings.toml, and folders
 
 
 def settings() -> dict[str, Any]:
-    """Return what stands in settings.toml."""
+    """Return the content of settings.toml."""
     return read_toml(Path(__file__).with_name("settings.toml"), ConfigError)
 
 
 def side_by_side(function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
-    """Call a function with each of several arguments, in processes of one thread each."""
+    """Call a function in parallel with several arguments, in processes with one thread each."""
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         return list(pool.map(function, *arguments))
@@ -64,12 +65,12 @@ def corpus_of(sources: tuple[str, str]) -> Joined:
 
 
 def graph_corpus(sources: tuple[str, str]) -> Joined:
-    """Return what the graph is trained on."""
+    """Return the corpus on which the graph is trained."""
     return thinned(corpus_of(sources), settings()["comments"])
 
 
 def fine_tune(sources: tuple[str, str], work: Path, name: str) -> None:
-    """Fine-tune the encoders of the folds, or the one of all training utterances: those of `FOLDS` or of `WHOLE`."""
+    """Fine-tune the encoders of the folds (`FOLDS`), or the encoder of all training utterances (`WHOLE`)."""
     torch.set_num_threads(1)
     own = settings()["encoder"]
     folds, config = own["cross_fit"] if name == FOLDS else 0, TuningConfig(**own[name])
@@ -77,7 +78,7 @@ def fine_tune(sources: tuple[str, str], work: Path, name: str) -> None:
 
 
 def encode(sources: tuple[str, str], work: Path, number: int) -> torch.Tensor:
-    """Return what the encoders say of every so many-th utterance: of a training utterance the one that never saw its dialogue."""
+    """Return the encoder outputs of part `number` of the utterances; a training dialogue is encoded by an encoder not trained on it."""
     torch.set_num_threads(1)
     corpus = graph_corpus(sources).corpus
     names = [corpus.dialogue_ids[place] for place in corpus.dialogue_of.tolist()][number::PROCESSES]
@@ -91,13 +92,13 @@ def encode(sources: tuple[str, str], work: Path, number: int) -> torch.Tensor:
 
 
 def with_chances(corpus: Corpus, work: Path) -> Corpus:
-    """Return the corpus with what the encoders say, as `make_chances` left it."""
+    """Return the corpus with the encoder outputs of `make_chances` as features."""
     here = torch.tensor([bool(text.strip()) for text in corpus.texts])
     return replace(corpus, features=load_tensors(work / SAID)[0], present={CHANCES: here})
 
 
 def make_chances(sources: tuple[str, str], work: Path) -> None:
-    """Tune the encoders and ask them, as far as that is not done."""
+    """Fine-tune the encoders and compute their outputs, unless this was already done."""
     side_by_side(fine_tune, [sources] * 2, [work] * 2, [WHOLE, FOLDS])
     if not (work / SAID).is_file():
         parts = side_by_side(encode, [sources] * PROCESSES, [work] * PROCESSES, range(PROCESSES))
@@ -108,7 +109,7 @@ def make_chances(sources: tuple[str, str], work: Path) -> None:
 
 
 def make_graph(sources: tuple[str, str], work: Path, name: str, seed: int) -> dict[str, Any]:
-    """Train a graph, save it in `work`, and return its development figures; those of an earlier call where they are there."""
+    """Train a graph, save it in `work`, and return its development metrics; results of an earlier call are reused."""
     torch.set_num_threads(1)
     folder = work / "graphs" / f"{name}-{seed}"
     if not (folder / "figures.json").is_file():
@@ -121,14 +122,14 @@ def make_graph(sources: tuple[str, str], work: Path, name: str, seed: int) -> di
 
 
 def encoder_alone(joined: Joined, work: Path) -> dict[str, Any]:
-    """Return the development figures of the encoder without a graph, calibrated in the same way."""
+    """Return the development metrics of the encoder without a graph, calibrated in the same way."""
     scores = with_chances(joined.corpus, work).features[CHANCES]
     by = temperature(list(held_out(joined, scores).values()))
     return {"temperature": by, **judged(joined, scores / by)}
 
 
 def pack_encoder(folder: Path, out: Path) -> None:
-    """Copy a fine-tuned encoder, with matrices of 16 bits."""
+    """Copy a fine-tuned encoder, with its matrices in 16 bits."""
     names = list(read_json(folder / ABOUT)["members"])
     with atomic_folder(out, [ABOUT, *names]) as temporary:
         shutil.copyfile(folder / ABOUT, temporary / ABOUT)
@@ -141,13 +142,13 @@ def pack_encoder(folder: Path, out: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make the model."""
+    """Train the model, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m starter.train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--goemotions", required=True, help="folder with train.tsv, dev.tsv, test.tsv and the names of the labels")
     parser.add_argument("--emorynlp", required=True, help="folder of the corpus")
-    parser.add_argument("--work", type=Path, default=Path("runs/starter"), help="what is done (default: runs/starter)")
+    parser.add_argument("--work", type=Path, default=Path("runs/starter"), help="folder of finished steps (default: runs/starter)")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the model (default: erc_graph/starter)")
-    parser.add_argument("--compare", action="store_true", help="also train what was not chosen, and record all")
+    parser.add_argument("--compare", action="store_true", help="also train the graphs that were not selected, and record all metrics")
     options = parser.parse_args(argv)
     sources, work, own = (options.goemotions, options.emorynlp), options.work, settings()
     make_chances(sources, work)
