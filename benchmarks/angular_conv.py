@@ -6,7 +6,7 @@
   is constant.
 
 Edges, masks and layouts depend only on lengths, and are computed in advance. `auto` is compiled if there is a compiler (environment
-`compiled`); `batched` is the same in PyTorch; `list`, `blocks` and `dgl` are the edge layouts of every operator.
+`compiled`), and `batched` is the same in PyTorch. `list`, `blocks` and `dgl` are the edge layouts of every operator.
 """
 
 from __future__ import annotations

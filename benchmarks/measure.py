@@ -1,9 +1,9 @@
 """Measurement for all benchmarks: interleaved timing of methods in one process, and memory in a separate process.
 
-A benchmark is a module with `prepare(case, method)`, which makes the inputs and returns the function to time, and with `main`, which
-collects rows with `rows_of` and ends with `finish`. Data that a method caches, such as a list of edges, is computed in the first call. This
-call is not timed, but its memory counts. `WARM` of a module is a small case that is run first, so that code that is loaded on first use
-does not count as memory of the method. The floor of a table is the time of necessary operations only.
+A benchmark is a module with `prepare` and `main`. `prepare(case, method)` makes the inputs and returns the function to time. `main`
+collects rows with `rows_of` and ends with `finish`. Data that a method caches, such as a list of edges, is computed in the first call.
+This call is not timed, but its memory counts. `WARM` of a module is a small case that is run first; the memory therefore excludes code
+that is loaded on first use. The floor of a table is the time of necessary operations only.
 
 `python -m benchmarks.measure MODULE CASE METHOD THREADS DEVICE` prints the bytes and the seconds of one run.
 

@@ -8,8 +8,8 @@ relations: same or other speaker, past or future. Edges and everything that foll
 weights (one per relation), `FAConv` or `HypergraphConv`. Case `directed` has four layers of DAG-ERC, and for comparison two layers of a
 bidirectional GRU of the same width (`gru`).
 
-The floor is only the necessary matrix products with allocated outputs: the linear maps with their two gradients, and on the complete graph
-also the products within each dialogue.
+The floor is only the necessary matrix products, with allocated outputs. They are the linear maps with their two gradients, and on the
+complete graph also the products within each dialogue.
 """
 
 from __future__ import annotations

@@ -104,8 +104,8 @@ def main() -> int:
     print(
         f"cold process, {TURNS} turns     {result['cold_seconds']:.2f} s   (importing torch alone {result['import_torch_seconds']:.2f} s)"
     )
-    print(f"warm, a conversation       {result['warm_predict_ms']:.1f} ms  (the text encoder beside {result['warm_encode_ms']:.0f} ms)")
-    print(f"of the processor           {result['cold_cpu_seconds']:.2f} s, {result['warm_predict_cpu_ms']:.1f} ms")
+    print(f"warm, a conversation       {result['warm_predict_ms']:.1f} ms  (without the text encoder, {result['warm_encode_ms']:.0f} ms)")
+    print(f"processor time             {result['cold_cpu_seconds']:.2f} s, {result['warm_predict_cpu_ms']:.1f} ms")
     print(f"heavy libraries imported   {', '.join(found) or 'none'}")
     write_json(options.out, result)
     return 0

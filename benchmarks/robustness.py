@@ -6,8 +6,8 @@
 Three methods are compared on the same inputs, folds and seeds, each without modality dropout and with two rates of it:
 
 - hierarchical feature fusion, with the committed settings of the corpus;
-- concatenation: the same network with a linear layer and a ReLU over all modalities instead of the fusion, and one node per utterance
-  (with more nodes, it is worse);
+- concatenation: the same network with a linear layer and a ReLU over all modalities instead of the fusion. It has one node per
+  utterance, because more nodes make it worse;
 - the BiGRU, with the swap noise of these settings, and also without it.
 
 Each method is trained once per seed. Then one modality at a time fails in randomly drawn test utterances. There are ten draws, the same for
@@ -15,7 +15,7 @@ all methods, and a result is the mean over the draws. Noise is normally distribu
 the training split.
 
 With `--folds K`, the test split is not used. Every training and development dialogue is evaluated once, by a network that was trained on
-the other folds, and metrics are computed over all of them. `--others` names features that were fitted to the labels of these dialogues. In
+the other folds. Metrics are computed over all these dialogues. `--others` names features that were fitted to their labels. In
 the evaluation, these features are replaced by those of random utterances of other dialogues, also in ten draws.
 """
 

@@ -1,14 +1,14 @@
 """`python -m benchmarks.serve`: load of `erc-graph serve` on the local host, and overhead of HTTP for a conversation of 20 utterances.
 
 The service runs in a separate process with its default limits. The model is a causal pairwise model of three modalities, with the widths of
-the sample corpus, default sizes and random weights, which do not affect the time. Clients are threads of this process, on the same cores.
+the sample corpus and random weights, which do not affect the time. Clients are threads of this process, on the same cores.
 The floor is the time for labelling the same conversation in this process, from JSON to labels.
 
 - `200 at once`: 200 clients with one conversation each; a request without an answer of status 200 is lost.
 - `memory`: resident bytes of the service after a quarter of the requests and after all of them, with 8 clients.
 - `shutdown`: SIGTERM while the service processes 200 requests; accepted requests must be answered, and the exit code must be 0.
-- `whole`, `live`: seconds of a conversation of 20 utterances, sent as a whole to `/predict`, or utterance by utterance as a live
-  conversation; `turn`: seconds per utterance.
+- `whole`: seconds of a conversation of 20 utterances, sent in one request to `/predict`.
+- `live`: seconds of the same conversation, sent utterance by utterance as a live conversation; `turn`: seconds per utterance.
 """
 
 from __future__ import annotations

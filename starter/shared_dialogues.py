@@ -1,7 +1,7 @@
 """`python -m starter.shared_dialogues --emorynlp FOLDER --meld FOLDER`: list dialogues of EmoryNLP that share texts with MELD.
 
-Both corpora are from the same television series. A dialogue of EmoryNLP's training or development split is left out of the training if it
-shares a text of more than 20 characters with MELD's development or test split. MELD therefore evaluates the starter model on unseen text.
+Both corpora are from the same television series. EmoryNLP's training and development dialogues are left out of the training if they share
+a text of more than 20 characters with MELD's development or test split. MELD therefore evaluates the starter model on unseen text.
 Case and punctuation are ignored. `shared_dialogues.json` contains names of scenes and no text. `--check` writes nothing, and returns exit
 code 1 if the list differs.
 """

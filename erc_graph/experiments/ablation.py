@@ -113,5 +113,5 @@ def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...])
 
 
 def folder_name(row: Row) -> str:
-    """Return the folder name of a row's run: the name of the row, with `-` for every character that is not a letter, digit, `-` or `_`."""
+    """Return the folder name of a row's run: the name of the row, with special characters and spaces replaced by `-`."""
     return "row-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in row.name)

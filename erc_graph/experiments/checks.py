@@ -22,8 +22,8 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
 
     Raises:
         ConfigError: the method, the training or the protocol does not fit the corpus or the machine.
-        CorpusError: the corpus has invalid numbers or fewer than two labels; a split of a fold has nothing to train on or to evaluate;
-            or, with `strict`, a sequence is longer than the method reads.
+        CorpusError: the corpus has invalid numbers or fewer than two labels, or a split has no utterances to train on or to evaluate.
+            With `strict`, also if a sequence is longer than the method reads.
     """
     unknown = [name for name in experiment.inputs.swap_noise if name not in corpus.features]
     if unknown:
@@ -110,8 +110,8 @@ def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None
         judged = {part: [one for one in ids if one in known] for part, ids in (("test", fold.test), ("development", fold.dev))}
         if judged["test"] and not fitted.get("cross_fit"):
             raise ConfigError(
-                f"{name}: its encoder was fine-tuned on the labels of {len(judged['test'])} of the {len(fold.test)} test dialogues of fold "
-                f"{fold.name} (first: {judged['test'][0]}); leave it out (--modalities), or use the protocol for which it was fine-tuned"
+                f"{name}: expected an encoder that was not fine-tuned on test dialogues of {fold.name}, found {len(judged['test'])} of "
+                f"them (first: {judged['test'][0]}); leave it out (--modalities), or use the protocol of its fine-tuning"
             )
         for part, ids in judged.items():
             if ids:

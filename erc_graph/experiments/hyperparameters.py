@@ -32,8 +32,8 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
     divisions = folds(corpus, experiment.run.protocol)
     if len(divisions) > 1:
         raise ConfigError(
-            f"--search: protocol {experiment.run.protocol} has {len(divisions)} folds, and the development data of one fold are "
-            "test data of another; search with --protocol official, then run the folds with --config"
+            f"--search: expected a protocol with one fold, found {experiment.run.protocol} with {len(divisions)}, whose development and "
+            "test data overlap; search with --protocol official, then run the folds with --config"
         )
     space = SearchSpace.from_dict(experiment.search)
     for key, span in space.ranges.items():

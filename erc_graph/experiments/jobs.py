@@ -93,7 +93,7 @@ class SeedResult:
     Attributes:
         seed: The seed.
         test: Metrics on all evaluated test utterances of all folds together.
-        dev: Metrics on the development parts, mean over folds.
+        dev: Metrics on the development split, averaged over the folds.
         rows: `(n,)` corpus rows of the evaluated test utterances.
         scores: `(n, C)` logits, or the score.
         states: `(n, k)` inputs of the classifier, or `None`.

@@ -73,8 +73,8 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
         alone = [ask(batch) for batch in each]
         if (gap := _gap(together, torch.cat(alone))) > TOLERANCE:
             raise ConfigError(
-                f"{method}: expected the same scores for a dialogue alone and in a batch with others, found a difference of {gap:.2g}; "
-                "a part reads other dialogues or padding; use an `OverTurns`, which stays within a dialogue"
+                f"{method}: expected the same scores for a dialogue alone and in a batch, found a difference of {gap:.2g}: a part reads "
+                "other dialogues or padding; use an `OverTurns`, which stays within a dialogue"
             )
         if not (network.causal or network.utterance_level):
             return

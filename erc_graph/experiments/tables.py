@@ -106,7 +106,7 @@ def row_plans(experiment: Experiment, corpus: Corpus, folder: Path, table: Table
         if network in seen:
             raise ConfigError(
                 f"table {table.number}: expected different networks, found the same for rows {seen[network]} and {row.name}; "
-                "enable in the configuration the part in which they differ (for Table 2, a density above 0)"
+                "enable the part in which they differ (for Table 2, a density above 0)"
             )
         seen[network] = row.name
         plans.append(Plan(experiment=changed, folder=folder / folder_name(row), name=f"row {row.name}"))

@@ -203,7 +203,7 @@ def ask(method: Network, batch: Batch) -> Tensor:
     if wrong := int((~scores.isfinite()).any(1).sum()):
         raise CheckpointError(
             f"{type(method).__name__}: expected finite scores, found others in {wrong} of {len(scores)} utterances; the training diverged "
-            "(train again with a lower training.learning_rate), or the features are much larger than in training"
+            "(lower training.learning_rate), or the features are much larger than in training"
         )
     return scores
 

@@ -41,7 +41,7 @@ def prepare(
     """Return the corpus with the features that the pipeline reads, as far as they can be computed.
 
     Vectors and sequences of the corpus are used unchanged. Missing features are computed from text and audio by the encoders that the model
-    names; a model of raw waveforms gets the waveforms of the recordings. Features that cannot be computed count as missing and are
+    names. A model of raw waveforms gets the waveforms of the recordings. Features that cannot be computed count as missing and are
     reported. Labels are converted to the labels of the pipeline's task if possible.
 
     Args:

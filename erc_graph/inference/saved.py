@@ -75,8 +75,7 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
         own: The class of the method, if it is not part of the package.
 
     Raises:
-        CheckpointError: there is no model, it is damaged, a newer version wrote it, or its method is unknown; or the encoder of the starter
-            model is not installed.
+        CheckpointError: there is no model, it is damaged, a newer version wrote it, its method is unknown, or its encoder is not installed.
     """
     path = starter_folder() if os.fspath(source) == STARTER else Path(source)
     try:
@@ -200,7 +199,7 @@ def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
     if isinstance(name, str) and name in known:
         return METHODS[known[name]]
     raise CheckpointError(
-        f"{where}: method: expected the class of a method in `erc-graph list methods`, found {found}; name a method of your own with "
+        f"{where}: method: expected the class of a method in `erc-graph list methods`, found {found}; name your own method with "
         "--method FILE.py:CLASS (in Python: from_pretrained(folder, load_method('FILE.py:CLASS')))"
     )
 

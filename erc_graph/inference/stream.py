@@ -101,8 +101,8 @@ class Stream:
             features: Modality → `(d,)` features as in the corpus, without normalisation. A missing modality is left out or `None`.
 
         Raises:
-            CorpusError: the speaker is not text, or the features have an unknown modality, a wrong width, or values that are not finite or
-                give scores that are not finite. The stream stays unchanged.
+            CorpusError: the speaker is not text; or features have an unknown modality, a wrong width, or values with scores that are not
+                finite. The stream stays unchanged.
             ErcGraphError: the computation of an earlier utterance was interrupted.
         """
         if not self._whole:
@@ -119,7 +119,7 @@ class Stream:
             largest = max((float(row.abs().max()) for row in batch.features.values()), default=0.0)
             raise CorpusError(
                 f"utterance {self.turns}: expected features with finite scores, found others (largest value: {largest:.3g}); check the "
-                "features, or train the model again if this happens for all utterances"
+                "features, or train again if this happens for all utterances"
             )
         self._speakers.setdefault(speaker, len(self._speakers))
         self.turns += 1

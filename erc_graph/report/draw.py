@@ -56,8 +56,8 @@ def draw_graph(
         graph: Graph from `build_graph` or from the method `graph` of a pipeline.
         path: File name that ends in `.png` or `.svg`.
         labels: One label per utterance, instead of the labels of the graph: name, index, score (number or text) or `None`.
-        predictions: One prediction per utterance, in the same forms, drawn as a strip. A node has a ring if its prediction is wrong; a
-            score is wrong if only one of prediction and label is negative.
+        predictions: One prediction per utterance, in the same forms. They are drawn as a strip, and a node has a ring if its prediction is
+            wrong. A score counts as wrong if only one of prediction and label is negative.
         title: Title; default: id and size of the dialogue.
 
     Returns:

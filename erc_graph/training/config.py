@@ -43,9 +43,9 @@ class TrainingConfig:
         decay: `coupled`: the L2 term is part of the gradient (Adam, as in the papers); `decoupled`: AdamW.
         patience: Stop a stage after this many epochs without a better development metric; 0: never. Needs selection `dev`.
         clip: Largest norm of the gradient; 0: no limit.
-        schedule: Learning rate after the warm-up: `constant`; `step`, a tenth in the second half; `cosine` or `linear` decay to zero; or
-            `plateau`, multiplied by a factor when the development metric stops improving. Without a development split, `plateau` uses the
-            training loss.
+        schedule: Learning rate after the warm-up: `constant`, `step` (a tenth in the second half), `cosine` or `linear` (decay to zero), or
+            `plateau`. With `plateau`, it is reduced when the development metric stops improving, or the training loss if there is no
+            development split.
         plateau: With schedule `plateau`: number of consecutive epochs without improvement before the rate is reduced.
         plateau_factor: With schedule `plateau`: factor by which the rate is multiplied.
         warmup: Share of a stage's steps in which the learning rate grows linearly from zero.

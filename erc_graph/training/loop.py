@@ -91,7 +91,7 @@ def fit(
         description: Text before the progress bar.
         on_epoch: Function that is called with the history after every epoch, once the checkpoint is written.
         watch: Function that is called after every epoch, before the checkpoint is written. Its arguments are the index of the stage, the
-            number of epochs of the stage, and a function that predicts a batch with the current weights. It cannot change the training.
+            number of its epochs, and a function that predicts a batch with the current weights. It cannot change the training.
 
     Raises:
         ConfigError: device, precision or criterion are not possible, or the loss is not finite.

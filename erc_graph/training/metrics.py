@@ -33,7 +33,7 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
 
     Classification:
 
-    - `accuracy`, also as `weighted_accuracy` (WA); `unweighted_accuracy` (UA): mean recall of the classes that occur;
+    - `accuracy`, also under the name `weighted_accuracy` (WA); `unweighted_accuracy` (UA): mean recall of the classes that occur;
     - `weighted_f1`: F1 weighted by class frequency; `f1/<label>`: F1 of a class;
     - `macro_f1`: mean F1 over the classes that occur among targets or predictions;
     - `calibration_error`: see `calibration_error`; `loss`: mean cross entropy.
@@ -43,7 +43,7 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
     - `acc2`: negative against not negative; `f1`: weighted F1 of these two classes;
     - `acc2_nonzero`, `f1_nonzero`: negative against positive, without utterances whose target is zero;
     - `acc7`: scores rounded to whole numbers in [-3, 3];
-    - `mae`: mean absolute error, also as `loss`; `pearson`: Pearson correlation, 0 if predictions or targets are constant;
+    - `mae`: mean absolute error, also under the name `loss`; `pearson`: Pearson correlation, 0 if predictions or targets are constant;
     - `accuracy`, `weighted_f1`: equal to `acc2` and `f1`, so that these two names exist for all tasks.
 
     Args:

@@ -32,7 +32,7 @@ def check_tracker(name: str) -> None:
 
 @contextmanager
 def tracked(name: str | None, project: str, run: str, folder: Path | None, config: Mapping[str, Any]) -> Iterator[Tracker | None]:
-    """Open a tracker for one run, and close it at the end of the block; yield `None` without a name, or in any process except the first.
+    """Yield a tracker for one run, which is closed at the end of the block; `None` without a name, or in processes except the first.
 
     Args:
         name: `tensorboard` (files in `folder/tensorboard`), or `wandb` or `mlflow` (at their configured location).

@@ -40,7 +40,7 @@ def fitted(corpus: Corpus, ids: tuple[str, ...], cross_fit: int) -> Corpus:
 def test_features_that_know_the_labels_of_test_dialogues_are_refused(corpus: Corpus, experiment: Experiment) -> None:
     check(experiment, fitted(corpus, corpus.splits["train"], 0))
     first = corpus.splits["test"][0]
-    with pytest.raises(ConfigError, match=f"text: its encoder was fine-tuned on the labels of 1 of the .*{first}"):
+    with pytest.raises(ConfigError, match=f"text: expected an encoder that was not fine-tuned on test .* found 1 of them .*{first}"):
         check(experiment, fitted(corpus, (*corpus.splits["train"], first), 0))
     without = replace(experiment, run=replace(experiment.run, modalities=["audio"]))
     check(without, fitted(corpus, (first,), 0))

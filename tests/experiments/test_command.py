@@ -483,7 +483,7 @@ def test_a_search_in_a_protocol_with_folds_is_refused(tmp_path: Path) -> None:
     names = tuple(f"Ses{i % 3 + 1:02d}F_{i}" for i in range(len(corpus)))
     corpus = replace(corpus, dialogue_ids=names, splits={})
     experiment = from_dict("pairwise", {"protocol": "session5", "search": {"training.epochs": {"low": 1, "high": 2}}}, "test")
-    with pytest.raises(ConfigError, match=r"protocol session5 has 3 folds"):
+    with pytest.raises(ConfigError, match=r"a protocol with one fold, found session5 with 3"):
         search(experiment, corpus, tmp_path, 1)
 
 

@@ -45,7 +45,7 @@ class Own(Method):
     ("body", "message"),
     [
         ("x", ""),
-        ("x - x.mean(0)", "expected the same scores for a dialogue alone and in a batch with others, found a difference of"),
+        ("x - x.mean(0)", "expected the same scores for a dialogue alone and in a batch, found a difference of"),
         ("x[:, None]", r"expected scores \(\d+, 6\), a row per utterance and a column per label, found \(\d+, 1, 6\)"),
         ("x * float('nan')", "expected finite scores, found NaN or inf before training"),
         ("x @ x", r"the forward pass for two dialogues failed \(RuntimeError: .*\); see the traceback above"),

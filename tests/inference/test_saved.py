@@ -136,7 +136,7 @@ def test_a_method_of_ones_own_is_named_when_it_is_read(corpus: Corpus, tmp_path:
     pipeline.save_pretrained(tmp_path / "model")
     assert same(Pipeline.from_pretrained(tmp_path / "model", Own), pipeline, corpus)
     with pytest.raises(
-        CheckpointError, match=r"expected the class of a method in .*, found 'Own'; name a method of your own with .*load_method"
+        CheckpointError, match=r"expected the class of a method in .*, found 'Own'; name your own method with .*load_method"
     ):
         Pipeline.from_pretrained(tmp_path / "model")
     make("bigru", corpus).save_pretrained(tmp_path / "other")

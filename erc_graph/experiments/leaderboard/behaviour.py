@@ -1,4 +1,4 @@
-"""The behaviour of a method for fixed weights and inputs, as a few numbers that show whether a method has changed since a recorded result.
+"""Detection of methods whose code has changed since a recorded result, by a few numbers that they compute for fixed weights and inputs.
 
 A change of the formula, a default or the name of a weight changes these numbers; a changed docstring does not.
 """

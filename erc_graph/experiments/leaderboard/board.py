@@ -110,7 +110,7 @@ class Entry:
 
     @property
     def failed(self) -> dict[int, str]:
-        """Return the number of each failed setting → the error: the method refuses it, or a training failed."""
+        """Return number of a setting → error, for settings that the method refuses or whose training failed."""
         found = {number: str(made) for number, made in enumerate(self.made) if not isinstance(made, Experiment)}
         for number, records in enumerate(self.records):
             for error in [record["error"] for record in records if "error" in record]:

@@ -57,8 +57,8 @@ class Trial(Job):
 def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool | None = None, track: str | None = None) -> Record:
     """Train, and return the record; an error of the method is not raised, but recorded.
 
-    The training keeps its checkpoints in its folder until the record is written. `trace` and `answers` of the record go to separate files:
-    the trace is used for one column only, and the answers (predictions) may fall under the license of the corpus.
+    The training keeps its checkpoints in its folder until the record is written. `trace` and `answers` of the record go to separate files.
+    The trace is used for one column only. The answers are predictions, which may fall under the license of the corpus.
 
     Raises:
         StorageError: a file could not be written.
