@@ -16,7 +16,7 @@ the training split.
 
 With `--folds K`, the test split is not used. Every training and development dialogue is evaluated once, by a network that was trained on
 the other folds. Metrics are computed over all these dialogues. `--others` names features that were fitted to their labels. In
-the evaluation, these features are replaced by those of random utterances of other dialogues, also in ten draws.
+the evaluation, these features are taken from random utterances of other dialogues, also in ten draws.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, s
 
 
 def with_vectors_of_others(batch: Batch, modalities: Sequence[str], seed: int = 0) -> Batch:
-    """Return the batch with these modalities replaced by those of random utterances of other dialogues."""
+    """Return the batch in which these modalities are taken from random utterances of other dialogues."""
     if modalities and len(batch) < 2:
         raise SystemExit("--others: expected two or more dialogues in every fold, found one")
     own = torch.bincount(batch.dialogue)[batch.dialogue]

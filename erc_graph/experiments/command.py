@@ -183,7 +183,7 @@ def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
     if not same_method(stored.method, method):
         raise CheckpointError(f"{path}: expected a run of {method}, found a run of {stored.method}")
     if stored.method_sha256 is not None and own_sha256(method) != stored.method_sha256:
-        raise CheckpointError(f"{folder}: {method} has changed since this run began; restore its file of that time, or start a new run")
+        raise CheckpointError(f"{folder}: {method} has changed since this run began; restore its earlier file, or start a new run")
     experiment = from_dict(method, stored.values, str(path))
     options = [f"--{name}={value}" for name, value in {**stored.launch, **given}.items()]
     launch = _launch(make_parser(method).parse_args(options))

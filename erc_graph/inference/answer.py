@@ -57,7 +57,7 @@ class Answer:
 
     @property
     def times(self) -> dict[str, float | str]:
-        """Return those of `start`, `end` and `time` that are known."""
+        """Return the known times among `start`, `end` and `time`."""
         found = {"start": self.start, "end": self.end, "time": self.time}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -123,7 +123,7 @@ def columns_of(rows: Sequence[Answer], labels: Sequence[str]) -> dict[str, list[
 
 
 def times_of(rows: Sequence[Answer]) -> list[str]:
-    """Return those of `start`, `end` and `time` that at least one row has."""
+    """Return the names of the times (`start`, `end`, `time`) that at least one row has."""
     return [name for name in TIMES if any(name in row.times for row in rows)]
 
 

@@ -296,8 +296,8 @@ def test_bad_lines_and_vectors_cost_their_conversations_alone(model: Path, tmp_p
     (tmp_path / "many.jsonl").write_text("\n".join(lines))
     total = label(tmp_path / "many.jsonl", model, tmp_path / "out")
     refused = read(tmp_path / "out" / REFUSED)
-    assert [one.get("dialogue") for one in refused if "conversation beside it" not in one["reason"]] == ["d0", None]
-    doubted = [one["dialogue"] for one in refused if "conversation beside it" in one["reason"]]
+    assert [one.get("dialogue") for one in refused if "adjacent conversation" not in one["reason"]] == ["d0", None]
+    doubted = [one["dialogue"] for one in refused if "adjacent conversation" in one["reason"]]
     assert doubted[0] == "d8" and set(doubted) <= {"d8", "d9", "d10"} and refused[-1]["line"] >= bad
     assert total.refused == len(refused) and total.conversations == 20 - 1 - len({*doubted, "d9"})
     found = {row["dialogue"] for path in (tmp_path / "out").rglob("part-*") for row in read(path)}

@@ -472,7 +472,7 @@ def test_bad_input_is_one_line(done: Path, small: Path, tmp_path: Path, capsys: 
     assert "expected the folder of a leaderboard, found no config.json" in refused(capsys, "--resume", tmp_path)
     (tmp_path / "config.json").write_text('{"command": "run"}')
     assert "found the config of an experiment" in refused(capsys, "--resume", tmp_path)
-    assert "expected a corpus whose name can be that of a folder" in refused(capsys, "--data", tmp_path / "esc", "--out", out)
+    assert "expected a corpus name that is a valid folder name" in refused(capsys, "--data", tmp_path / "esc", "--out", out)
     assert not out.exists()
 
 

@@ -54,7 +54,7 @@ def test_encoders_are_loaded_once_and_shared(tiny_encoder: Path, monkeypatch: py
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(service.predict, [TALK] * 24))
     assert loaded == [str(tiny_encoder)]
-    notes = ["text: 1 of 4 turns have no words and count as missing"]
+    notes = ["text: 1 of 4 utterances have no words and count as missing"]
     assert all(answer == {"turns": [row.as_dict() for row in expected], "notes": notes} for answer in answers)
 
 
