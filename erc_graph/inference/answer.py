@@ -183,7 +183,10 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
         nothing = Ragged(torch.zeros(0, *item), torch.zeros(corpus.utterances + 1, dtype=torch.long))
         sequences[name] = corpus.sequences.get(name, nothing)
         if (shape := sequences[name].item) != item:
-            raise CorpusError(f"{corpus.name}: sequences.{name}: expected items of {shape_text(item)}, found {shape_text(shape)}")
+            raise CorpusError(
+                f"{corpus.name}: sequences.{name}: the model was trained on time steps of the shape {shape_text(item)}, found "
+                f"{shape_text(shape)}"
+            )
     chosen = replace(corpus, features=features, present=present, sequences=sequences)
     check_numbers(chosen)
     return chosen

@@ -262,7 +262,8 @@ def _refused(where: Path) -> Iterator[None]:
         problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors(include_url=False)]
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise CheckpointError(
-            f"{where}: not a description that this version can read ({_line(problems[0])}{more}); saved by another version, or damaged"
+            f"{where}: expected the description of a saved model, found problems ({_line(problems[0])}{more}); the file is damaged, or "
+            "another version of erc_graph saved it"
         ) from None
     except ErcGraphError as error:
         raise CheckpointError(f"{where}: {_line(str(error))}") from None

@@ -75,7 +75,10 @@ class CMNConfig(Checked):
 
 
 class TwoMemories(OverTurns):
-    """Two memories, Eqs. (1)-(5); the list `seen` collects the attention weights of each hop, first own, then other: `(N, T)` each."""
+    """The two memories of Eqs. (1)-(5): the speaker's own utterances, and those of other speakers.
+
+    In every hop, the list `seen` receives the attention weights over the first and over the second memory: `(N, T)` each.
+    """
 
     causal = True
 

@@ -33,7 +33,7 @@ def make_accelerator(config: TrainingConfig, device: str) -> Accelerator:
     try:
         accelerator = Accelerator(cpu=device == "cpu", mixed_precision=config.mixed_precision, kwargs_handlers=handlers)
         if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
-            raise ValueError("fp16 needs a GPU; use bf16 or no")
+            raise ValueError("fp16 needs a GPU; use 'bf16' or 'no'")
     except ValueError as error:
         found = config.mixed_precision
         raise ConfigError(f"training.mixed_precision: expected a precision that the device supports, found {found!r}: {error}") from error

@@ -53,7 +53,7 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
 
     Raises:
         CorpusError: no utterance has a target.
-        ConfigError: the scores, or their loss, are not finite.
+        ConfigError: the predicted scores, or the loss of these scores, contain NaN or infinity.
     """
     known = target >= 0 if task.kind == "classification" else ~target.isnan()
     if not known.any():

@@ -662,7 +662,7 @@ def test_rules_are_whole(rules: Path) -> None:
         ({"rules": {"seeds": "a", "budget": "b"}}, "rules: seeds: input should be a valid integer"),
         ({"methods": [3]}, "methods.0: 3"),
         ({"left_out": 3}, "left_out: 3"),
-        ({"left_out": {}}, "no 'sample' in left_out"),
+        ({"left_out": {}}, "the section 'left_out' without the corpus 'sample'"),
         ({"data": ["sample"]}, "data: ['sample']"),
         ({"data": {}}, "data: {}"),
         ({"experiments": {"sample": {}}}, "neither settings of "),

@@ -194,7 +194,7 @@ def test_what_no_version_had_is_refused_where_descriptions_are_checked(
     config = json.loads((tmp_path / "config.json").read_text())
     for change, message in (
         ({"pipeline": "Later"}, "method: expected the class of a method .*, found 'Later'"),
-        ({"config": []}, "not a description that"),
+        ({"config": []}, "expected the description of a saved model"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(CheckpointError, match=message):

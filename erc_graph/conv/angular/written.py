@@ -170,7 +170,7 @@ def windows_only(recipe: GraphRecipe) -> None:
     """Check that every rule joins a window of utterances (`EdgeRule.windowed`).
 
     Raises:
-        ConfigError: a rule needs the layout `list`.
+        ConfigError: an edge rule cannot be computed block by block; only the layout `list` can compute it.
     """
     for rule in recipe.edges:
         if not rule.windowed:

@@ -145,7 +145,7 @@ class _PlainUnpickler(_PythonUnpickler):
         else:
             hint = "keep only plain containers and numpy arrays, or write a table (CSV)"
         raise CorpusError(
-            f"{self.path}: the pickle names {name!r}; expected numpy arrays, numbers, text and plain containers only. "
+            f"{self.path}: expected a pickle of numpy arrays, numbers, text, lists and dicts only, found an object of the type {name!r}. "
             f"No code was run; {hint}"
         )
 

@@ -75,7 +75,7 @@ def _check_names(begun: Begun, variants: list[str]) -> None:
     """
     for part in ("experiments", "left_out", "data_sha256"):
         if lacking := begun.data.keys() - getattr(begun, part).keys():
-            raise ValueError(f"no {min(lacking)!r} in {part}")
+            raise ValueError(f"the section {part!r} without the corpus {min(lacking)!r}")
     for corpus in begun.data:
         known = begun.experiments[corpus].keys() | begun.left_out[corpus].keys()
         if lacking := [name for name in [*map(short_name, begun.methods), *variants] if name not in known]:
