@@ -49,6 +49,7 @@ METHODS = Registry(
         "multiemo": "erc_graph.methods.multiemo:MultiEMO",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",
         "sdt": "erc_graph.methods.sdt:SDT",
+        "speaker-context": "erc_graph.methods.speaker_context:SpeakerContext",
         "tetfn": "erc_graph.methods.tetfn:TETFN",
         "tfn": "erc_graph.methods.tfn:TFN",
         "two-stage": "erc_graph.methods.two_stage:TwoStage",

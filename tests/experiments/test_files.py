@@ -74,6 +74,7 @@ def test_there_are_as_many_as_expected() -> None:
         "results",
         "leaderboard.toml",
         "leaderboard-standard.toml",
+        "leaderboard-recommended.toml",
     }, "a folder per method, and these"
     assert set(FOLDERS) <= set(METHODS)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
+from erc_graph.encoders.centred import Centred
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.self_attention import SelfAttention, TransformerEncoder
 from erc_graph.encoders.speaker import SpeakerEmbedding
@@ -38,6 +39,8 @@ ENCODERS: dict[str, Callable[[], nn.Module]] = {
         for causal in (False, True)
         for past in (0, 2)
     },
+    "centred": lambda: Centred(),
+    "causal centred": lambda: Centred(causal=True),
     "speaker": lambda: Speaker(SpeakerEmbedding(6, speakers=2)),
     "given speaker": lambda: Speaker(SpeakerEmbedding(6, given=2), given=True),
     "inputs": lambda: All(speaker_relative=["audio"]),

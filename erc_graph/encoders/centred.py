@@ -1,0 +1,50 @@
+r"""Features relative to the dialogue: every vector minus the mean of its dialogue.
+
+.. math:: d_i = x_i - \frac{1}{|P_i|} \sum_{j \in P_i} x_j \tag{1}
+
+`P_i` are the present utterances of the dialogue; if causal, those up to utterance `i`. All utterances of a dialogue have the same topic and
+recording conditions, so (1) removes these. On the complete graph of a dialogue, (1) is a high-pass filter: the states minus the average of
+all nodes. `erc_graph.methods.inputs.SpeakerRelative` subtracts the mean over a speaker's utterances instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.turns import OverTurns
+
+
+class Centred(OverTurns):
+    """States minus their mean over the dialogue.
+
+    Args:
+        causal: Whether the mean is over the utterances so far, and not over the whole dialogue.
+    """
+
+    def __init__(self, *, causal: bool = False) -> None:
+        super().__init__()
+        self.causal = causal
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """Map `(N, S, width)` to `(N, S, width)`; absent nodes are zero and do not count."""
+        here = nodes.present[..., None]
+        counted = torch.cat([nodes.masked(), here.to(nodes.states.dtype)], -1)  # (N, S, width + 1)
+        padded = batch.pad(counted)
+        sums = batch.unpad(padded.cumsum(1)) if self.causal else padded.sum(1)[batch.dialogue]
+        return self._minus(nodes, sums)
+
+    def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
+        """Process the next utterance of a live dialogue; the memory is the sum so far."""
+        counted = torch.cat([nodes.masked(), nodes.present[..., None].to(nodes.states.dtype)], -1)
+        sums = counted if memory is None else memory + counted
+        return self._minus(nodes, sums), sums
+
+    @staticmethod
+    def _minus(nodes: Nodes, sums: torch.Tensor) -> Nodes:
+        """Subtract the mean; the last column of the sums counts the present utterances."""
+        centred = nodes.states - sums[..., :-1] / sums[..., -1:].clamp(min=1)
+        return nodes.with_states(torch.where(nodes.present[..., None], centred, 0.0))
