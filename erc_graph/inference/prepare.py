@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from erc_graph.inference.pipeline import Pipeline
 
 LONGEST = 2000  # turns: a complete graph has their square
+NOT_SPOKEN = re.compile(r"[\[(（【][^\])）】]*[\])）】]|[♪♫].*")  # the whole text: a sound in brackets, or music
 SECONDS = 30.0  # of a recording; what is longer is cut there, as `erc-graph features` does
 
 
@@ -79,6 +81,8 @@ def prepare(
             continue
         features[name] = _encoded(corpus, encoder, schema.widths[name], name, encode, load, remarks)
         present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
+        if sounds := sum(bool(NOT_SPOKEN.fullmatch(text.strip())) for text in corpus.texts):
+            remarks.append(f"{name}: {sounds} of {corpus.utterances} utterances are only music or a sound in brackets, but read as words")
         if silent := corpus.utterances - int(present[name].sum()):
             remarks.append(f"{name}: {silent} of {corpus.utterances} utterances have no words and count as missing")
     if unread := [name for name in corpus.features if name not in schema.widths]:

@@ -42,6 +42,15 @@ def test_text_goes_through_the_encoder_that_the_model_names(tiny_encoder: Path) 
     assert notes == ["text: 1 of 4 utterances have no words and count as missing"]
 
 
+def test_sounds_in_brackets_are_named(tiny_encoder: Path) -> None:
+    texts = ["[door slams]", " (laughs) ", "♪ la la ♪", "(sighs) I know.", "We [all] won", "[a] or [b]"]
+    notes: list[str] = []
+    prepare(
+        load_transcript("\n".join(f"Ann: {text}" for text in texts).encode()), model({"text": 24}, text=str(tiny_encoder)), say=notes.append
+    )
+    assert notes[1:] == ["text: 3 of 6 utterances are only music or a sound in brackets, but read as words"]
+
+
 def test_what_is_missing_is_said_once_and_handled(tiny_encoder: Path) -> None:
     notes: list[str] = []
     pipeline = model({"audio": 3, "text": 24, "visual": 2}, text=str(tiny_encoder), audio="Praat")
