@@ -53,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of all results (default: runs/leaderboard)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be trained, without training")
-    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="continue an interrupted leaderboard, or add --seeds")
+    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="continue an interrupted leaderboard, or add --seeds or --methods")
     return parser
 
 
@@ -70,8 +70,8 @@ def main(argv: Sequence[str]) -> int:
         others = ("budget", "rules", "out")
         if options.dry_run or any(getattr(options, name) is not None for name in others):
             raise ConfigError(
-                "--resume: takes no other options but --seeds, --workers, --launcher, --data for corpora that have moved, and --methods "
-                "for files of your own; a leaderboard is continued as it was begun"
+                "--resume: expected no other options than --seeds, --methods (to add methods, and to name files of your own again), --data "
+                "(for corpora that have moved), --workers and --launcher; the rest stays as it was when the leaderboard was started"
             )
         return go_on(options.resume, launch, data=options.data, methods=(options.methods or "").split(","), seeds=options.seeds)
     return begin(

@@ -466,7 +466,7 @@ def test_bad_input_is_one_line(done: Path, small: Path, tmp_path: Path, capsys: 
     assert "expected a kind (fusion, graph" in refused(capsys, "--methods", "kind:graphs", "--out", out)
     assert "expected corpora with different names, found two called 'sample'" in refused(capsys, "--data", small, "sample", "--out", out)
     assert f"continue it with --resume {done}" in refused(capsys, "--methods", "bigru", "--out", done)
-    assert "takes no other options" in refused(capsys, "--resume", done, "--budget", "3")
+    assert "expected no other options than --seeds" in refused(capsys, "--resume", done, "--budget", "3")
     assert f"give the current paths of the corpora of {done} with --data" in refused(capsys, "--resume", done, "--data", tmp_path / "none")
     assert "expected the corpora of" in refused(capsys, "--resume", done, "--data", small, tmp_path / "esc")
     assert "expected the folder of a leaderboard, found no config.json" in refused(capsys, "--resume", tmp_path)
@@ -517,6 +517,22 @@ def test_more_seeds_are_trained_beside_those_that_are_there(done: Path, tmp_path
     assert (folder / "sample" / "trainings.jsonl").read_bytes().startswith(before)
     for old in board(done)["rows"]:
         assert found[old["method"]]["test"]["weighted_f1"]["values"][:2] == old["test"]["weighted_f1"]["values"]
+
+
+def test_methods_are_added_to_a_leaderboard(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(done, tmp_path / "board")
+    before = (folder / "sample" / "trainings.jsonl").read_bytes()
+    assert "found 'linera' (nearest: linear)" in refused(capsys, "--resume", folder, "--methods", "linera")
+    assert main(["leaderboard", "--resume", str(folder), "--methods", "linear,mfdr,bigru"]) == 0
+    found, begun = board(folder), json.loads((folder / "config.json").read_text())
+    assert {row["method"] for row in found["rows"]} == {"bigru", "dialoguegcn", "linear"} and "mfdr" in found["left_out"]
+    assert begun["methods"] == [*json.loads((done / "config.json").read_text())["methods"], "linear", "mfdr"]
+    assert (folder / "sample" / "trainings.jsonl").read_bytes().startswith(before)
+    rows, old = ({row["method"]: row for row in one["rows"]} for one in (found, board(done)))
+    assert rows["dialoguegcn"]["test"] == old["dialoguegcn"]["test"] and len(rows["linear"]["seeds"]) == 2
+    after = (folder / "sample" / "trainings.jsonl").read_bytes()
+    assert main(["leaderboard", "--resume", str(folder)]) == 0  # the new ones are part of it now
+    assert board(folder)["rows"] == found["rows"] and (folder / "sample" / "trainings.jsonl").read_bytes() == after
 
 
 def test_a_row_of_a_method_that_has_changed_is_marked(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ Settings are chosen only by metrics on the development split, or on held-out par
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
@@ -159,7 +159,12 @@ class Field:
 
 
 def field_of(
-    corpus: Corpus, methods: Sequence[str], rules: Rules, folder: Path, begun: Mapping[str, Mapping[str, Any]] | None = None
+    corpus: Corpus,
+    methods: Sequence[str],
+    rules: Rules,
+    folder: Path,
+    begun: Mapping[str, Mapping[str, Any]] | None = None,
+    added: Collection[str] = (),
 ) -> Field:
     """Return a corpus with all methods that can be trained on it, after checking every method.
 
@@ -169,6 +174,7 @@ def field_of(
         rules: Rules of the leaderboard.
         folder: Folder of the leaderboard; it has a folder per corpus, with a folder per method.
         begun: Method → settings with which the leaderboard was started; default: the committed settings, for a new leaderboard.
+        added: Methods that were not in the leaderboard when it was started; they have their committed settings.
 
     Raises:
         ConfigError: the corpus lacks splits or features that the rules need, or its name cannot be the name of a folder.
@@ -187,7 +193,7 @@ def field_of(
     known: list[tuple[str, str, Mapping[str, Any]]] = [(short_name(method), method, {}) for method in methods]
     for name, method, changes in [*known, *((one.name, one.method, one.changes) for one in rules.variants)]:
         try:
-            if begun is None:
+            if begun is None or method in added:
                 experiment = committed(method, corpus, rules, changes)
             elif (values := begun.get(name)) is not None:
                 experiment = from_dict(method, {**values, "seeds": rules.seeds}, CONFIG)

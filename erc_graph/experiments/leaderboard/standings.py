@@ -129,7 +129,8 @@ def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, me
         folder: Folder of the leaderboard.
         launch: Options of the execution.
         data: Current paths of its corpora; default: the recorded paths.
-        methods: Files and classes of the user's own methods; they must be named again, because recorded paths are never imported.
+        methods: Methods to add, as for `chosen_methods`. The user's own methods must be named again, because recorded paths are never
+            imported.
         seeds: Number of seeds, for example to add seeds; default: the recorded number.
 
     Raises:
@@ -141,14 +142,34 @@ def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, me
     begun = read_begun(folder)
     rules = begun.held if seeds is None else replace(begun.held, seeds=seeds)
     known = [_named_again(method, methods, folder, begun.own_sha256) for method in begun.methods]
+    added = [
+        method
+        for method in chosen_methods([word for word in methods if word.strip()])
+        if not any(same_method(method, one) for one in begun.methods)
+    ]
+    rules = replace(rules, tuned=[*rules.tuned, *(name for name in read_rules().tuned if name in added)])
     corpora = _found_again(data, begun, folder)
     with alone(folder):
         tidy(folder)
-        fields = [field_of(corpus, known, rules, folder, begun.experiments[corpus.name]) for corpus in corpora]
+        fields = [field_of(corpus, [*known, *added], rules, folder, begun.experiments[corpus.name], added) for corpus in corpora]
         for field in fields:
             field.left_out = {**begun.left_out[field.corpus.name], **field.left_out}
         check_fields(fields)
+        if added:
+            write_json(folder / CONFIG, _with(begun, added, rules, fields))
         return _run(fields, rules, folder, launch)
+
+
+def _with(begun: Begun, added: Sequence[str], rules: Rules, fields: Sequence[Field]) -> dict[str, Any]:
+    """Content of `config.json` with further methods."""
+    names = {short_name(method) for method in added}
+    values = begun.model_dump()
+    for field in fields:
+        new = {entry.name: entry.experiment.as_dict() for entry in field.entries if entry.name in names}
+        values["experiments"][field.corpus.name] |= new
+        values["left_out"][field.corpus.name] |= {name: reason for name, reason in field.left_out.items() if name in names}
+    values["own_sha256"] |= {method: own_sha256(method) for method in added if is_own(method)}
+    return {"command": COMMAND, **values, "methods": [*begun.methods, *added], "rules": {**begun.rules, "tuned": list(rules.tuned)}}
 
 
 def _found_again(data: Sequence[str] | None, begun: Begun, folder: Path) -> list[Corpus]:
