@@ -5,18 +5,18 @@ r"""Graph convolution along time: in each layer, an utterance attends to the *ne
     M_i &= \sum_{j \in N(i)} a_{ij} W_{r_{ij}} h^l_j \tag{3} \\
     h^l_i &= \mathrm{GRU}_C(h^{l-1}_i, M_i) + \mathrm{GRU}_P(M_i, h^{l-1}_i) \qquad \text{(input, hidden state)} \tag{4}
 
-The operator is DAG-ERC (Shen et al., "Directed Acyclic Graph Network for Conversational Emotion Recognition", ACL-IJCNLP 2021), from its
+The operator is DAG-ERC (Shen et al., "Directed Acyclic Graph Network for Conversational Emotion Recognition", ACL-IJCNLP 2021), as in its
 public code. The equation numbers are ours. An utterance without incoming edges has `M = 0`. An instance of `Directed` is one layer.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `w` | `key` | `(width,)` |
-| `W_r` | `matrices` | `(relations, width, width)`, from the left: `h W_r` |
+| `W_r` | `matrices` | `(relations, width, width)`, multiplied from the left: `h W_r` |
 | `GRU_C`, `GRU_P` | `nodal`, `contextual` | cells of torch |
 
 **Differences from the paper.** The paper computes the score :math:`w^\top [h^{l-1}_i ; h^l_j]`. The term of :math:`h^{l-1}_i` is the same
-for all sources of an utterance, so it cancels in the softmax. The bias of the public code cancels in the softmax as well. Term and bias
-would never get a gradient, and are left out.
+for all sources of an utterance, so it cancels in the softmax. The bias of the public code cancels in the softmax as well. Both would never
+get a gradient, and are left out.
 """
 
 from __future__ import annotations

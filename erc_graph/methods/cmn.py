@@ -11,8 +11,8 @@ query.
     q_i &\leftarrow \tanh\Big(q_i + \sum_s \sum_{k \in s} a^s_k M^s_k\Big) \qquad \text{(4), (5) once per hop} \tag{5} \\
     o_i &= W_o q_i + b_o \tag{6}
 
-The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. While the other side
-speaks, a local GRU keeps its state and `X` is 0; a memory GRU reads these zeros. The GRUs follow TensorFlow's equations.
+The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. Each `s` has its own
+local GRU. At an utterance that it does not read, its state stays and `X` is 0; its memory GRU reads this 0. GRUs are TensorFlow's.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -23,8 +23,8 @@ speaks, a local GRU keeps its state and `X` is 0; a memory GRU reads these zeros
 
 **Differences from the paper and from its public code**
 
-- The public code fills the window with empty utterances on the left, which its memory GRUs read. Scores thus depend on their number. Here
-  only real utterances count. An utterance without any modality enters no memory; as a query it reads zeros.
+- The public code fills the window with empty utterances on the left, which its memory GRUs read. Scores thus depend on the number of empty
+  utterances. Here only real utterances count. An utterance without any modality enters no memory; as a query it reads zeros.
 - Eq. (4): in the public code, the softmax of each side runs over the utterances of both sides. Utterances of the other side take attention
   weight and add 0 to (5). In the first hop, their scores even come from the memory GRU's states. `mask = "global"` reproduces this; the
   default is `"side"`.

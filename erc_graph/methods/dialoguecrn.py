@@ -31,12 +31,12 @@ settings.
 - Eq. (3) is one map for both levels, and (6) has a ReLU, as in the public code.
 - The public code weights classes by their frequencies in all data, including the test set, and takes an unweighted mean. Its L2 term is
   therefore six to eight times weaker than with a weighted mean. Here training frequencies give the weights, which have mean one.
-- The public code's option of GRUs in place of the LSTMs and its form of the loss are left out.
+- Two options of the public code are left out: GRUs in place of the LSTMs, and its form of the loss.
 - The public code's focal loss treats the probability in the factor as a constant; the focal loss here does not.
 - For IEMOCAP with text, the public script has no development split and selects the epoch on test data. For MELD, its development split is
   the first tenth of the training list. Here development data select the epoch.
 - A missing modality is zero; an utterance without any modality is a vector of zeros.
-- With `causal`, only the forward direction is computed, and `j` is no later utterance. We had no access to the paper's text.
+- With `causal`, only the forward direction is computed, and `j` runs over no later utterance. We had no access to the paper's text.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ The equations follow the public code; the numbering is ours. `s` is the speaker 
 - The paper's "bidirectional" may refer only to the emotion GRU. Here, as in the public code, all of (1) to (5) run in both directions.
 - Eq. (2): the scores `dot`, `concat` and `general2` (with a bias) of the public code are left out.
 - Eq. (6): the public code multiplies scores by a mask before the softmax; very low scores in a padded dialogue then give 0/0. Here padding
-  is masked. The bias is only in the code. Its hidden layer in (7), and ours, is twice as wide as its name `D_h` says.
-- The public code cannot run a single direction. Here `causal` does so, and (6) then attends to no later utterance. One ablation of the
-  paper, forward with attention over the whole dialogue, cannot be built.
+  is masked. The bias is only in the code. In the code and here, the hidden layer of (7) is twice as wide as the code's option `D_h`.
+- The public code cannot run a single direction. Here `causal` does so, and (6) then attends to no later utterance. The paper's ablation
+  with forward states and attention over the whole dialogue cannot be built.
 - The public code divides the weighted loss by the weights of the batch, and weights classes only on IEMOCAP. Here the weights have mean one
   over the training split, and the loss is divided by the number of utterances.
 - The public code reads text on IEMOCAP, text and audio on MELD. Here all modalities of an utterance are concatenated.

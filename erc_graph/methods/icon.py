@@ -13,7 +13,7 @@ between two queries.
     o_i &= W_o q_i + b_o \tag{7}
 
 The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. In (2), a GRU keeps its
-state while the other side speaks. The GRUs follow TensorFlow's equations.
+state at utterances that it does not read. The GRUs follow TensorFlow's equations.
 
 | symbol | attribute | shape |
 |---|---|---|

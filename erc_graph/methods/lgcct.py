@@ -22,9 +22,9 @@ The equations follow the public code; the numbering is ours. CM and SA are those
 **Differences from the paper and from its public code**
 
 - We had no access to the paper's equations. The paper describes gates and attention scaled by the length. In the public code the gates are
-  linear maps and the scaling is commented out; here, too. The code's evaluation on IEMOCAP cannot run.
-- The public code reads padding; here lengths are known. It gives no position to a step whose first channel is zero; here every step has
-  one.
+  linear maps and the scaling is commented out; we follow the code. The code's evaluation on IEMOCAP cannot run.
+- The public code reads padding; here lengths are known. It gives no position embedding to a step whose first channel is zero; here every
+  step has one.
 - The public code needs sequences of one length. Here audio of another length is averaged over the spans of the words before (5) (our
   choice).
 - From epoch 5 on, the public code trains a model that it no longer uses. A third of its parameters get no gradient; they are left out.

@@ -1,7 +1,7 @@
 r"""After M2FNet: Multi-modal Fusion Network for Emotion Recognition in Conversation (after Chudasama et al., CVPR Workshops 2022).
 
-Transformer encoders read the utterances of each modality. Then the text attends to itself with the keys of each other modality. Eq. (2) is
-the paper's (5), (3) and (4) are its (6), (5) is its (7) and (8).
+Transformer encoders read the utterances of each modality. Then attention with queries and values of the text takes its keys from each other
+modality. Eq. (2) is the paper's (5), (3) and (4) are its (6), (5) is its (7) and (8).
 
 .. math::
     x_m &= W_m u_m + b_m \tag{1} \\
@@ -23,7 +23,7 @@ the paper's (5), (3) and (4) are its (6), (5) is its (7) and (8).
 - Eq. (3) needs one width for all modalities. Eq. (1), with dropout before and after, follows a re-implementation.
 - The features are given. The paper's extractors are left out, and so is their triplet loss, which as printed attracts distant negatives.
 - A missing modality is zero in (2); in (3), utterances without text or `m` are masked keys. Without text, the first modality replaces it.
-- The paper does not use speakers. With `causal`, no attention reads later utterances. A single modality has (1), (2) and (5).
+- The paper does not use speakers. With `causal`, no attention reads later utterances. With a single modality, only (1), (2) and (5) remain.
 """
 
 from __future__ import annotations

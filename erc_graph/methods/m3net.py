@@ -26,12 +26,12 @@ Eq. (4) has `N_L` layers, (5) has `N_K`. A hyperedge joins the nodes of a modali
 
 Differences from the paper and from its public code:
 
-- Hyperedges and nodes have weight one. The weights of the public code belong to positions in the batch, so the scores of a dialogue depend
-  on its position. Because the training order never changes, a weight can memorise a dialogue. Untrained positions have the weight one. With
-  `weights = "kind"`, weights are positive, one per kind of hyperedge and per modality, and means are weighted.
-- A single text vector per utterance is read unchanged. Several text vectors (`text1` to `text4`: the last layers of RoBERTa) pass (1), over
-  present rows. In training, that norm makes the dialogues of a batch depend on each other. In the public code it also counts padding.
-- The text always has a linear map before the GRU; in the public code only if its width is not `width` (IEMOCAP).
+- Hyperedges and nodes have weight one. In the public code, each position in the batch has a learned weight, so the scores of a dialogue
+  depend on its position. Because the training order never changes, a weight can memorise a dialogue. Untrained positions have the weight
+  one. With `weights = "kind"`, weights are positive, one per kind of hyperedge and per modality, and means are weighted.
+- A single text vector per utterance is read unchanged. Several text vectors (`text1` to `text4`: the last layers of RoBERTa) pass (1). Its
+  norm counts present utterances; in the public code, padding too. In training, it makes the dialogues of a batch depend on each other.
+- The text always has a linear map before the GRU. The public code has this map only if the width of the text is not `width` (IEMOCAP).
 - The GRU stops at the end of a dialogue. In the public code it reads padding, so scores depend on the batch.
 - Speakers are numbered by order of appearance, so renaming them changes nothing.
 - The "focal" loss of the public code for MELD is `training.loss = "legacy_focal"`; see `erc_graph.methods.mmgcn`.

@@ -23,7 +23,7 @@ The abstract names attention within, across and over all modalities. The equatio
   along time, so the softmax is a "global inter-modal" attention, as in the abstract. Eq. (6): we read the product from a figure; it may be
   a sum.
 - The third party's code masks nothing, although most of its 512 steps are padding. Here padded and missing items are masked: a missing
-  modality has no part in (4)-(6). With `join = "index"`, its channels are zero, and so are those after the end of a shorter modality.
+  modality is left out of (4)-(6). With `join = "index"`, its channels are zero, and so are those after the end of a shorter modality.
 - A vector is a sequence of one item, so (2) and (4) do not depend on queries and keys. If an utterance has a single item, or if vectors use
   `join = "index"`, (6) becomes :math:`U \odot U` and loses all signs.
 - Guesses that are not in the code: dropout, (4) over every ordered pair of three modalities, a BiLSTM for all but text, the graph stage.

@@ -34,18 +34,18 @@ input of the classifier.
 Differences from the paper:
 
 - The paper reads one utterance at a time; here a conversation graph follows. A batch contains dialogues, not utterances.
-- Word i of n attends to window ⌊i N / n⌋ of the N windows that the utterance's own frames fill; other frames are masked. In the paper, word
+- An utterance of n words has N windows of real frames. Word i attends to window ⌊i N / n⌋; all other frames are masked. In the paper, word
   i attends to window i. There L and N are 50, but real utterances have fewer words.
-- Algorithm 1: there are no frames beyond the ends of an utterance, so a window at its border grows to one side. The paper's "special
-  processing" at borders is not described. Lines 6 and 12 ask for 0.5 ω_X and ω_X key points, half of the row's entries; here half of the
-  real entries count. The mean of line 11 is over the entries written so far. Lines 9 and 10 print indices with ω_X, although frames move by
-  h_X.
-- The paper's z contains only values of frames, which loses the words themselves. Here the words are added and the sum is normalised, as in
-  any cross-attention layer. `sawa.residual = false` is the printed form.
+- Algorithm 1: there are no frames beyond the ends of an utterance, so a window at its border grows in one direction only. The paper's
+  "special processing" at borders is not described. Lines 6 and 12 ask for 0.5 ω_X and ω_X key points, half of the row's entries; here, half
+  of the real ones. The mean of line 11 is over the entries written so far. Lines 9 and 10 print indices with ω_X, although windows begin
+  every h_X frames.
+- The paper's z contains only values of frames; the words themselves are lost. Here the words are added and the sum is normalised, as in any
+  cross-attention layer. `sawa.residual = false` is the printed form.
 - All widths are 256 (the paper's hidden size); the paper gives neither heads nor dropout.
 - MGRU (Fig. 4): we assume that its update gate has the form of the reset gate, over h, z and g. We read "w/o Context" as g = z.
-- Eq. (8) prints Φ ∈ N_f × f × f × D. A frame is reduced to one state, so the second f would only be summed over. The positions of M are
-  words. W is convolution, layer norm, ReLU, convolution. A frame beyond the utterance's end counts only its real states.
+- Eq. (8) prints Φ ∈ N_f × f × f × D. A frame is reduced to one state, so the second f would only be summed over. M has one column per word.
+  W is convolution, layer norm, ReLU, convolution. If a frame crosses the utterance's end, its padding is ignored.
 - The pooling "linear" maps every state to a new state of equal width. The classifier reads the concatenated frames (`dfc.readout = "flat"`,
   the paper's compact representation), or by default their mean over real frames. The mean does not depend on the longest utterance.
 - In an utterance without frames, the words attend to themselves. In one without words, the mean of each window replaces its word. A corpus

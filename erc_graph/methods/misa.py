@@ -25,8 +25,8 @@ is centred, each row divided by its length; pairs are `(p_m, s_m)` and `(p_m, p_
 **Differences from the paper and from its public code**
 
 - We had no access to the paper's text. Vectors skip (1); frames pass a linear map first. The public code also fine-tunes a text encoder.
-- The representations of a missing modality are masked keys in (5), then zero, and left out of (6) to (8). The public code needs all
-  modalities.
+- The representations of a missing modality are masked keys in (5), and afterwards zero; (6) to (8) leave them out. The public code needs
+  all modalities.
 - Eq. (6) adds 1e-12 under each root; the public code has NaN gradients for a batch of one. Eq. (6) needs two rows and two modalities.
 - The feed-forward width is four times the width, not 2048. A discriminator in the public code, which no loss uses, is left out.
 - The paper does not model the conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.

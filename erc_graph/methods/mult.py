@@ -22,14 +22,14 @@ The equations follow the public code; the numbering is ours. SA is (2) to (4) wi
 **Differences from the paper and from its public code**
 
 - We had no access to the paper's text. The public code leaves (1) out if the features have the width `d` already.
-- The public code does not mask padding and reads the last step even if it is padding; here lengths are known. It gives no position to a
-  step whose first channel happens to be zero; here every step has one.
+- The public code does not mask padding and reads the last step even if it is padding; here lengths are known. It gives no position
+  embedding to a step whose first channel happens to be zero; here every step has one.
 - Option `mask`: step `i` reads steps `j <= i + d` of the other modality, where `d` is the difference of the lengths. This is the default of
   the public code. The paper describes attention without such a limit.
 - Attention to a missing modality adds zero; the `h_m` of a missing modality is zero.
 - If all modalities are vectors, the utterances of a dialogue are the steps (our choice). If some modalities are sequences, a vector is a
   sequence of one step.
-- With M modalities, `h` has M (M - 1) parts; a single modality attends to itself. Frames are scaled by the training split before (1).
+- With M modalities, `h` has M (M - 1) parts; a single modality attends to itself. Before (1), frames are scaled by training statistics.
 - The public code evaluates IEMOCAP as four binary tasks and reports four binary F1 scores. Here the scores are those of the task.
 - The paper does not model the conversation. A graph stage follows (7); `graph = "none"` is the paper's own model.
 """

@@ -22,10 +22,10 @@ Eqs. (1), (2), (4) follow the public code; the numbering is ours. A bar denotes 
 **Differences from the paper and from its public code**
 
 - The paper generates the labels of four corpora as text with T5. Labels for other corpora come from the nearest utterances, including test
-  data, so test labels leak into training. Its code selects the epoch by hand on the test set. Here neither is done: (3) reads the first
+  data, so test labels leak into training. Its code selects the epoch by hand on the test set. Here neither is done; (3) reads the first
   token of the utterance. The text contains two utterances before and two after it (a guess: the code's files have such texts).
 - Any encoder of the library transformers may replace T5; of T5 itself, only the encoder is used. For token states, h is a linear map of
-  their mean; for a vector, of the vector. A Transformer over the utterances of the dialogue then replaces the language model.
+  their mean; for a vector, h is its linear map. A Transformer over the utterances of the dialogue then replaces the language model.
 - Eq. (2): the public code initialises `W_o` at random, which destroys the last layers. Here it starts as the identity on h, zero on a and
   v.
 - Eq. (4): in the public code, the mean counts padding and this loss is off. Here only utterances with text and the modality are compared.

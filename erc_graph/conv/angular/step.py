@@ -5,8 +5,8 @@ Results for earlier utterances therefore never change. Two values of every earli
 node states scaled to length one give the angular weights; :math:`D^{-1/2} h^{l-1}` of each layer gives the messages. A new utterance
 therefore only costs the computation of one row of `P`.
 
-The states of all layers agree with those of `AngularConv` over the whole conversation up to rounding errors, for every layout. Edges across
-streams may join different utterances.
+Up to rounding errors, the states of all layers equal those of `AngularConv` over the whole conversation, whatever its option `layout`.
+Edges across streams may join different utterances.
 """
 
 from __future__ import annotations

@@ -39,13 +39,13 @@ Stage 2, multiple features fusion (MFF) and multimodal attention learning (MAL):
 
 Differences from the paper:
 
-- Eqs. (2), (9): the speaker embedding is learned for the order of first appearance in the dialogue, and added. The paper also mentions
-  concatenated vectors of a speaker recognition model. Given vectors (`inputs.given_speakers`) are added like learned ones.
+- Eqs. (2), (9): speakers are numbered by first appearance in the dialogue; the embedding of this number is learned and added. The paper
+  also mentions concatenated vectors of a speaker recognition model. Given vectors (`inputs.given_speakers`) are added like learned ones.
 - Eq. (3) prints m1 and m2 for an intra-modal edge, which is a slip: both nodes belong to one modality.
 - Eqs. (5), (10): the operator is MMGCN's deep spectral GCN (GCNII). The paper does not state the depth, so it is an option. As in MMGCN,
   the output is concatenated with the input; the density loss (6) therefore covers both.
 - Eqs. (6), (14): by default, the L1 norm is a mean over entries, so that λ does not depend on batch and width. The paper's λ belongs to a
-  sum. With the mean, the loss is some hundred thousand times weaker, the number of entries, and has almost no effect.
+  sum. The mean divides this sum by the number of entries, some hundred thousand, so the loss has almost no effect. The option
   `density_reduction = "sum"` is the printed norm per batch.
 - Eqs. (7), (15): the L2 term is the optimiser's weight decay. By default it is coupled (Adam): `weight_decay = w` adds `w θ` to the
   gradient, as `(w / 2) ‖θ‖²` would. Decoupled decay (AdamW) is a training option. Gradients are clipped before this step, which the paper
@@ -59,17 +59,17 @@ Differences from the paper:
 - Eq. (13): the paper does not give the number l of layers. With one layer, or without attention, h^(VA) is concatenated after it.
   `mal.residual` adds a path around each ATT. Without this path, an utterance's own state reaches the classifier only by its attention to
   itself.
-- "Without MAL" (Table 2) is read as no attention and no skip connection. On IEMOCAP, the paper's rows 15 and 41 agree, as in this reading.
-  On MELD, row 15 has the figures of row 42, which has attention; the paper contradicts itself there.
+- "Without MAL" (Table 2) is read as no attention and no skip connection. On IEMOCAP, the paper's rows 15 and 41 are equal, which supports
+  this reading. On MELD, row 15 equals row 42, which has attention; the paper contradicts itself there.
 - With fewer modalities, the pairs of present modalities remain. A single modality has its own graph in stage 1. h^(VA) is the pair without
   text or, if there is none, the only pair. Without PMF, the stream of a pair is its two concatenated BiLSTM states, trained in stage 2.
 - "Bt" is `inputs.second_text`. Without this option, the text features serve as both.
-- `stages = "joint"` trains everything in one loop, with the PMF classifiers as auxiliary losses. With two stages, the stage's own
-  classifier selects the epoch of each stage on the development split.
+- `stages = "joint"` trains everything in one loop, with the PMF classifiers as auxiliary losses. With two stages, each stage selects its
+  epoch by its own classifier on the development split.
 - A missing modality has a node without edges, which does not contribute to E. LSTM and GRU read a learned vector in its place. Their states
   of that utterance depend on its neighbours and still pass through the skip connections.
-- `causal` allows labels for live conversations: (1) reads only forward. ATT and the Transformer encoder attend only to earlier utterances,
-  as far back as the recipe's edges. Edges from later utterances are left out. The paper reads whole conversations.
+- `causal` makes the method fit for live conversations: (1) reads only forward. ATT and the Transformer encoder attend only to earlier
+  utterances, as far back as the recipe's edges. Edges from later utterances are left out. The paper reads whole conversations.
 - `pmf.project` (a linear layer before each BiLSTM) and `mff.project` (one before GRU2) are not in the paper.
 """
 

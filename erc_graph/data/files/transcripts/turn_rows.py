@@ -66,7 +66,7 @@ def _inside(item: Row, keys: Sequence[str]) -> list[Any] | None:
 
 
 def _named(value: Row) -> list[Any] | None:
-    """Dialogues under their names, each a list of utterances, or a list of such lists (RECCON)."""
+    """Dialogues under their names. A name has a list of utterances (one dialogue), or a list of such lists (several dialogues: RECCON)."""
     if not value or not all(isinstance(one, list) and one for one in value.values()):
         return None
     parts = {name: one if isinstance(one[0], list) else [one] for name, one in value.items()}
