@@ -126,7 +126,7 @@ def _check(options: argparse.Namespace) -> None:
             raise ConfigError("--html: expected one input and no --out; write the pages of several files one by one")
     if options.out is None:
         if options.workers is not None or options.launcher != "local":
-            raise ConfigError("--workers, --launcher: expected --out FOLDER as well: the output of several processes has no order to print")
+            raise ConfigError("--workers, --launcher: expected --out FOLDER as well, because several processes cannot print in order")
         if len(paths) > 1:
             raise ConfigError(f"expected one input, found {len(paths)}; for several inputs, give a folder for the results: --out FOLDER")
         if Path(paths[0]).is_dir() and not is_corpus(Path(paths[0])):

@@ -6,12 +6,12 @@ r"""Propagation with a signed gate on every edge: the states of neighbours are a
 The residual is :math:`r_i = y^{k-1}_i` in the multi-frequency branch of M3NET (Chen et al., CVPR 2023), and
 :math:`r_i = \varepsilon x_i` in the contagion graph of MF-EDM (Hwang et al., Interspeech 2026). The inertia graph of MF-EDM has no gate:
 the factor is 1. Repeated edges count repeatedly, in `d` as well. A node with `d = 0` neither sends nor receives messages. The layers have
-no weight matrix and no activation. M3NET and MF-EDM follow their public codes. The graph of M3NET is symmetric, so in-degrees equal
+no weight matrix and no activation. M3NET and MF-EDM follow their public code. The graph of M3NET is symmetric, so in-degrees equal
 out-degrees.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `g_k` | `gate[k - 1]` | `(2, width)`, the half of the target first |
+| `g_k` | `gate[k - 1]` | `(2, width)`, first the weights of the target, then those of the source |
 | `c_k` | `bias[k - 1]` | `()` |
 """
 

@@ -56,7 +56,8 @@ class CrossBlock(nn.Module):
 class CrossTransformer(nn.Module):
     """Pre-norm Transformer layers that all attend to the same keys, the input of the other modality; without keys: self-attention.
 
-    The public codes initialise the query, key and value weights as one matrix, so their Glorot bounds are smaller by the square root of 2.
+    The public implementations initialise the query, key and value weights as one matrix, so their Glorot bounds are smaller by the square
+    root of 2.
 
     Args:
         width: Width of the input and output steps.

@@ -16,7 +16,7 @@ class MatchingAttention(OverRows):
     .. math::
         y_i = \sum_j \mathrm{softmax}_j \big( \tanh(x_j \cdot (T x_i + t)) \big)\, x_j
 
-    DialogueRNN (Majumder et al., AAAI 2019) and the public codes of later methods use this attention.
+    DialogueRNN (Majumder et al., AAAI 2019) and the public implementations of later methods use this attention.
 
     Args:
         width: Width of the input and output rows.

@@ -25,7 +25,7 @@ class Speakers(Protocol):
 
 
 class SpeakerEmbedding(nn.Module):
-    """Speaker embeddings `w s_i`, learned per order of first appearance in the dialogue (pairwise fusion, Eqs. (2) and (9)).
+    """Learned speaker embeddings `w s_i` (pairwise fusion, Eqs. (2) and (9)); speakers are numbered by first appearance in the dialogue.
 
     Names of speakers are not used, so renaming speakers does not change the result. Speakers beyond `speakers` share the last embedding.
 

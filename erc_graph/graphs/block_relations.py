@@ -68,7 +68,7 @@ class _Plan:
 
 
 class RelationRows:
-    """The rows of the sums per relation, for all chunks of a batch.
+    """The rows into which edges are summed, one per target node and relation, for all chunks of a batch.
 
     Args:
         blocks: The padded pairs.

@@ -58,7 +58,7 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def relation(self) -> Tensor:
-        """Return the relation of every slot, `(P,)` int64, 0 without an edge."""
+        """Return the relation of every slot, `(P,)` int64; 0 for a slot without an edge."""
         return self.blocks.over_slots("relation", torch.long)
 
     @cached_property

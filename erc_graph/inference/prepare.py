@@ -221,7 +221,7 @@ def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None, r
     encoder = _loaded(name, load)
     if not isinstance(encoder, TextEncoder) or encoder.pooling not in ("words", "tokens"):
         raise CheckpointError(
-            f"the model reads the states of all tokens, the encoder {name!r} gives one vector; expected pooling=words or tokens"
+            f"the model reads the states of all tokens, but the encoder {name!r} gives one vector; expected pooling=words or tokens"
         )
     remarks += reading_remarks(encoder.tokens, texts, texts, shown(name))
     return Ragged.of([states if text.strip() else states[:0] for text, states in zip(texts, encoder.words(texts), strict=True)])

@@ -11,8 +11,8 @@ query.
     q_i &\leftarrow \tanh\Big(q_i + \sum_s \sum_{k \in s} a^s_k M^s_k\Big) \qquad \text{(4), (5) once per hop} \tag{5} \\
     o_i &= W_o q_i + b_o \tag{6}
 
-The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. Each `s` has its own
-local GRU. At an utterance that it does not read, its state stays and `X` is 0; its memory GRU reads this 0. GRUs are TensorFlow's.
+The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. Each `s` has a local GRU.
+At an utterance that is not of `s`, it keeps its state and `X^s` is 0, which the memory GRU reads. GRUs are TensorFlow's.
 
 | symbol | attribute | shape |
 |---|---|---|

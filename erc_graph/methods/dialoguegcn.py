@@ -22,7 +22,7 @@ In (5), `j` runs over the utterances of the dialogue. We recalled the equations 
 | `W_β` | `nodal.transform` | `(width + hidden, width + hidden)`, its transpose |
 | `W_1`, `W_2` | `classify` | `(hidden, width + hidden)`, `(classes, hidden)` |
 
-**Differences from the paper and from its public codes** (the authors' folder, and the second one that they recommend)
+**Differences from the paper and from its public implementations** (the authors' folder, and the second one that they recommend)
 
 - The paper leaves three choices open. Here an utterance is no neighbour of itself, the activation is ReLU, and (3) and (4) have biases.
 - `form = "code"` follows the second code. Its softmax (2) runs over the utterances to which `j` sends, so the weights of a receiver do not

@@ -10,7 +10,7 @@ LMF multiplies the tensor of TFN by a weight tensor of low rank, without computi
     \Lambda^r &= \prod_m \phi_m^r \tag{4} \\
     o &= \sum_{r=1}^{R} w_r \Lambda^r + c \tag{5}
 
-The equations follow the public codes; the numbering is ours. The linear maps `W_1` to `W_3` have biases.
+The equations follow the public implementations; the numbering is ours. The linear maps `W_1` to `W_3` have biases.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -19,19 +19,19 @@ The equations follow the public codes; the numbering is ours. The linear maps `W
 | `w`, `c` | `weight`, `bias` | `(1, R)`, `(1, K)` |
 | `Λ` | `products(...)` | `(R, N, K)` |
 
-**Differences from the paper and from its public codes**
+**Differences from the paper and from its public implementations**
 
-- Eq. (5): the paper, to which we had no access, seems to have no `w`. In the public codes, `K` is the number of classes and `o` the scores.
-  Here `fused` is the width of a vector; a ReLU, the graph stage and the classifier follow (our choice). With `fused = 0` and
+- Eq. (5): the paper, to which we had no access, seems to have no `w`. In the public implementations, `K` is the number of classes and `o`
+  the scores. Here `fused` is the width of a vector; a ReLU, the graph stage and the classifier follow (our choice). With `fused = 0` and
   `graph = "none"` it is the published model, for all classes at once; the codes train one model per emotion.
-- Weights are initialised matrix by matrix; rows for the constant of (2) start at one. The public codes initialise a whole factor at once,
-  which gives small weights for large `R` and `K`. The default width then fails on the sample corpus.
+- Weights are initialised matrix by matrix; rows for the constant of (2) start at one. The public implementations initialise a whole factor
+  at once, which gives small weights for large `R` and `K`. The default width then fails on the sample corpus.
 - A missing modality has :math:`z_m = 0`, so :math:`\phi_m^r` is the row of the constant and the product fuses the other modalities.
 - If text has one vector per utterance, it passes the layers of audio and video, because there is no sequence for an LSTM. Audio and video
   sequences become vectors first. Any number of modalities is fused.
-- The public codes build a dropout after the fusion without applying it; it is left out. They train the factors at a separate learning rate.
-  One code fails for a single utterance; another never trains `w` and `c`. The IEMOCAP script selects an epoch but predicts with the last
-  one.
+- The public implementations build a dropout after the fusion without applying it; it is left out. They train the factors at a separate
+  learning rate. One code fails for a single utterance; another never trains `w` and `c`. The IEMOCAP script selects an epoch but predicts
+  with the last one.
 - In training, the batch norm makes the utterances of a batch depend on each other.
 """
 

@@ -94,7 +94,7 @@ def find_method(method: str) -> type[Method]:
 def load_method(method: str) -> type[Method]:
     """Import the file of `my_method.py:Own` under a unique module name and return the class.
 
-    The file can import modules in its own folder. The same content is imported once.
+    The file can import modules in its own folder. A file is imported again only if its content has changed.
 
     Raises:
         ConfigError: the file does not exist, cannot be imported, or lacks the class, or the class is no method.

@@ -10,7 +10,7 @@ The method reads one utterance at a time: a small network per modality, then all
     u &= \mathrm{ReLU}(U_2\, \mathrm{ReLU}(U_1 Z)) \tag{5} \\
     o &= U_3 u, \qquad \hat y = r\, \sigma(o) - s \text{ for a score} \tag{6}
 
-The equations follow the public codes; the numbering is ours. All linear maps have biases.
+The equations follow the public implementations; the numbering is ours. All linear maps have biases.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -22,17 +22,17 @@ The equations follow the public codes; the numbering is ours. All linear maps ha
 | `U_3` | `classify` | `(classes, hidden)`, with a conversation wider |
 | `r`, `s` | `span`, `shift` | |
 
-**Differences from the paper and from its public codes**
+**Differences from the paper and from its public implementations**
 
 - Any number of modalities has its tensor: for two it is a matrix, for one the vector itself.
 - A missing modality has :math:`z_m = 0`, so its products are zero and the tensor of the others remains; the batch norm ignores it. The
-  public codes would use zeros as its *input*, which gives another tensor.
+  public implementations would use zeros as its *input*, which gives another tensor.
 - Eq. (1): in training, the batch norm makes the utterances of a batch depend on each other. A batch of one utterance, for which the public
-  codes fail, is scaled by running statistics.
+  implementations fail, is scaled by running statistics.
 - Eq. (2) reads the last true word. One public code pads on the right and reads the padding; another fails for a single utterance. If text
   has one vector per utterance, it passes (1), because there is no sequence for an LSTM.
-- We had no access to the paper's text. Eq. (2) takes the LSTM state at the last word, as the public codes do.
-- Audio and video sequences first become vectors, their mean and deviation over time; the public codes also average over padding.
+- We had no access to the paper's text. Eq. (2) takes the LSTM state at the last word, as the public implementations do.
+- Audio and video sequences first become vectors, their mean and deviation over time; the public implementations also average over padding.
 - Eq. (6): for classes, the scores are `o`. The widths are far below those of the first public code, whose tensor has 70 785 entries.
 - The paper does not model the conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.
 """
@@ -103,7 +103,7 @@ class TFN(UtteranceMethod):
     )
 
     def build(self, config: TFNConfig, shapes: Shapes) -> None:
-        """Build a network per modality (text last, as in the public codes), two layers, the graph stage, and the classifier."""
+        """Build a network per modality (text last, as in the public implementations), two layers, the graph stage, and the classifier."""
         self.names = tuple(sorted(shapes.modalities, key=lambda name: name == "text"))
         widths = {name: config.widths.get(name, config.width) for name in self.names}
         self.subnets = SubNets(shapes, widths, config.words, config.dropout)

@@ -33,10 +33,10 @@ class Places:
 
         Args:
             receive: Awaitable of the body.
-            job: Function from the body to the answer; it runs in a thread.
+            job: Function that computes the answer from the body; it runs in a thread.
 
         Raises:
-            Refusal: status 503, too many requests wait, or processing took too long; status 408, the body did not arrive in time. Errors of
+            Refusal: status 503: too many requests wait, or processing took too long; status 408: the body did not arrive in time. Errors of
                 `receive` and `job` pass unchanged.
         """
         end = time.monotonic() + self.limits.timeout

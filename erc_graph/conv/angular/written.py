@@ -58,7 +58,7 @@ class Propagation(ABC):
         """Invert `rows`: `(R, k)` → node states `(N, S, k)`."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """`P x`: `(N, S, k)` → `(N, S, k)`."""
+        """Compute `P x`: `(N, S, k)` → `(N, S, k)`."""
         return self.back(self.spread(self.rows(x)))
 
 
@@ -87,23 +87,23 @@ class WrittenPropagation(Propagation):
 
         Args:
             x: Rows of the piece; may be a slice of columns of a wider tensor.
-            parts: The parts of the piece, from `narrow`.
+            parts: Views of the piece into the attribute `parts`, from `narrow`.
             out: Rows of the piece, contiguous.
         """
 
     @abstractmethod
     def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[Any, ...], into: tuple[Any, ...], to_x: Rows) -> None:
-        """Write the gradient of `x` to `to_x`, given the gradient of `out = P x`; add the gradients of parts per node to `into`."""
+        """Write the gradient of `x` to `to_x`, given the gradient of `out = P x`; add those of `parts` with a value per node to `into`."""
 
     @abstractmethod
     def pull_edges(self, grad: Rows, x: Rows, parts: tuple[Any, ...], into: tuple[Any, ...]) -> None:
-        """Add the gradients of parts per edge to `into`, unless `into` has `None` for the part.
+        """Add the gradients of `parts` with a value per edge to `into`.
 
         Args:
             grad: `(R, L k)` gradients of the outputs of `L` propagations, concatenated.
             x: `(R, L k)` inputs of these propagations, concatenated.
-            parts: The parts of the piece, from `narrow`.
-            into: The gradients of the piece, from `narrow`.
+            parts: Views of the piece into the attribute `parts`, from `narrow`.
+            into: Views of the piece into the gradients of `parts`, from `narrow`; `None` where no gradient is needed.
         """
 
     def rows(self, x: Tensor) -> Tensor:

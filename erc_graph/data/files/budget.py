@@ -163,11 +163,11 @@ def _far_more(what: str, path: str | os.PathLike[str]) -> str:
 
 
 def content_of(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> bytes:
-    """Return the content of a regular file as bytes, and allow memory for it.
+    """Return the content of a regular file as bytes, and raise the memory limit in proportion to its size.
 
     Raises:
         refuse: the path is not a regular file.
-        OSError: the file does not exist, or must not be read.
+        OSError: the file does not exist, or there is no permission to read it.
     """
     admit(path, refuse)
     return Path(path).read_bytes()

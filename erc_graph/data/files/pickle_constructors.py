@@ -89,7 +89,7 @@ def _checked(reader: Reader, shape: Any, dtype: Any, data: Any) -> tuple[tuple[i
     kind, count = dtype.numpy, math.prod(shape)
     if kind.kind == "O":
         if not isinstance(data, list) or len(data) != count:
-            raise pickle.UnpicklingError("array of objects whose list of items has another length")
+            raise pickle.UnpicklingError("array of objects whose list of items does not fit its shape")
         reader.charge(8 * count)
         return shape, kind, data
     if isinstance(data, str):  # byte string of Python 2

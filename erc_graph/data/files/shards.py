@@ -212,7 +212,7 @@ def conversation_of(line: bytes) -> str | None:
 
 
 def used_columns(names: Iterable[object]) -> dict[str, str]:
-    """Return content → name of the column, for the columns of a transcript that are present."""
+    """Return the columns of a transcript that are among `names`, as a dictionary: content (such as `speaker`) → name of the column."""
     return {what: name for what, name in find_columns(names).items() if what in READ}
 
 

@@ -30,7 +30,7 @@ def read_workbook(path: Path) -> Table:
     try:
         import openpyxl
     except ImportError:
-        raise CorpusError(f'{path}: an Excel workbook; pip install "erc_graph[transcripts]" reads it, or save it as CSV') from None
+        raise CorpusError(f'{path}: an Excel workbook; to read it, pip install "erc_graph[transcripts]", or save it as CSV') from None
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(part.file_size for part in archive.infolist())
     if unpacked > _MOST[0] * path.stat().st_size + _MOST[1]:

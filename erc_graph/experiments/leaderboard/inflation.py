@@ -19,7 +19,7 @@ def trace_of(record: Record) -> str | None:
 
 
 def chosen_on_test(traces: Path, trainings: Iterable[str]) -> dict[str, float]:
-    """Return name of a training → best test result over the epochs of its last stage; trainings without a trace are left out."""
+    """Return the best test result of each training over the epochs of its last stage; trainings without a trace are left out."""
     found = {}
     with Journal(traces, trace_of) as journal:
         for name in trainings:

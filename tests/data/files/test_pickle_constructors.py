@@ -16,8 +16,8 @@ HUGE = b"\x8a\x06\x00\x00\x00\x00\x00\x01\x85"  # a shape of 2**40
     ("content", "match"),
     [
         (array_state(HUGE, dtype_state(b"f8"), b"C\x00"), "whose size does not match its shape"),
-        (array_state(HUGE, dtype_state(b"O8"), b"]"), "whose list of items has another length"),
-        (array_state(b"K\x01\x85", dtype_state(b"O8"), b"C\x08AAAAAAAA"), "whose list of items has another length"),
+        (array_state(HUGE, dtype_state(b"O8"), b"]"), "whose list of items does not fit its shape"),
+        (array_state(b"K\x01\x85", dtype_state(b"O8"), b"C\x08AAAAAAAA"), "whose list of items does not fit its shape"),
         (array_state(b"K\x01\x85", dtype_state(b"V8"), b"C\x08AAAAAAAA"), "unsupported type"),
         (array_state(b"K\x01\x85", dtype_state(b"M8"), b"C\x08AAAAAAAA"), "unsupported type"),
         (array_state(b"K\x01\x85", dtype_state(b"f8", b"N\x8c\x01x\x85}"), b"C\x08AAAAAAAA"), "fields are not supported"),

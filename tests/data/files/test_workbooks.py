@@ -55,7 +55,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_corpus(tmp_path / "big.xlsx")
     path = book(tmp_path / "talk.xlsx", One=ROWS)
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
-    with pytest.raises(CorpusError, match=r'an Excel workbook; pip install "erc_graph\[transcripts\]" reads it, or save it as CSV'):
+    with pytest.raises(CorpusError, match=r'an Excel workbook; to read it, pip install "erc_graph\[transcripts\]", or save it as CSV'):
         load_corpus(path)
 
 

@@ -105,10 +105,10 @@ def read_words(content: Any, path: Path, size: int, dataset: str | None = None) 
 
 
 def read_without_ids(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """`iemocap_data.pkl` of MulT: split → `text`, `audio`, `vision`, `labels`. Without ids, every utterance is a separate conversation.
+    """Read `iemocap_data.pkl` of MulT: split → `text`, `audio`, `vision`, `labels`. Every utterance is a separate conversation.
 
-    Labels of shape (clips, 4, 2) say for each of four emotions whether it is present. An utterance is labelled only if exactly one emotion
-    is.
+    Labels of shape (clips, 4, 2) say for each of four emotions whether it is present. An utterance is labelled only if exactly one is
+    present.
 
     Raises:
         CorpusError: see `read_arrays`.
