@@ -61,7 +61,7 @@ class Schema:
         if unknown or not chosen:
             wanted = " or ".join(reads)
             known = ", ".join(has) or _instead(corpus, reads)
-            raise ConfigError(f"modalities: {corpus.name} has no {unknown[0] if unknown else wanted}; it has {known}")
+            raise ConfigError(f"modalities: {corpus.name} has no {wanted}{f' of {unknown[0]}' if unknown else ''}; it has {known}")
         made = {name: what for name, what in corpus.provenance.get("extractors", {}).items() if name in chosen}
         source = {"corpus": corpus.name, "files": dict(corpus.provenance.get("files", {})), "extractors": made}
         return cls(

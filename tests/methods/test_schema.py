@@ -33,7 +33,7 @@ def test_schema(corpus: Corpus) -> None:
     assert schema.outputs == 6
     assert Schema.of(corpus).widths.keys() == set(corpus.modalities)
     assert Schema(widths={"text": 1}, task=get_task("sentiment")).outputs == 1
-    with pytest.raises(ConfigError, match="modalities: sample has no sound; it has text, audio, visual"):
+    with pytest.raises(ConfigError, match="modalities: sample has no features or sequences of sound; it has text, audio, visual"):
         Schema.of(corpus, ("text", "sound"))
     bare = Corpus(
         name="bare", task=corpus.task, dialogue_ids=("d",), ptr=torch.tensor([0, 1]), utterance_ids=("u",), speakers=("A",),
@@ -58,7 +58,7 @@ def test_of_two_forms_the_first_that_is_read(corpus: Corpus) -> None:
     assert Schema.of(both, reads=("features", "sequences")).sequences == {}
     mixed = Schema.of(both, reads=("sequences", "features"))
     assert mixed.sequences == {"text": (16,)} and mixed.widths == {"audio": 8, "visual": 8}
-    with pytest.raises(ConfigError, match="no audio; it has text"):
+    with pytest.raises(ConfigError, match="no sequences of audio; it has text"):
         Schema.of(both, ("audio",), reads=("sequences",))
     with pytest.raises(
         ConfigError, match=r"has no sequences; it has features \(.*make a file with `erc-graph features --pooling words`, and name"
