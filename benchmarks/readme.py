@@ -113,8 +113,8 @@ def block(method: str) -> str:
         streams, seeds, members = "+".join(table["modalities"]), f"{len(table['seeds'])} seeds", table.get("members", 1)
         seeds += f" of {members} networks each" if members > 1 else ""
         text += f"\n\nTable {table['number']} of the paper ({table['title'].lower()}), on {table['dataset']}, {streams}, {seeds}. "
-        text += "\nMeasured figures stand on the features of the table above. "
-        text += "Published figures stand on the paper's own features of three modalities.\n\n"
+        text += "\nMeasured figures use the features of the table above. "
+        text += "Published figures use the paper's own features of three modalities.\n\n"
         text += markdown_table(*table_rows(table))
     return text
 
