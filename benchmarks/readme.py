@@ -107,7 +107,7 @@ def block(method: str) -> str:
     for result in [result for result in load(method) if method == "pairwise" and "bayes_limit" in result]:
         text += "\n\nThe sample corpus is generated, so its limit is known: "
         text += f"no classifier of its vectors beats {result['bayes_limit']:.3f} accuracy on average; "
-        text += f"{result['method']} reaches {result['accuracy_over_bayes_limit']:.3f} of it."
+        text += f"{result['method']} reaches {result['accuracy_over_bayes_limit']:.3f} of this limit."
     for path in sorted(RESULTS.glob(f"*/{method}-table-*.json")):
         table = json.loads(path.read_text(encoding="utf-8"))
         streams, seeds, members = "+".join(table["modalities"]), f"{len(table['seeds'])} seeds", table.get("members", 1)

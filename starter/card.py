@@ -32,7 +32,7 @@ def figures_block() -> str:
         rows.append([what, len(row["classes"]), row["utterances"], *graph, *alone, f"{row['majority']['weighted_f1']:.3f}"])
     heads = ["utterances of", "classes", "utterances", *(title for _, title in COLUMNS), "encoder alone: wF1", "macro F1", "majority: wF1"]
     text = markdown_table(heads, rows)
-    text += f"\n\nMean ± standard deviation over {len(found['seeds'])} seeds of the graph. "
+    text += f"\n\nThe table shows mean ± standard deviation over {len(found['seeds'])} seeds of the graph. "
     packed = {row["corpus"]: row["starter"]["weighted_f1"]["values"][0] for row in found["rows"] if row["split"] == "test"}
     text += f"The package contains the first seed: wF1 {packed['goemotions']:.3f} on GoEmotions and {packed['meld']:.3f} on MELD.\n"
     text += "The files of the model take "
