@@ -46,7 +46,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="RUN",
         default=STARTER,
-        help="folder of a run, a saved model, or a name on the hub (default: starter, which comes with the package)",
+        help="folder of a run, a saved model, or the name of a model on the Hugging Face hub (default: starter, which comes with the "
+        "package)",
     )
     add_method(parser)
 

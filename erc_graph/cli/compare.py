@@ -16,12 +16,12 @@ differences in protocol or data, and two paired tests.
 
 Each run is compared with the first run, by two tests:
   over seeds      Would other seeds give the same result? Exact permutation of
-                  signs. With five seeds p is at least 0.0625; six can reach
-                  0.05.
+                  signs. With five seeds p is at least 0.0625; with six seeds
+                  it can be below 0.05.
   over dialogues  Would other conversations give the same result? Bootstrap of
                   whole dialogues, from predictions.csv of each run's first
                   seed.
-All p are corrected by Holm over the comparisons in the table: choose fewer
+All p have Holm's correction over the comparisons in the table: choose fewer
 metrics to test fewer hypotheses. The tables contain no published results.
 """
 EXAMPLES = """  erc-graph compare runs/pairwise-meld runs/pairwise-meld/bigru
@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="erc-graph compare", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s RUN RUN ... [options]")
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a finished run, its bigru folder, or a result file")
     parser.add_argument(
-        "--metric", nargs="+", metavar="NAME", help="metrics as in result.json, for example f1/joy (default: those that a run prints)"
+        "--metric", nargs="+", metavar="NAME", help="metrics as in result.json, for example f1/joy (default: the metrics that a run prints)"
     )
     parser.add_argument("--all-pairs", action="store_true", help="compare every pair of runs, not only each run with the first")
     parser.add_argument(

@@ -22,7 +22,7 @@ EXAMPLES = """  erc-graph corpus inspect sample
   erc-graph corpus inspect corpora/iemocap --task iemocap4
       with another label set; `erc-graph list tasks` names them
   erc-graph corpus validate corpora/mine --strict
-      report NaN, inf and numbers beyond 1e15 in features as problems
+      also report NaN, inf and numbers beyond 1e15 in features as problems
   erc-graph corpus convert corpora/meld meld.jsonl
       one line per utterance, for another program
   erc-graph corpus save IEMOCAP_features.pkl corpora/iemocap
@@ -30,8 +30,8 @@ EXAMPLES = """  erc-graph corpus inspect sample
 """
 ACTIONS = {
     "inspect": "show what was recognised: sizes, splits, labels, modalities, source",
-    "validate": "list all problems (exit code 2), or notes (0)",
-    "convert": "write the utterances as a table (.csv, .jsonl), or like `save`",
+    "validate": "list all problems (exit code 2); without problems, list notes (exit code 0)",
+    "convert": "write the utterances as a table (.csv, .jsonl), or as a folder like `save`",
     "save": "write one folder of safetensors and JSON, without pickle",
 }
 
@@ -45,7 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
         own.add_argument("data", metavar="DATA", help="folder with corpus.toml, saved corpus, annotation file, `sample` or `sample-raw`")
         if name in ("convert", "save"):
             kinds = "a folder" if name == "save" else "a folder, or a file that ends in .csv or .jsonl"
-            own.add_argument("out", metavar="OUT", type=Path, help=f"{kinds}; written completely or not at all")
+            own.add_argument("out", metavar="OUT", type=Path, help=f"{kinds}; the output is written completely or not at all")
         own.add_argument("--task", metavar="NAME", help="label set, for example iemocap4 (default: the corpus's own)")
         own.add_argument(
             "--strict",
@@ -100,7 +100,10 @@ def _write(corpus: Corpus, options: argparse.Namespace) -> int:
     if table:
         write_turns(corpus, options.out)
         if kept := tuple(dict.fromkeys((*corpus.modalities, *corpus.sequences))):
-            print(f"note: a table has no features; {', '.join(kept)} are left out (a folder keeps them)", file=sys.stderr)
+            print(
+                f"note: a table has no features; {', '.join(kept)} are left out (give a folder as output to save them as well)",
+                file=sys.stderr,
+            )
     elif options.action == "convert" and options.out.suffix and not options.out.is_dir():
         from erc_graph.errors import ConfigError
 
@@ -146,7 +149,7 @@ def show(page: Mapping[str, Any]) -> str:
         bars += [""] * (len(table) - len(bars))  # a long name was wrapped
         lines += ["", *(f"{row}  {blocks}".rstrip() for row, blocks in zip(table, bars, strict=True))]
     else:
-        lines += ["", "no labels: the utterances can be predicted, but not evaluated"]
+        lines += ["", "no labels: emotions can be predicted, but the predictions cannot be evaluated"]
     if page["modalities"]:
         rows = [
             [name, part["width"], part["missing"], f"{part['missing_share']:.3f}", part["extractor"]]

@@ -62,7 +62,9 @@ def main(argv: Sequence[str]) -> int:
     from erc_graph.methods.own_file import find_method
 
     if method is None:
-        raise ConfigError("method: expected one that `erc-graph list methods` names, or --method FILE.py:CLASS, found none; see --help")
+        raise ConfigError(
+            "method: expected a method that `erc-graph list methods` names, or --method FILE.py:CLASS, found none; see --help"
+        )
     find_method(method)  # an unknown one is refused before its options are read
     return experiment(method, others)
 
@@ -83,5 +85,5 @@ def named(argv: Sequence[str]) -> tuple[str | None, list[str]]:
         elif value or not equals:
             found.append(value if equals else next(words, ""))
     if len(found) > 1:
-        raise ConfigError(f"method: expected it once, found {found[0]!r} and {found[1]!r}")
+        raise ConfigError(f"method: expected one method, found {found[0]!r} and {found[1]!r}")
     return (found[0] if found else None), others

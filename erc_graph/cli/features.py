@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from erc_graph.features.features_config import FeaturesConfig
     from erc_graph.features.fine_tuning import TuningConfig
 
-DESCRIPTION = """Compute features of a corpus and write a file that corpus.toml can name.
+DESCRIPTION = """Compute features of a corpus and write them to a file. Name this file in
+corpus.toml to use the features.
 
 An interrupted run continues when the same command is given again.
 `accelerate launch --module erc_graph features ...` uses several processes.
@@ -28,7 +29,7 @@ EXAMPLES = """examples:
       sentence vectors of a pretrained encoder
   erc-graph features --data corpora/meld --model models/roberta-large \\
       --pooling words --layer -2 --out corpora/meld/words.safetensors
-      token states of the last layer but one, from a model in a folder
+      token states of the second-last layer, from a model in a folder
   erc-graph features --data corpora/meld --model all-MiniLM-L6-v2 \\
       --fine-tune --cross-fit 3 --output log-probabilities \\
       --out corpora/meld/text_logp.safetensors
@@ -55,7 +56,8 @@ def make_parser() -> ArgumentParser:
     switches = {
         "fine_tune": "First fine-tune the text encoder on the single utterances of the training split.",
         "half": "Write 16-bit numbers (float16).",
-        "strict": "Stop if an input is too long or a file cannot be read; otherwise cut it or leave it out, and print the count.",
+        "strict": "Stop if an input is too long or a file cannot be read. Without --strict, long inputs are cut, unreadable files are left "
+        "out, and both are counted.",
     }
     parser.add_class_arguments(FeaturesConfig, skip=set(switches))
     for name, words in switches.items():
@@ -101,7 +103,7 @@ def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:
         for note in [*_remarks(extraction), *(f"{name}: {reason}" for name, reason in list(reasons.items())[:5])]:
             print(printable(f"note: {note}"), file=sys.stderr)
         if len(reasons) > 5:
-            print(f"note: and {len(reasons) - 5} more", file=sys.stderr)
+            print(f"note: {len(reasons) - 5} more utterances have no features", file=sys.stderr)
         print(f"written: {config.out} ({len(extraction.ids) - len(reasons)} utterances)")
     return 0
 
@@ -110,7 +112,7 @@ def _remarks(extraction: Extraction) -> Iterator[str]:
     """Notes about changes of the inputs, such as cut texts."""
     note, number = extraction.note, len(extraction.ids)
     if cut := note.get("cut_to_length"):
-        most = f"{note['longest']} tokens that the model takes" if "longest" in note else f"{note['seconds']:g} seconds"
+        most = f"{note['longest']} tokens that the model reads" if "longest" in note else f"{note['seconds']:g} seconds"
         yield f"{cut} of {number} {'texts' if 'longest' in note else 'recordings'} are longer than the {most}, and were cut"
     for rate, count in note.get("resampled", {}).items():
         yield f"{count} of {number} recordings have a sampling rate of {rate} and were resampled to {note['sampling_rate']} Hz"

@@ -29,8 +29,8 @@ The ending of --out sets the file type:
               point at an utterance, or use the arrow keys
   .graphml    nodes, edges and weights for Gephi, Cytoscape, yEd
 
-With --model, the graph of a trained model is drawn, with its edge weights, and
-its predictions next to the labels.
+With --model, the graph of a trained model is drawn with its edge weights, and
+the predictions of the model are shown next to the labels.
 """
 EXAMPLES = """  erc-graph graph sample
       the first conversation of the generated corpus, as graph.png
@@ -54,7 +54,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("train", "dev", "test"), help="only conversations of this split")
     parser.add_argument("--first", type=int, default=1, metavar="N", help="without --dialogue: number of conversations (default: 1)")
     parser.add_argument("--recipe", metavar="NAME", help="a graph recipe, or the path of your own .toml (default: pairwise)")
-    parser.add_argument("--model", metavar="RUN", help="folder of a run, a saved model, a name on the hub, or starter")
+    parser.add_argument(
+        "--model", metavar="RUN", help="folder of a run, a saved model, the name of a model on the Hugging Face hub, or starter"
+    )
     add_method(parser)
     parser.add_argument("--part", metavar="NAME", help="graph to draw, if the model has several (default: the last)")
     parser.add_argument("--modalities", nargs="+", metavar="NAME", help="modalities to draw (default: all that the corpus has)")
@@ -111,7 +113,9 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
     """The graphs of the selected conversations in a trained model, and its predictions."""
     for name in ("recipe", "modalities", "task"):
         if getattr(options, name) is not None:
-            raise ConfigError(f"--{name}: expected no value with --model, which has its own, found {getattr(options, name)!r}")
+            raise ConfigError(
+                f"--{name}: expected no value with --model, because the model has its own value, found {getattr(options, name)!r}"
+            )
     from erc_graph.data.files.load import load_corpus
     from erc_graph.inference.prepare import prepare
 
@@ -121,7 +125,7 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
     recipe, graphs = pipeline.method.graph, model_graphs(pipeline, corpus, options.part)
     if options.part is None and len(names := list(pipeline.graphs(next(iter(corpus))))) > 1:
         others = " or ".join(shlex.quote(name) for name in names[:-1])
-        remark(f"{names[-1]} is drawn; this model has other graphs as well: --part {others}")
+        remark(f"{names[-1]} is drawn; to draw another graph of this model, give --part {others}")
     return recipe.name if recipe else None, corpus, graphs, emotions(pipeline.predict(corpus))
 
 
@@ -158,7 +162,7 @@ def model_graphs(pipeline: Pipeline, corpus: Corpus, part: str | None = None) ->
     graphs = [pipeline.graph(dialogue, part) for dialogue in corpus]
     drawn = [graph for graph in graphs if graph is not None]
     if len(drawn) < len(graphs):
-        raise ConfigError(f"{type(pipeline.method).__name__} has no graph; expected a model of a method with one, such as pairwise")
+        raise ConfigError(f"{type(pipeline.method).__name__} has no graph; expected a model of a method with a graph, such as pairwise")
     return drawn
 
 

@@ -11,19 +11,20 @@ from erc_graph.errors import ConfigError
 
 DESCRIPTION = """Train many methods under the same rules and compare them in one table.
 
-A method is trained with its committed settings for the corpus, or with its
-defaults, and, with --budget N, with N more, drawn from ranges that all methods
-share. Settings and epochs are chosen on development data and held-out parts of
-the training data; the test split is evaluated once per seed. Every method is
-compared with the BiGRU and with the first method of the table: over seeds and
-over dialogues, corrected by Holm.
+Each method is trained with its settings for the corpus, which come with the
+package, or else with its defaults. With --budget N, N further settings are
+tried, drawn from ranges that are the same for all methods. Settings and epochs
+are chosen on development data and held-out parts of the training data; the
+test split is evaluated once per seed. Every method is compared with the BiGRU
+and with the first method of the table: over seeds and over dialogues, with
+Holm's correction.
 """
 EXAMPLES = """  erc-graph leaderboard --methods bigru,pairwise,dialoguegcn
       three methods on the generated sample corpus
   erc-graph leaderboard --data corpora/mine --workers 2 --out runs/board
       all methods on your own features
   erc-graph leaderboard --data corpora/meld --methods kind:graph --budget 8
-      graph methods, with eight settings each in addition to the committed ones
+      graph methods, with eight further settings for each
   erc-graph leaderboard --resume runs/board
       continue after an interruption; finished trainings are not repeated
 """
@@ -38,14 +39,17 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME,...",
         help="`all`, names joined by commas, or kind:graph (also recurrent, transformer, fusion); default: all",
     )
-    parser.add_argument("--seeds", type=int, metavar="N", help="number of trainings per method (default: from the rules, 5)")
     parser.add_argument(
-        "--budget", type=int, metavar="N", help="number of settings in addition to the committed ones (default: from the rules)"
+        "--seeds", type=int, metavar="N", help="number of seeds, one training each, per method (default: from the rules, 5)"
+    )
+    parser.add_argument(
+        "--budget", type=int, metavar="N", help="number of further settings per method, drawn from ranges (default: from the rules)"
     )
     parser.add_argument(
         "--rules",
         metavar="FILE.toml",
-        help="your own rules, or `standard`: the features common in the field, RoBERTa, openSMILE and DenseNet (default: leaderboard.toml)",
+        help="file with your own rules, or `standard`: rules for the features common in the field, RoBERTa, openSMILE and DenseNet "
+        "(default: leaderboard.toml)",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="number of trainings at the same time (default: one)")
     parser.add_argument(
@@ -71,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         if options.dry_run or any(getattr(options, name) is not None for name in others):
             raise ConfigError(
                 "--resume: expected no other options than --seeds, --methods (to add methods, and to name files of your own again), --data "
-                "(for corpora that have moved), --workers and --launcher; the rest stays as it was when the leaderboard was started"
+                "(for corpora that have moved), --workers and --launcher; all other settings stay as at the start of the leaderboard"
             )
         return go_on(options.resume, launch, data=options.data, methods=(options.methods or "").split(","), seeds=options.seeds)
     return begin(

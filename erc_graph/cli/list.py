@@ -16,7 +16,7 @@ DESCRIPTION = "List known methods, models, recipes, corpora, tasks or formats, o
 EXAMPLES = """  erc-graph list methods
   erc-graph list recipes --json
   erc-graph list models --card starter
-      its data, licences and results, and what it is not for
+      its data, licences and results, and the uses that it does not fit
 """
 
 
@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True, title="kinds")
     for name, (words, _) in KINDS.items():
         own = kinds.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
-        own.add_argument("--json", action="store_true", help="print one JSON object, name to description")
+        own.add_argument("--json", action="store_true", help="print one JSON object of names and their descriptions")
         if name == "models":
             own.add_argument("--card", metavar="NAME", choices=[STARTER], help="print the card of a model, as Markdown")
     return parser
@@ -133,7 +133,7 @@ def _sentence(text: str | None) -> str:
 KINDS: dict[str, tuple[str, Callable[[], dict[str, str]]]] = {
     "methods": ("methods that can be trained", methods),
     "recipes": ("graph recipes", recipes),
-    "corpora": ("data sets with a name", corpora),
+    "corpora": ("data sets that the package knows by name", corpora),
     "tasks": ("label sets for --task", tasks),
     "models": ("models of the package", models),
     "formats": ("annotation files that can be read", formats),

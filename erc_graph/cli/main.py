@@ -29,7 +29,7 @@ EXAMPLES = """examples:
   erc-graph experiment pairwise             train on the sample corpus
   erc-graph predict talk.txt                the emotion of every utterance
   erc-graph report runs/meld                metrics and errors of a run
-  erc-graph compare runs/a runs/b           which is better, with paired tests
+  erc-graph compare runs/a runs/b           which run is better (paired tests)
   erc-graph COMMAND --help                  all options of a command
 
 DATA is always a folder with corpus.toml, a saved corpus, an annotation file,

@@ -36,7 +36,7 @@ EXAMPLES = """
   erc-graph predict --model someone/model --draw talk.svg talk.txt
       a model from the hub; also draw the graph of the conversation
   erc-graph predict --model runs/meld talks --out labelled --workers 4
-      all files of a folder, of any size; the same command continues
+      all files of a folder, of any size; repeat the command to continue
 
 JSON is a list of objects with `speaker`, `text` and optionally `dialogue`,
 `turn` and `features` ({"text": [numbers]}); every model can use `features`.
@@ -80,11 +80,17 @@ def make_parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="write one file per input file: JSON lines (--json), CSV (--csv), or Parquet if the input is; unreadable files are listed",
+        help="write one file per input file: JSON lines (--json), CSV (--csv), or Parquet for an input in Parquet; unreadable files are "
+        "listed",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="with --out: number of processes, each with one thread or OMP_NUM_THREADS")
     parser.add_argument(
-        "--launcher", choices=["local", "ray"], default="local", help="with --out: where the processes run; ray: a cluster (default: local)"
+        "--workers", type=int, metavar="N", help="with --out: number of processes, each with one thread, or with OMP_NUM_THREADS threads"
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["local", "ray"],
+        default="local",
+        help="with --out: where the processes run: on this machine, or on a Ray cluster (default: local)",
     )
     parser.add_argument("--draw", type=Path, metavar="FILE", help="also draw the graph of the model (.png, .svg, .html, .graphml)")
     parser.add_argument(
@@ -92,7 +98,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME=ENCODER",
         action="append",
         default=[],
-        help="encoder of a feature set, such as text=all-MiniLM-L6-v2, text=FOLDER or audio=mfcc, instead of the one that the model names",
+        help="encoder of a feature set, such as text=all-MiniLM-L6-v2, text=FOLDER or audio=mfcc, instead of the encoder that the model "
+        "names",
     )
     return parser
 
@@ -157,7 +164,7 @@ def _label(options: argparse.Namespace) -> int:
         out=str(options.out.absolute()),
     )  # fmt: skip
     total = label_all(options.conversations, labelling, launcher=options.launcher, workers=options.workers, say=remark)
-    refused = f"; {total.refused} refused, listed in {options.out / REFUSED}" if total.refused else ""
+    refused = f"; {total.refused} inputs could not be labelled and are listed in {options.out / REFUSED}" if total.refused else ""
     print(f"{total.turns} utterances of {total.conversations} conversations labelled in {options.out}{refused}")
     return 1 if total.refused else 0
 

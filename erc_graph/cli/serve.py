@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME=ENCODER",
         action="append",
         default=[],
-        help="encoder of a text feature set, such as text=all-MiniLM-L6-v2 or text=FOLDER, instead of the one that the model names",
+        help="encoder of a text feature set, such as text=all-MiniLM-L6-v2 or text=FOLDER, instead of the encoder that the model names",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, only this machine)")
     parser.add_argument("--port", type=int, default=8000, help="port; 0: any free port (default: 8000)")
@@ -46,10 +46,16 @@ def make_parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=0, metavar="N", help="requests processed at the same time (default: one per core, at most 4)"
     )
     parser.add_argument(
-        "--queue", type=int, default=256, metavar="N", help="largest number of waiting requests; further ones get status 503 (default: 256)"
+        "--queue",
+        type=int,
+        default=256,
+        metavar="N",
+        help="largest number of waiting requests; further requests get status 503 (default: 256)",
     )
-    parser.add_argument("--body", type=int, default=8, metavar="MIB", help="largest size of a request (default: 8)")
-    parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="longest duration of a request (default: 30)")
+    parser.add_argument("--body", type=int, default=8, metavar="MIB", help="largest size of a request in MiB (default: 8)")
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="longest duration of a request in seconds (default: 30)"
+    )
     parser.add_argument(
         "--sessions",
         type=int,
@@ -62,7 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         default=900.0,
         metavar="SECONDS",
-        help="a live conversation is deleted after this time without an utterance (default: 900)",
+        help="a live conversation is deleted after this number of seconds without an utterance (default: 900)",
     )
     return parser
 

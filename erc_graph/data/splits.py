@@ -298,7 +298,8 @@ def folds(corpus: Corpus, protocol: str = "official", *, seed: int = 0) -> list[
     except ConfigError as error:
         fitting = [name for name in PROTOCOLS if name != protocol and _fits(corpus, name)]
         raise ConfigError(
-            f"protocol {protocol} does not fit {corpus.name}: it needs {error}; fitting: {', '.join(fitting) or 'none'}"
+            f"protocol {protocol} does not fit {corpus.name}: the protocol needs {error}; protocols that fit: "
+            f"{', '.join(fitting) or 'none'}"
         ) from None
 
 

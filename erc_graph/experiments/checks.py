@@ -117,5 +117,6 @@ def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None
             if ids:
                 logging.getLogger(__name__).warning(
                     "  note: %s: its encoders were fine-tuned on the labels of %d %s dialogues of fold %s%s",
-                    name, len(ids), part, fold.name, "; no encoder read dialogues of its own training" if fitted.get("cross_fit") else "",
+                    name, len(ids), part, fold.name, "; features of these dialogues come from encoders that were not fine-tuned on "
+                    "them" if fitted.get("cross_fit") else "",
                 )  # fmt: skip

@@ -70,7 +70,7 @@ def _main(method: str, arguments: list[str]) -> int:
     if known.resume is not None:
         if others or known.config or known.data is not None or known.task is not None:
             but = ", ".join(f"--{name}" for name in LAUNCH)
-            raise ConfigError(f"--resume: takes no other options than {but}; a run is continued with the settings it was started with")
+            raise ConfigError(f"--resume: expected no other options than {but}; a run is continued with the settings of its start")
         return _resume(method, Path(known.resume), {name: value for name in LAUNCH if (value := getattr(known, name)) is not None})
 
     from erc_graph.data.files.toml import read_toml

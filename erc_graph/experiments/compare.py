@@ -261,5 +261,5 @@ def _correct(comparison: RunComparison) -> None:
         size = " or ".join(map(str, sorted(units)))
         comparison.notes.append(
             f"the test over dialogues resamples the {size} test dialogues, with one trained model of each run (its first seed): "
-            "it says whether other dialogues would give the same result, not whether other seeds would"
+            "it shows whether other dialogues would give the same result, but not whether other seeds would"
         )

@@ -57,7 +57,7 @@ def dry_run(
 def _main_lines(experiment: Experiment, corpus: Corpus, folder: Path, table: int | None) -> Iterator[str]:
     """The method with its settings as they are, and the baseline."""
     if table is not None:
-        yield f"table       {table}: the main result, which is the settings above as they are"
+        yield f"table       {table}: the main result, trained with the settings above"
     plans = [Plan(experiment=experiment, folder=folder), *baseline_plans(experiment, corpus, folder)]
     yield _total(plans, corpus)
     yield from (_trainings(plan, corpus) for plan in plans)

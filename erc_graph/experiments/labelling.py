@@ -149,8 +149,8 @@ def _labelled(
             yield from answers
     except WorkerGone as gone:
         raise ErcGraphError(
-            f"{gone}: its process has died (killed, or out of memory); all finished shards are kept, and the same command continues; "
-            "fewer --workers need less memory"
+            f"{gone}: its process has died (killed, or out of memory); all finished results are kept; repeat the command to continue; "
+            f"fewer --workers need less memory"
         ) from None
 
 
@@ -329,7 +329,7 @@ def _finish(out: Path, journal: Journal, plan: _Plan, say: Callable[[str], None]
     if not total.refused:
         (out / REFUSED).unlink()
     if total.refused and not total.turns:
-        raise CorpusError(f"nothing could be labelled, {total.refused} inputs refused (list: {out / REFUSED}); the first: {first}")
+        raise CorpusError(f"none of the {total.refused} inputs could be labelled (list: {out / REFUSED}); the first: {first}")
     return total
 
 

@@ -93,7 +93,9 @@ def make_parser(method: str) -> ArgumentParser:
         help="First do a hyperparameter search: evaluate N settings from the ranges of [search] on the development split.",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="Print what would be trained, with --table for each row; train and write nothing."
+        "--dry-run",
+        action="store_true",
+        help="Print what would be trained (with --table: for each row), without training or writing files.",
     )
     parser.add_class_arguments(Launch)
     parser.add_class_arguments(RunConfig, skip={"strict", "baseline"})

@@ -73,8 +73,8 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
         alone = [ask(batch) for batch in each]
         if (gap := _gap(together, torch.cat(alone))) > TOLERANCE:
             raise ConfigError(
-                f"{method}: expected the same scores for a dialogue alone and in a batch, found a difference of {gap:.2g}: a part reads "
-                "other dialogues or padding; use an `OverTurns`, which stays within a dialogue"
+                f"{method}: expected the same scores for a dialogue alone and in a batch, found a difference of {gap:.2g}: a module reads "
+                f"other dialogues or padding; use an `OverTurns`, which stays within a dialogue"
             )
         if not (network.causal or network.utterance_level):
             return
@@ -82,7 +82,7 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
             if (gap := _gap(ask(_other_end(batch))[:-1], scores[:-1])) > TOLERANCE:
                 raise ConfigError(
                     f"{method}: expected no effect of the last utterance on earlier ones, as all parts are causal, found a difference of "
-                    f"{gap:.2g}; a part that reads other utterances must be an `OverTurns`, with `causal = False` if it reads later ones"
+                    f"{gap:.2g}; a module that reads other utterances must be an `OverTurns`, with `causal = False` if it reads later ones"
                 )
 
 

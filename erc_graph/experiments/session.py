@@ -69,7 +69,7 @@ def _way_on(folder: Path) -> str:
     """What to do after Ctrl-C."""
     if (folder / "config.json").exists():
         return f"the last complete epoch is kept, --resume {folder} continues from it"
-    return "the same command continues after the finished trials" if search_folder(folder).exists() else ""
+    return "repeat the command to continue after the finished trials" if search_folder(folder).exists() else ""
 
 
 def start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, **command: Any) -> None:

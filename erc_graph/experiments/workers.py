@@ -40,7 +40,8 @@ def check_launcher(launcher: Launcher, workers: int | None) -> None:
     """
     if (launcher == "ray" or (workers or 1) > 1) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            "--workers: expected one process that starts the workers, found several of `accelerate launch`; use one or the other"
+            "--workers: expected one process that starts the workers, found several of `accelerate launch`; use either --workers or "
+            "`accelerate launch`"
         )
     if launcher == "ray" and importlib.util.find_spec("ray") is None:
         raise ConfigError("--launcher ray: expected the package ray, found none; install it with pip install 'erc_graph[ray]'")

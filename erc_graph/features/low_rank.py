@@ -111,10 +111,10 @@ def read_low_rank(folder: Path) -> LowRank:
     known = {*_FIXED, "base_model_name_or_path", "r", "lora_alpha", "fan_in_fan_out", "target_modules"}
     try:
         if {key: about.get(key) for key in _FIXED} != _FIXED or not set(about) <= known:
-            raise ValueError("a form that is not supported")
+            raise ValueError("settings that are not supported")
         rank, alpha, targets = about["r"], about["lora_alpha"], about["target_modules"]
         if type(rank) is not int or rank < 1 or type(alpha) not in (int, float) or not all(isinstance(name, str) for name in targets):
-            raise ValueError("r, lora_alpha, target_modules")
+            raise ValueError("values of r, lora_alpha or target_modules")
         if not math.isfinite(scale := alpha / rank):
             raise ValueError(f"lora_alpha: expected a number, found {alpha}")
         names = {f"{_STEM}{target}.lora_{side}.weight": axis for target in targets for side, axis in (("A", 0), ("B", 1))}

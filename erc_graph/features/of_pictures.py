@@ -57,7 +57,7 @@ def picture_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> 
                 found.append(seen if config.pooling == "frames" else seen.mean(0))
             except CorpusError as error:
                 if config.strict:
-                    raise CorpusError(f"{error}; refused by --strict; without it, the utterance is left out") from None
+                    raise CorpusError(f"{error}, which --strict does not allow; without --strict, this utterance is left out") from None
                 found.append(str(error))
         return found
 

@@ -42,7 +42,7 @@ def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Ex
             except CorpusError as error:
                 found[row] = str(error)
         if config.strict and found:
-            raise CorpusError(f"{next(iter(found.values()))}; refused by --strict; without it, the utterance is left out")
+            raise CorpusError(f"{next(iter(found.values()))}, which --strict does not allow; without --strict, this utterance is left out")
         found |= dict(zip(waves, hear(list(waves.values())), strict=True)) if waves else {}
         return [found[row] for row in rows]
 
@@ -105,8 +105,8 @@ def _recordings(corpus: Corpus, config: FeaturesConfig) -> tuple[list[str], list
 def _refuse_long(long: list[str], config: FeaturesConfig) -> None:
     if long and config.strict:
         raise CorpusError(
-            f"{len(long)} recordings are longer than {config.seconds:g} seconds (first: {long[0]}), refused by strict; "
-            "omit --strict to cut them, or set --seconds"
+            f"{len(long)} recordings are longer than {config.seconds:g} seconds (first: {long[0]}), which --strict does not allow; omit "
+            f"--strict to cut them, or set --seconds"
         )
 
 

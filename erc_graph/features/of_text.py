@@ -69,8 +69,8 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
     ids, cut = encoder.tokens(texts)
     if cut and config.strict:
         raise CorpusError(
-            f"{corpus.name}: {len(cut)} texts are longer than the {encoder.longest} tokens that {config.model} takes (first: "
-            f"{corpus.utterance_ids[rows[cut[0]]]}), refused by --strict; without it, they are cut"
+            f"{corpus.name}: {len(cut)} texts are longer than the {encoder.longest} tokens that {config.model} reads (first: "
+            f"{corpus.utterance_ids[rows[cut[0]]]}), which --strict does not allow; without --strict, these texts are cut"
         )
 
     finish = _components(corpus, config, rows, encoder.width, unusual) if config.pca else None

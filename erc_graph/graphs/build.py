@@ -111,7 +111,9 @@ def build_from_states(
     widths = {name: value.shape[1] for name, value in states.items()}
     if len(set(widths.values())) > 1:
         found = ", ".join(f"{name} {width}" for name, width in widths.items())
-        raise ConfigError(f"graph of states: expected one width in all streams, found {found}; project the states first")
+        raise ConfigError(
+            f"graph of states: expected one width in all streams, found {found}; map the states to one width with linear layers first"
+        )
     return _assemble(batch, states, {name: present[name] for name in states}, load_recipe(recipe), corpus)
 
 

@@ -205,8 +205,8 @@ def ask(method: Network, batch: Batch) -> Tensor:
         scores[part.row] = infer(method, part, len(part)).scores
     if wrong := int((~scores.isfinite()).any(1).sum()):
         raise CheckpointError(
-            f"{type(method).__name__}: expected finite scores, found others in {wrong} of {len(scores)} utterances; the training diverged "
-            "(lower training.learning_rate), or the features are much larger than in training"
+            f"{type(method).__name__}: expected finite scores, found NaN or inf in {wrong} of {len(scores)} utterances; the training "
+            f"diverged (lower training.learning_rate), or the features are much larger than in training"
         )
     return scores
 

@@ -172,7 +172,8 @@ def explain(
         if batch.features[name].shape[1] != width:
             found = batch.features[name].shape[1]
             raise CorpusError(
-                f"{dialogue.id!r}: expected {width} {name} features per utterance, as in training, found {found}; use the same files"
+                f"{dialogue.id!r}: expected {width} {name} features per utterance, as in training, found {found}; use the feature files of "
+                f"the training"
             )
     with _asked(method):
         seen, scores = look(method, batch)
@@ -283,7 +284,7 @@ def _log_odds(scores: Tensor, index: int) -> Tensor:
 
 
 def _remark(gap: float) -> str:
-    return f" (the sum is {abs(gap):.2g} off)" if abs(gap) >= 0.005 else ""
+    return f" (the sum differs by {abs(gap):.2g})" if abs(gap) >= 0.005 else ""
 
 
 @contextmanager

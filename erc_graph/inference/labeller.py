@@ -153,7 +153,7 @@ class Labeller:
         for dialogue, one in records.split():  # one of them is the trouble
             with _refusing(said, source=shard.source.name, dialogue=dialogue, line=one.numbers[0]):
                 if one.spoilt is not None:
-                    beside = "" if one.numbers == [one.spoilt] else ", and may belong to an adjacent conversation"
+                    beside = "" if one.numbers == [one.spoilt] else ", and the line may belong to an adjacent conversation"
                     raise CorpusError(f"line {one.spoilt} is not valid JSON; expected an object or a list{beside}; correct or remove it")
                 with noting(said.notes.append):
                     corpus = one.corpus(name)

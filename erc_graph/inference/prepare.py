@@ -82,7 +82,10 @@ def prepare(
         features[name] = _encoded(corpus, encoder, schema.widths[name], name, encode, load, remarks)
         present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
         if sounds := sum(bool(NOT_SPOKEN.fullmatch(text.strip())) for text in corpus.texts):
-            remarks.append(f"{name}: {sounds} of {corpus.utterances} utterances are only music or a sound in brackets, but read as words")
+            remarks.append(
+                f"{name}: {sounds} of {corpus.utterances} utterances contain only music or a sound in brackets, which the model "
+                f"reads as words"
+            )
         if silent := corpus.utterances - int(present[name].sum()):
             remarks.append(f"{name}: {silent} of {corpus.utterances} utterances have no words and count as missing")
     if unread := [name for name in corpus.features if name not in schema.widths]:

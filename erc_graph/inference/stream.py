@@ -118,7 +118,7 @@ class Stream:
             self._whole = True
             largest = max((float(row.abs().max()) for row in batch.features.values()), default=0.0)
             raise CorpusError(
-                f"utterance {self.turns}: expected features with finite scores, found others (largest value: {largest:.3g}); check the "
+                f"utterance {self.turns}: expected finite scores, found NaN or inf (largest feature: {largest:.3g}); check the "
                 "features, or train again if this happens for all utterances"
             )
         self._speakers.setdefault(speaker, len(self._speakers))

@@ -94,7 +94,7 @@ class Method(nn.Module):
         if self.inputs.shapes.widths and "features" not in self.reads:
             raise ConfigError(
                 f"modalities: expected only sequences, because {type(self).__name__} reads no vectors, found vectors of "
-                f"{', '.join(self.inputs.shapes.widths)}; leave them out, also from prior.stream"
+                f"{', '.join(self.inputs.shapes.widths)}; leave these vectors out, also from prior.stream"
             )
         self._refuse_causal()
         self.graph = self._graph()

@@ -99,7 +99,7 @@ class DialogueGCN(Method):
     def build(self, c: DialogueGCNConfig, shapes: Shapes) -> None:
         """Build the parts in the order of the equations."""
         if c.causal and c.form == "code":
-            raise ConfigError('pipeline.form: expected "paper" with causal, because "code" reads later utterances, found "code"')
+            raise ConfigError('pipeline.form: expected "paper" with pipeline.causal, because "code" reads later utterances, found "code"')
         self.turn = Turn(shapes.widths)
         self.context = Recurrent(c.cell, self.turn.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
         self.activation: nn.Module = nn.Identity() if c.form == "code" else nn.ReLU()

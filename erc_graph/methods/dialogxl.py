@@ -120,7 +120,10 @@ class DialogXL(Method):
             found = c.language_model.found()
             if found.settings.get("model_type") == "xlnet":
                 if found.lora:
-                    raise ConfigError("pipeline.language_model.lora: expected 0 for an XLNet, whose layers are DialogXL's own")
+                    raise ConfigError(
+                        "pipeline.language_model.lora: expected 0 for an XLNet, because DialogXL computes it with attention "
+                        "layers of its own, to which no low-rank matrices are added, found {found.lora}; set it to 0"
+                    )
                 own, found = found.settings, replace(found, folder="")
                 if own["n_head"] != sum(self.heads):
                     raise ConfigError(f"pipeline: expected {own['n_head']} heads over all groups, as in XLNet, found {sum(self.heads)}")

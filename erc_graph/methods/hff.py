@@ -187,7 +187,7 @@ class HFFConfig(InConversation):
             causal=(not self.causal or alone, "false with attend = 'turns', which reads later utterances"),
             samples=(
                 self.samples == 0 or (self.samples > 0 and self.uncertainty and not self.concatenate),
-                "0; with uncertainty and without concatenate, 0 or more",
+                "0, or 0 or more if uncertainty is true and concatenate is false",
             ),
         )
 

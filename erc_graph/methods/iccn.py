@@ -124,7 +124,9 @@ class ICCN(UtteranceMethod):
     def build(self, config: ICCNConfig, shapes: Shapes) -> None:
         """Build the parts in the order of the equations."""
         if TEXT not in shapes.modalities:
-            raise ConfigError(f"modalities: expected text, which ICCN multiplies with the others, found {', '.join(shapes.modalities)}")
+            raise ConfigError(
+                f"modalities: expected text, which ICCN multiplies with the other modalities, found {', '.join(shapes.modalities)}"
+            )
         self.others = tuple(m for m in shapes.modalities if m != TEXT)
         width = {m: config.text_width if m == TEXT else config.width for m in shapes.modalities}
         self.vectors = nn.ModuleDict({m: nn.Sequential(nn.Linear(n, width[m]), nn.Tanh()) for m, n in shapes.widths.items()})

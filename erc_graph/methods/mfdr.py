@@ -109,7 +109,7 @@ class SawaConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         fits = self.hop >= 1 and (not self.adaptive or not self.window or 2 * self.hop == self.window)
-        expect(self.where, self, hop=(fits, "1 or more; if windows grow (adaptive), half the window"))
+        expect(self.where, self, hop=(fits, "1 or more; with adaptive (windows grow), half of window"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +232,7 @@ class MFDR(UtteranceMethod):
         for name, lengths in self.fronts.count(batch).items():
             what, most, stride = ("words", config.words, 1) if name == TEXT else ("frames", config.frames, config.stride)
             if count := int((lengths // stride > most).sum()):
-                found.append(f"{count} of {batch.utterances} utterances have more than {most} {what} (pipeline.{what})")
+                found.append(f"{count} of {batch.utterances} utterances have more than {most} {what}, the limit of pipeline.{what}")
         return found
 
     def read(self, padded: Mapping[str, Padded]) -> tuple[Padded, Padded]:

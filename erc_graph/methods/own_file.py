@@ -86,7 +86,7 @@ def find_method(method: str) -> type[Method]:
         near = get_close_matches(method, METHODS, 1, cutoff=0.7)
         nearest = f" (nearest: {near[0]})" if near else ""
         raise ConfigError(
-            f"method: expected one that `erc-graph list methods` names, or FILE.py:CLASS, found {one_line(method, 80)!r}{nearest}"
+            f"method: expected a method that `erc-graph list methods` names, or FILE.py:CLASS, found {one_line(method, 80)!r}{nearest}"
         )
     return METHODS[method]
 
@@ -132,7 +132,7 @@ def _imported(file: Path) -> ModuleType:
         del sys.modules[name]
         show_own(error, file)
         words = one_line(f"{type(error).__name__}: {error}", 200)
-        raise ConfigError(f"{file}: cannot be imported ({words}); the lines above say where") from None
+        raise ConfigError(f"{file}: cannot be imported ({words}); the traceback above shows the line") from None
     return module
 
 

@@ -129,7 +129,9 @@ class UniMSE(Method):
     def build(self, c: UniMSEConfig, shapes: Shapes) -> None:
         """Build the text encoder, the LSTMs of audio and video, the adapters, and the classifier."""
         if "text" not in shapes.modalities:
-            raise ConfigError(f"modalities: expected text, to which UniMSE attaches the others, found {', '.join(shapes.modalities)}")
+            raise ConfigError(
+                f"modalities: expected text, to which UniMSE attaches the other modalities, found {', '.join(shapes.modalities)}"
+            )
         item, width, self.text = shapes.items.get("text"), c.width, None
         beside = c.modality * (len(shapes.modalities) - 1)
         if item == IDS:

@@ -82,7 +82,7 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
     @app.get(
         "/metrics",
         summary="Counters for Prometheus",
-        response_description="Its text format",
+        response_description="The counters in the text format of Prometheus",
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}}},
     )

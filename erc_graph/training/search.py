@@ -218,7 +218,7 @@ def _read(path: Path, head: dict[str, Any]) -> list[Trial]:
     if changed:
         more = f" and {len(changed) - 8} more" if len(changed) > 8 else ""
         raise CheckpointError(
-            f"{path}: expected the record of the same search, found another: {', '.join(changed[:8])}{more}; "
+            f"{path}: expected the record of the same search, found other settings: {', '.join(changed[:8])}{more}; "
             "choose another folder, or delete the record to search again"
         )
     return trials

@@ -109,12 +109,12 @@ def test_help_of_the_command_and_of_ones_own_method(place: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "method: expected one that `erc-graph list methods` names"),
+        ([], "method: expected a method that `erc-graph list methods` names"),
         (["--data", "sample"], "or --method FILE.py:CLASS, found none"),
         (["nothing"], "or FILE.py:CLASS, found 'nothing'"),
-        (["bigru", "--method", "hff"], "method: expected it once, found 'bigru' and 'hff'"),
+        (["bigru", "--method", "hff"], "method: expected one method, found 'bigru' and 'hff'"),
         (["--method", "nowhere.py:Own"], "found no file nowhere.py"),
-        (["--method"], "method: expected one that `erc-graph list methods` names"),
+        (["--method"], "method: expected a method that `erc-graph list methods` names"),
     ],
 )
 def test_methods_that_are_refused(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,5 +127,5 @@ def test_where_the_method_is_named() -> None:
     assert named(["pairwise", "--seeds", "2"]) == ("pairwise", ["--seeds", "2"])
     assert named(["--seeds", "2", "--method=a.py:B"]) == ("a.py:B", ["--seeds", "2"])
     assert named(["--method", "bigru", "-h"]) == ("bigru", ["-h"]) and named(["-h"]) == (None, ["-h"])
-    with pytest.raises(ConfigError, match="expected it once"):
+    with pytest.raises(ConfigError, match="expected one method"):
         named(["--method", "a", "--method", "b"])

@@ -105,7 +105,7 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
         (["--quantize", "4bit", "--fine-tune"], "tuning.quantize: expected --lora as well, because quantized matrices are not trained"),
         (
             ["--quantize", "4bit", "--model", "mfcc", "--modality", "audio"],
-            "features.quantize: expected no, for other modalities than text",
+            "features.quantize: expected no, because only text encoders can be quantized",
         ),
         (["--half", "--pooling", "tokens"], "features.half: expected false for token ids, which do not fit into 16 bits"),
         (["--strict", "--data", "long"], "1 texts are longer than the 32 tokens that"),
@@ -135,7 +135,7 @@ def test_no_words_and_cut_ones(talks: Corpus, tiny_encoder: Path, tmp_path: Path
     assert "expected texts, found only empty texts" in capsys.readouterr().err
     replace(talks, texts=("hello " * 50, *talks.texts[1:])).save(tmp_path / "long")
     assert main([*command, str(tmp_path / "long")]) == 0
-    assert "1 of 72 texts are longer than the 32 tokens that the model takes, and were cut" in capsys.readouterr().err
+    assert "1 of 72 texts are longer than the 32 tokens that the model reads, and were cut" in capsys.readouterr().err
     assert note(tmp_path / "o.safetensors")["cut_to_length"] == 1
 
 
@@ -197,7 +197,7 @@ def test_sound(
     assert main([*command, "--strict", "--seconds", "1.5"]) == 2
     assert "1 recordings are longer than 1.5 seconds" in capsys.readouterr().err
     assert main([*command, "--strict"]) == 2
-    assert "refused by --strict; without it, the utterance is left out" in capsys.readouterr().err
+    assert "which --strict does not allow; without --strict, this utterance is left out" in capsys.readouterr().err
 
 
 def test_frames_of_the_corpus_s_own_waveforms(talks: Corpus, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +230,7 @@ def test_pictures(data: Path, talks: Corpus, tmp_path: Path, capsys: pytest.Capt
     ids, seen = read_sequences(out)
     assert ids == [talks.utterance_ids[0]] and seen.values.shape == (4, 16)
     assert main([*command, "--source", str(tmp_path / "faces"), "--strict"]) == 2
-    assert "contains no face frames; refused by --strict" in capsys.readouterr().err
+    assert "contains no face frames, which --strict does not allow" in capsys.readouterr().err
     assert main(command) == 2
     assert "talks: contains no face frames; expected --source" in capsys.readouterr().err
 
@@ -245,7 +245,7 @@ def test_pictures(data: Path, talks: Corpus, tmp_path: Path, capsys: pytest.Capt
             "features.pooling: expected one of own, frames for audio, found 'cls'",
         ),
         (["--modality", "audio", "--model", "mfcc", "--fine-tune"], "features.fine_tune: expected false for other modalities than text"),
-        (["--modality", "text", "--model", "m", "--source", "wav"], "features.source: expected nothing for text"),
+        (["--modality", "text", "--model", "m", "--source", "wav"], "features.source: expected no folder for text"),
         (["--modality", "visual", "--model", "m", "--layer", "2"], "layer: expected -1 for an image model"),
         (
             ["--modality", "audio", "--model", "opensmile:IS10", "--source", "wav", "--pooling", "frames"],

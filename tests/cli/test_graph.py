@@ -136,7 +136,7 @@ def test_the_other_graphs_of_a_model_are_named_as_a_shell_reads_them(
     options = ["graph", str(small), "--model", str(tmp_path / "model"), "--method", own, "--out", str(tmp_path / "g.graphml")]
     assert main(options) == 0
     note = capsys.readouterr().err
-    assert "Attention 2 is drawn; this model has other graphs as well: --part 'Attention 1'" in " ".join(note.split())
+    assert "Attention 2 is drawn; to draw another graph of this model, give --part 'Attention 1'" in " ".join(note.split())
     assert main([*options, "--part", "Attention 1"]) == 0
 
 
@@ -164,7 +164,7 @@ def test_a_corpus_of_other_labels_is_drawn_by_what_is_predicted(small: Path, mod
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--recipe", "window"], "--recipe: expected no value with --model, which has its own, found 'window'"),
+        (["--recipe", "window"], "--recipe: expected no value with --model, because the model has its own value, found 'window'"),
         (["--modalities", "text"], "--modalities: expected no value with --model"),
         (["--task", "sample6"], "--task: expected no value with --model"),
         (["--model", "./nowhere"], "./nowhere: no such file or folder; expected a saved model"),
@@ -181,4 +181,4 @@ def test_what_does_not_go_with_a_model(
 def test_a_model_without_a_graph_draws_none(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Pipeline(BiGRU(Schema.of(load_corpus(small)), BiGRUConfig(width=8))).save_pretrained(tmp_path / "model")
     assert main(["graph", str(small), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "g.png")]) == 2
-    assert "BiGRU has no graph; expected a model of a method with one" in capsys.readouterr().err
+    assert "BiGRU has no graph; expected a model of a method with a graph" in capsys.readouterr().err

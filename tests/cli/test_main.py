@@ -30,7 +30,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["predikt"], "found 'predikt'"),
-        (["experiment", "magic"], "method: expected one that `erc-graph list methods` names, or FILE.py:CLASS, found 'magic'"),
+        (["experiment", "magic"], "method: expected a method that `erc-graph list methods` names, or FILE.py:CLASS, found 'magic'"),
         (["experiment"], "or --method FILE.py:CLASS, found none; see --help"),
         (["corpus", "look", "sample"], "invalid choice: 'look'"),
         (["corpus", "inspect"], "arguments are required: DATA; see erc-graph corpus inspect --help"),

@@ -221,7 +221,7 @@ def test_resume_takes_how_to_launch_and_nothing_else(small: Path, tmp_path: Path
     assert main(["--resume", str(out), "--workers", "many"]) == 2
     capsys.readouterr()
     assert main(["--resume", str(out), "--workers", "2", "--seeds", "3"]) == 2
-    assert "takes no other options than --workers, --launcher, --track" in capsys.readouterr().err
+    assert "expected no other options than --workers, --launcher, --track" in capsys.readouterr().err
 
 
 def test_a_cluster_that_is_not_there(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_sounds_in_brackets_are_named(tiny_encoder: Path) -> None:
     prepare(
         load_transcript("\n".join(f"Ann: {text}" for text in texts).encode()), model({"text": 24}, text=str(tiny_encoder)), say=notes.append
     )
-    assert notes[1:] == ["text: 3 of 6 utterances are only music or a sound in brackets, but read as words"]
+    assert notes[1:] == ["text: 3 of 6 utterances contain only music or a sound in brackets, which the model reads as words"]
 
 
 def test_what_is_missing_is_said_once_and_handled(tiny_encoder: Path) -> None:

@@ -87,11 +87,11 @@ def test_a_full_disk_is_no_failed_trial(tmp_path):
 def test_records_that_do_not_fit(tmp_path):
     run_search(objective, SPACE, 1, 1, tmp_path, quiet=True)
     with pytest.raises(
-        CheckpointError, match="expected the record of the same search, found another: seed 1 → 2; choose another folder, or"
+        CheckpointError, match="expected the record of the same search, found other settings: seed 1 → 2; choose another folder, or"
     ):
         run_search(objective, SPACE, 2, 2, tmp_path, quiet=True)
     other = SearchSpace.from_dict({"model.width": {"low": 8, "high": 64}})
-    with pytest.raises(CheckpointError, match=r"found another: space\.training\.learning_rate\.low 1e-05 → None, "):
+    with pytest.raises(CheckpointError, match=r"found other settings: space\.training\.learning_rate\.low 1e-05 → None, "):
         run_search(objective, other, 2, 1, tmp_path, quiet=True)
     for text in ("{", "[]", '{"trials": [{"number": 1}]}', "{}"):
         (tmp_path / RECORD).write_text(text)

@@ -176,7 +176,7 @@ def windows_only(recipe: GraphRecipe) -> None:
         if not rule.windowed:
             raise ConfigError(
                 f"recipe {recipe.name}: relation {rule.relation!r}: expected past and future in utterances, speaker any, same or other, "
-                "weight angular or unit, all streams, times 1; use the layout 'list' for other rules"
+                "weight angular or unit, all streams, times 1; use layout = 'list' for other rules"
             )
 
 
@@ -192,7 +192,7 @@ def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]
         if rule.past != 0 or rule.future != 0:
             raise ConfigError(
                 f"recipe {recipe.name}: relation {rule.relation!r}: expected past = 0 and future = 0 across streams, found a wider window; "
-                "use the layout 'list'"
+                f"use layout = 'list'"
             )
     # Across, the one source is the utterance itself: its own speaker, and no edge at all without "self-loops".
     across = [rule for rule in across if rule.self_loops and rule.speaker != "other"]

@@ -75,7 +75,7 @@ def assemble(
     columns = _columns(annotations, labels or _own_labels(dataset), known)
     chosen = get_task(task) if isinstance(task, str) else task or _choose_task(dataset, labels, annotations, columns, name, notes)
     if columns.keys() <= {*TIMES}:  # nothing is labelled: transcripts to predict on
-        said = "no labels: the utterances can be predicted, but not evaluated"
+        said = "no labels: emotions can be predicted, but the predictions cannot be evaluated"
         notes.append(said) if task is not None else note(said)
         columns[chosen.column] = (None,) * len(annotations.utterance_ids)
     _check_labels(chosen, columns, annotations)

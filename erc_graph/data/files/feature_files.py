@@ -147,8 +147,8 @@ def join_features(
         bad = [utterance_ids[i] for i in np.flatnonzero(~finite)[:3]]
         if strict:
             raise CorpusError(
-                f"{where}: {int((~finite).sum())} rows with {UNFIT} (first: {', '.join(bad)}), refused by strict; "
-                "without it they count as missing"
+                f"{where}: {int((~finite).sum())} rows with {UNFIT} (first: {', '.join(bad)}), which `strict` does not allow; without "
+                f"`strict`, these rows count as missing"
             )
         report.append(f"{where}: {int((~finite).sum())} rows with {UNFIT} are masked as missing (first: {', '.join(bad)})")
         features[~finite] = 0

@@ -28,7 +28,9 @@ def _inside(value: Any, info: ValidationInfo) -> Path:
     folder: Path = (info.context or {})["folder"]
     relative = Path(value)
     if relative.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in PureWindowsPath(value).parts:
-        raise _problem("expected a path within the manifest's folder, not an absolute path and without '..'; move or copy the file there")
+        raise _problem(
+            "expected a path within the manifest's folder, not an absolute path and without '..'; move or copy the file into that folder"
+        )
     path = folder / relative
     try:
         inside, exists = path.resolve().is_relative_to(folder.resolve()), path.exists()

@@ -120,7 +120,10 @@ class _PlainUnpickler(_PythonUnpickler):
         """Count `size` bytes towards the memory limit of this file."""
         self.budget -= size
         if self.budget < 0:
-            raise CorpusError(f"{self.path}: its repetitions need far more memory than its size allows; refused as malicious or corrupt")
+            raise CorpusError(
+                f"{self.path}: repeated objects in it need far more memory than its size allows, so it is malicious or "
+                f"corrupt and is not read"
+            )
 
     def find_class(self, module: str, name: str) -> Constructor:
         """Return the constructor with a name.

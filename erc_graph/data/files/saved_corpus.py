@@ -143,9 +143,14 @@ def _fields(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, st
     annotations = {name: tuple(values) for name, values in manifest["annotations"].items()}
     speakers, texts = names(manifest["speakers"]), names(manifest["texts"])
     if len(speakers) != rows or len(texts) not in (0, rows) or any(len(values) not in (0, rows) for values in annotations.values()):
-        raise CorpusError(f"{path}: speakers, texts or annotations are not {rows}, one per utterance; save the corpus again")
+        raise CorpusError(
+            f"{path}: expected {rows} speakers, texts and annotations, one per utterance, found another number; save the corpus again"
+        )
     ptr, target = tensors["ptr"], tensors["target"]
-    expect(ptr.dtype == torch.long and ptr.shape == (len(dialogue_ids) + 1,), "ptr: expected one start per dialogue and the end")
+    expect(
+        ptr.dtype == torch.long and ptr.shape == (len(dialogue_ids) + 1,),
+        "ptr: expected the first utterance of each dialogue, and the number of utterances",
+    )
     expect(bool((ptr.diff() >= 0).all()) and int(ptr[0]) == 0 and int(ptr[-1]) == rows, f"ptr: expected slices of {rows} utterances")
     expect(target.shape == (rows,), f"target: expected {rows} values, found {tuple(target.shape)}")
     if task.kind == "classification":
@@ -162,14 +167,20 @@ def _fields(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, st
         expect(features[name].ndim == 2 and len(features[name]) == rows, f"features/{name}: expected {rows} rows")
         expect(present[name].dtype == torch.bool and present[name].shape == (rows,), f"present/{name}: expected {rows} bools")
         if strict and not fit(features[name][present[name]]).all():
-            raise CorpusError(f"{path.with_name(TENSORS)}: features/{name}: rows with {UNFIT}, refused by strict")
+            raise CorpusError(
+                f"{path.with_name(TENSORS)}: features/{name}: rows with {UNFIT}, which `strict` does not allow; correct them, or leave out "
+                f"`strict`"
+            )
     sequences = {
         name: Ragged(tensors[f"sequences/{name}"], tensors[f"sequences_ptr/{name}"]) for name in names(manifest.get("sequences", []))
     }
     for name, value in sequences.items():
         expect(len(value) == rows, f"sequences/{name}: expected {rows} sequences, found {len(value)}")
         if strict and value.values.is_floating_point() and not fit(value.values).all():
-            raise CorpusError(f"{path.with_name(TENSORS)}: sequences/{name}: items with {UNFIT}, refused by strict")
+            raise CorpusError(
+                f"{path.with_name(TENSORS)}: sequences/{name}: items with {UNFIT}, which `strict` does not allow; correct them, or leave "
+                f"out `strict`"
+            )
     return {
         "name": manifest["name"],
         "task": task,

@@ -119,7 +119,8 @@ def join_sequences(
             first = ids[int(owner[~finite][0])]
             if strict:
                 raise CorpusError(
-                    f"{where}: {count} items with {UNFIT} (first in {first}), refused by strict; without it they are left out"
+                    f"{where}: {count} items with {UNFIT} (first in {first}), which `strict` does not allow; without `strict`, these items "
+                    f"are left out"
                 )
             report.append(f"{where}: {count} items with {UNFIT} are left out (first in {first})")
             values, lengths = values[finite], torch.zeros_like(lengths).index_add(0, owner, finite.long())
@@ -198,7 +199,7 @@ def _read_folder(path: Path, strict: bool, notes: list[str], sound: bool) -> tup
     here = {kind: files for kind, files in kinds.items() if files}
     if len(here) > 1:
         found_here = " and ".join(f"{len(files)} {kind}" for kind, files in here.items())
-        raise CorpusError(f"{path}: {found_here}; expected files of one kind; move the others to another folder")
+        raise CorpusError(f"{path}: {found_here}; expected files of one kind; move files of other kinds to another folder")
     if not here:
         raise CorpusError(
             f"{path}: contains no readable file; expected per utterance one <utterance>.npy of shape (items, ...), one audio file "
@@ -280,7 +281,7 @@ def _readable(
     if not found:
         raise CorpusError(f"{path}: none of {len(files)} {kind} can be used; the first: {bad[0]}")
     if bad and strict:
-        raise CorpusError(f"{path}: {len(bad)} of {len(files)} {kind} cannot be used, refused by strict; the first: {bad[0]}")
+        raise CorpusError(f"{path}: {len(bad)} of {len(files)} {kind} cannot be used, which `strict` does not allow; the first: {bad[0]}")
     if bad:
         notes.append(f"{path.name}: {len(bad)} of {len(files)} {kind} are left out; the first: {bad[0]}")
     return ids, found

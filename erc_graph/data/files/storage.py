@@ -31,7 +31,7 @@ _ADVICE = {
     errno.EROFS: "choose a folder that you may write to",
     errno.ENOTDIR: "a part of the path is a file; choose another folder",
     errno.EEXIST: "a part of the path is a file; choose another folder",
-    errno.EISDIR: "a folder of that name is in the way; choose another name",
+    errno.EISDIR: "a folder with this name exists; choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 

@@ -87,7 +87,8 @@ def read_csv(content: bytes | str, path: Path) -> Table:
                 continue
             if len(kept) != len(names):
                 raise CorpusError(
-                    f"{path}: line {reader.line_num + skipped}: {len(kept)} fields, header {len(names)}; quote texts with {separator!r}"
+                    f"{path}: line {reader.line_num + skipped}: {len(kept)} fields, but the header has {len(names)}; put quotes around "
+                    f"texts with {separator!r}"
                 )
             rows.append(kept)
             places.append(f"line {reader.line_num + skipped}")

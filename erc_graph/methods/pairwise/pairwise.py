@@ -143,8 +143,8 @@ class Pairwise(Method):
         """Build PMF for every pair, MFF and MAL."""
         if config.stages == "two" and config.pmf.enabled and self.inputs.text_layers is not None:
             raise ConfigError(
-                "inputs.text_layers: expected none with pipeline.stages 'two', whose first stage would be trained on other states than the "
-                "second; set pipeline.stages to 'joint'"
+                "inputs.text_layers: expected none with pipeline.stages 'two', because the second stage would read other states than the "
+                "first; set pipeline.stages to 'joint'"
             )
         recipe = self.recipe
         if config.gamma is not None:

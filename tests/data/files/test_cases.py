@@ -120,11 +120,11 @@ def test_tables_of_spreadsheets(name: str, speakers: tuple[str, ...], expected: 
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("book.xls", "an old file of Excel or Word: save it as .xlsx or CSV"),
+        ("book.xls", "an old file of Excel or Word: save a table as .xlsx or CSV"),
         ("book.xlsx", "an Excel workbook that cannot be read"),
         ("f.feather", r"an Arrow \(Feather\) file: save it as Parquet or CSV"),
         ("leading_quote.csv", "line 2: not a valid CSV .*; inside a quoted text write each quote twice"),
-        ("unquoted_comma.csv", "line 2: 7 fields, header 6; quote texts with ','"),
+        ("unquoted_comma.csv", "line 2: 7 fields, but the header has 6; put quotes around texts with ','"),
     ],
 )
 def test_tables_that_are_refused_by_the_true_reason(name: str, match: str) -> None:
@@ -139,7 +139,7 @@ def test_labels_are_never_lost_in_silence(caplog: pytest.LogCaptureFixture) -> N
     load_corpus(CASES / "29-labels-types")
     assert caplog.messages == [
         "note: t.csv: columns that are not read: valence, arousal",
-        "note: no labels: the utterances can be predicted, but not evaluated",
+        "note: no labels: emotions can be predicted, but the predictions cannot be evaluated",
     ]
 
 

@@ -274,7 +274,7 @@ def test_the_join_by_loop(utterances, ids, spoilt):
     assert len(report) == bool(left_over) + bool(bad) + bool(absent)
     if bad:
         with pytest.raises(
-            CorpusError, match=rf"{len(bad)} rows with NaN, inf or numbers beyond 1e15 \(first: {bad[0]}.*refused by strict"
+            CorpusError, match=rf"{len(bad)} rows with NaN, inf or numbers beyond 1e15 \(first: {bad[0]}.*which `strict` does not allow"
         ):
             join_features(ids, array, utterances, strict=True)
 

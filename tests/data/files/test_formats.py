@@ -32,7 +32,7 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real corpora")
         (({"a": [np.arange(9)]},) * 4 + ([], [], [], []), "DailyDialog tuple of word indices is not read"),
         (
             (*changed()[:9], [], 1, "x"),
-            r"nearest known layout is the 12-tuple.*element 9 \(sentences\) should be text or tokens, is 'keys'",
+            r"most similar known format is the 12-tuple.*element 9 \(sentences\) should be text or tokens, is 'keys'",
         ),
         (({"a": 1}, *changed()[1:]), r"element 0 \(ids\) should be number or text, is 'dict of int'"),
         (({"a": [np.ones(5)]},) * 9, "COMET"),
@@ -87,7 +87,7 @@ def test_hostile_pickle_of_every_age(tmp_path: Path) -> None:
 
     for protocol in range(6):
         for content in (Runs(), [Runs()], {"a": Runs()}, (Runs(), 1)):
-            with pytest.raises(CorpusError, match=r"names '.*system'"):
+            with pytest.raises(CorpusError, match=r"type '.*system'"):
                 read_annotations(dump(tmp_path, content, protocol=protocol))
     assert not (tmp_path / "ran").exists()
 

@@ -158,7 +158,7 @@ def test_transcripts_without_labels(folder):
     folder.table([row[:5] for row in ROWS], COLUMNS[:5])
     corpus = folder.load()
     assert not corpus.labelled.any()
-    assert "no labels: the utterances can be predicted, but not evaluated" in corpus.provenance["notes"]
+    assert "no labels: emotions can be predicted, but the predictions cannot be evaluated" in corpus.provenance["notes"]
     folder.manifest("mine")
     assert folder.load().task.labels == ()
 
@@ -197,7 +197,8 @@ def test_rows_that_are_missing_left_over_or_not_finite(folder, caplog):
         assert corpus.provenance["notes"].count(sentence) == 1
         assert sum(sentence in record.message for record in caplog.records) == 1
     with pytest.raises(
-        CorpusError, match=r"features\.audio \(audio\.npz\): 1 rows with NaN, inf or numbers beyond 1e15 \(first: d0_1\), refused by strict"
+        CorpusError,
+        match=r"features\.audio \(audio\.npz\): 1 rows with NaN, inf or numbers beyond 1e15 \(first: d0_1\), which `strict` does not allow",
     ):
         folder.load(strict=True)
 

@@ -115,7 +115,8 @@ def test_bad_sound_files_are_left_out_and_named(tmp_path: Path) -> None:
     assert corpus.sequences["audio"].present.tolist() == [True, False, False]
     assert any(note.startswith("wav: 2 of 3 audio files are left out; the first: a.wav") for note in corpus.provenance["notes"])
     with pytest.raises(
-        CorpusError, match=r"wav: 2 of 3 audio files cannot be used, refused by strict; the first: a.wav: not a readable audio file"
+        CorpusError,
+        match=r"wav: 2 of 3 audio files cannot be used, which `strict` does not allow; the first: a.wav: not a readable audio file",
     ):
         load_corpus(tmp_path, strict=True)
     (folder / "c.npy").write_bytes(b"")
@@ -149,7 +150,7 @@ def test_items_that_are_not_finite_are_left_out() -> None:
     joined, report = join_sequences(IDS, broken, ["c", "b", "a"])
     assert joined.sizes == (1, 0, 1) and joined.values.tolist() == [[4.0, 5.0], [1.0, 2.0]]
     assert report == ["sequences: 2 items with NaN, inf or numbers beyond 1e15 are left out (first in a)"]
-    with pytest.raises(CorpusError, match=r"2 items with NaN, inf or numbers beyond 1e15 .first in a., refused by strict"):
+    with pytest.raises(CorpusError, match=r"2 items with NaN, inf or numbers beyond 1e15 .first in a., which `strict` does not allow"):
         join_sequences(IDS, broken, IDS, strict=True)
 
 
@@ -249,7 +250,7 @@ def test_folders_of_pictures_are_face_frames(tmp_path: Path) -> None:
     assert ids == ["u.3", "u1", "u2"] and found.item == (3, 6, 4) and found.lengths.tolist() == [FRAMES, 2, 3]
     assert found.values.dtype == torch.uint8 and torch.equal(found[2], torch.from_numpy(frames[:3].transpose(0, 3, 1, 2)))
     assert notes == ["faces: 1 of 4 folders of images are left out; the first: u4: contains no face frames"]
-    with pytest.raises(CorpusError, match="1 of 4 folders of images cannot be used, refused by strict"):
+    with pytest.raises(CorpusError, match="1 of 4 folders of images cannot be used, which `strict` does not allow"):
         read_sequences(tmp_path / "faces", strict=True)
     Image.fromarray(frames[0][:2]).save(tmp_path / "faces" / "u4" / "small.png")
     with pytest.raises(CorpusError, match=r"expected images of one size, found 6 x 4 in u\.3 and 2 x 4 in u4"):

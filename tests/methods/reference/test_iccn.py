@@ -89,5 +89,5 @@ def test_equations_by_loop(widths: dict[str, int], graph: str) -> None:
 
 
 def test_a_corpus_without_text_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected text, which ICCN multiplies with the others, found audio, visual"):
+    with pytest.raises(ConfigError, match="expected text, which ICCN multiplies with the other modalities, found audio, visual"):
         build(ICCN, {"audio": 3, "visual": 2}, 3, ICCNConfig())

@@ -242,7 +242,8 @@ class _Part:
             mask = self.numbers("text_bert")
             if mask.ndim != 3 or mask.shape[1] != 3 or mask.shape[2] != values.shape[1]:
                 raise CorpusError(
-                    f"{self.where}: text_bert: expected the shape ({len(values)}, 3, {values.shape[1]}) to go with text, found {mask.shape}"
+                    f"{self.where}: text_bert: expected the shape ({len(values)}, 3, {values.shape[1]}), as many steps as text has, found "
+                    f"{mask.shape}"
                 )
             return np.asarray(mask[:, 1] > 0) & some
         if f"{key}_lengths" in self.fields:

@@ -58,7 +58,10 @@ def read_convokit(content: Any, path: Path, size: int, dataset: str | None = Non
             )
             places.append(f"utterance {cell(row['id'])[:40]!r}")
     if timeless:
-        note(f"{path.name}: {timeless} conversations lack some times; in these, a reply follows the utterance that it replies to")
+        note(
+            f"{path.name}: {timeless} conversations have utterances without a time; there, each reply is placed after the utterance that "
+            f"it answers"
+        )
     annotations = assemble_rows(table, path, places, "ConvoKit's utterances", dataset)
     split = split_of_name(path)
     if split and not annotations.splits:

@@ -38,7 +38,7 @@ def recognise(
         fields: Fields of the file.
         plain: Key → the key as text or as a number.
         values: Label values of all utterances.
-        splits: Split → keys. If the file pools the training and development splits of MELD, the development split is restored here.
+        splits: Split → keys. If the file mixes the training and development splits of MELD, the development split is restored here.
         notes: Notes for the user, to which assumptions are added.
 
     Raises:
@@ -79,7 +79,7 @@ def _agrees_with_meld(numbers: dict[Any, int], splits: dict[str, list[Any]], not
             splits["train"] = [key for key in train if numbers[key] < MELD_KEYS["dev"][0]]
             splits["dev"] = dev
             notes.append(
-                f"the file pools the training and development splits; {len(dev)} development dialogues are recognised by their keys"
+                f"the file mixes the training and development splits; {len(dev)} development dialogues are recognised by their keys"
             )
     notes.append("dialogue keys are converted to the ids of MELD's CSVs (train_dia0, dev_dia0, test_dia0, …)")
     return True

@@ -153,8 +153,8 @@ def _join(first: Annotations, other: Annotations) -> Annotations:
     if set(first.dialogue_ids) != set(other.dialogue_ids):
         shared = [id for id in other.dialogue_ids if id in set(first.dialogue_ids)]
         raise CorpusError(
-            f"annotations: duplicate dialogue id {shared[0]!r} ({len(shared)} dialogues are in two files); files must have "
-            "different dialogues, or all the same ones with other features"
+            f"annotations: duplicate dialogue id {shared[0]!r} ({len(shared)} dialogues are in two files); the files must have different "
+            f"dialogues, or the same dialogues with other features"
         )
     new = [name for name in other.features if name not in first.features]
     inner = [name for name in other.sequences if name not in first.sequences]

@@ -54,7 +54,10 @@ class _Packer:
                 raise CorpusError(f"{self.path}: dialogue {self.plain[key]!r} is empty; remove it from every field of the file")
         self.total = sum(self.lengths)
         if self.total > fields.size:
-            raise CorpusError(f"{self.path}: {self.total} utterances in {fields.size} bytes; refused as malicious or corrupt")
+            raise CorpusError(
+                f"{self.path}: {self.total} utterances in {fields.size} bytes are too many, so the file is malicious or "
+                f"corrupt and is not read"
+            )
         self.values = [scalar(value) for value in chain.from_iterable(labels)]
         self.split_keys = self.read_splits()
         self.dataset, self.names = recognise(fields, self.plain, self.values, self.split_keys, self.notes)
@@ -314,7 +317,9 @@ class _Packer:
                     width = len(row)
                     if self.total * width > 100 * self.fields.size + (1 << 24):
                         size = f"{self.total} x {width} numbers in {self.fields.size} bytes"
-                        raise CorpusError(f"{self.path}: {modality}: {size}; refused as malicious or corrupt")
+                        raise CorpusError(
+                            f"{self.path}: {modality}: {size} are too many, so the file is malicious or corrupt and is not read"
+                        )
                     result = np.full((self.total, width), np.nan, dtype=np.float32)
                 if len(row) not in (0, width):
                     raise CorpusError(

@@ -21,7 +21,7 @@ _FOREIGN = (
     (b"<html", "a web page: a page was downloaded instead of the file; open the address in a browser"),
     (b"%pdf", "a PDF: copy its text into a plain text file, or write a table (CSV)"),
     (b"{\\rtf", "Rich Text (RTF): save it as plain text (.txt) or CSV"),
-    (b"\xd0\xcf\x11\xe0", "an old file of Excel or Word: save it as .xlsx or CSV, a text as .txt"),
+    (b"\xd0\xcf\x11\xe0", "an old file of Excel or Word: save a table as .xlsx or CSV, and a text as .txt"),
     (b"arrow1", "an Arrow (Feather) file: save it as Parquet or CSV"),
     (b"sqlite format 3", "an SQLite database: write the table of utterances as CSV"),
     (b"\x1f\x8b", "compressed (gzip): unpack it"),

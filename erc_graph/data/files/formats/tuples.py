@@ -189,4 +189,4 @@ def _unknown(content: Any, kinds: list[str]) -> str:
         for i, (kind, name) in enumerate(zip(kinds, best.fields, strict=True))
         if not _fits(kind, name)
     ]
-    return f"{shape}; nearest known layout is the {best.name}, but {'; '.join(wrong)}"
+    return f"{shape}; the most similar known format is the {best.name}, but {'; '.join(wrong)}"

@@ -48,7 +48,9 @@ def read_rows(value: Any, path: Path) -> Talk:
                 raise CorpusError(f"{path}: dialogue {number}: expected a list of objects with `speaker` and `text`")
             name = f"dialogue-{number}" if id is None else str(id)
             if (first := places.setdefault(name, number)) != number:
-                raise CorpusError(f"{path}: dialogue id {name[:40]!r} is used twice (items {first} and {number}); give each its own")
+                raise CorpusError(
+                    f"{path}: dialogue id {name[:40]!r} is used twice (items {first} and {number}); give each dialogue its own id"
+                )
             rows += [{**turn, "dialogue": name} for turn in turns]
         elif isinstance(item, dict):
             rows.append(item)

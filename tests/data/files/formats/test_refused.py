@@ -45,7 +45,7 @@ def test_archives_and_other_containers(tmp_path: Path) -> None:
         (b"<HTML>", "a web page"),
         (b"%PDF-1.7", "a PDF: copy its text"),
         (b"{\\rtf1 hi}", r"Rich Text \(RTF\): save it as plain text"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old file of Excel or Word: save it as .xlsx or CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old file of Excel or Word: save a table as .xlsx or CSV"),
         (b"ARROW1\0\0", r"an Arrow \(Feather\) file: save it as Parquet or CSV"),
         (b"SQLite format 3\0", "an SQLite database"),
         (b"\x89HDF\r\n", "HDF5"),
