@@ -130,7 +130,7 @@ def test_a_line_that_is_no_json_is_named(model: Path, tmp_path: Path, capsys: py
     path = tmp_path / "talk.jsonl"
     path.write_text('{"speaker":"A","text":"hi"}\n\n{"speaker":"B","text":"oh"}\nnot json\n')
     assert main(["predict", "--model", str(model), str(path)]) == 2
-    assert f"error: {path}: line 4 is not valid JSON; expected an object or a list, and may belong to" in capsys.readouterr().err
+    assert f"error: {path}: line 4 is not valid JSON; expected an object or a list, and the line may belong to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

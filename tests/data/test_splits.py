@@ -193,7 +193,7 @@ def test_protocols_that_do_not_fit_say_which_do():
         folds(replace(sample, splits={}))
     with pytest.raises(ConfigError, match=r"three or more sessions, found 2"):
         folds(iemocap_like(sessions=2), "speaker10")
-    with pytest.raises(ConfigError, match=r"two speakers per session, .*session 01 has 18; fitting: official, session5"):
+    with pytest.raises(ConfigError, match=r"two speakers per session, .*session 01 has 18; protocols that fit: official, session5"):
         folds(replace(like, speakers=like.utterance_ids), "speaker10")
     with pytest.raises(ConfigError, match=r"speakers that each belong to only one session; 'F' is in several"):
         folds(replace(like, speakers=tuple(name[-1] for name in like.speakers)), "speaker10")

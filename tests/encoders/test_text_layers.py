@@ -99,7 +99,7 @@ def test_what_cannot_be_trained(spoken: Corpus, talks: Corpus, tiny_encoder: Pat
         method_of(replace(talks, features={"text": torch.zeros(96, 4)}, present={"text": torch.ones(96, dtype=torch.bool)}))
     with pytest.raises(ConfigError, match=r"text_layers.heads: expected a divisor of 24, the width of a token state, found 5"):
         TextLayers(24, TextLayersConfig(layers=1, heads=5))
-    with pytest.raises(ConfigError, match=r"inputs.text_layers: expected none with pipeline.stages 'two', whose first stage"):
+    with pytest.raises(ConfigError, match=r"inputs.text_layers: expected none with pipeline.stages 'two', because the second"):
         Pairwise(Schema.of(spoken), inputs=InputsConfig(text_layers=TextLayersConfig(layers=1, heads=3)))
     with pytest.raises(ConfigError, match=r"inputs.text_layers.layers: expected 0 or more, found -1"):
         TextLayersConfig(layers=-1)

@@ -51,7 +51,7 @@ def test_cross_fitted_features_are_let_through_and_it_is_said(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         check(experiment, fitted(corpus, corpus.splits["test"][:2], 3))
-    assert "tuned on the labels of 2 test dialogues" in caplog.text and "no encoder read dialogues of its own training" in caplog.text
+    assert "tuned on the labels of 2 test dialogues" in caplog.text and "encoders that were not fine-tuned on them" in caplog.text
 
 
 def test_a_corpus_that_nothing_can_be_learnt_from_is_refused_before_a_network_is_built(

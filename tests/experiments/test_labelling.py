@@ -93,7 +93,10 @@ def test_answers_are_those_of_single_files(talks: Path, model: Path, tmp_path: P
     assert main(["predict", "--model", str(model), str(talks), "--out", str(out)]) == 1
     shown = capsys.readouterr()
     turns = len(rows_of(40)) + sum(len(rows_of(2, seed=number)) for number in range(3))
-    assert shown.out == f"{turns} utterances of 46 conversations labelled in {out}; 2 refused, listed in {out / REFUSED}\n"
+    assert (
+        shown.out
+        == f"{turns} utterances of 46 conversations labelled in {out}; 2 inputs could not be labelled and are listed in {out / REFUSED}\n"
+    )
     parts = sorted((out / "many.jsonl").iterdir())
     assert len(parts) > 3
     for file, found in [("many.jsonl", parts), *((f"deep/{n}.json", [out / "deep" / f"{n}.json.jsonl"]) for n in range(3))]:
@@ -315,7 +318,7 @@ def test_rows_of_a_conversation_that_stand_apart_are_told(model: Path, tmp_path:
 def test_nothing_that_could_be_labelled(model: Path, tmp_path: Path) -> None:
     (tmp_path / "plain.txt").write_text("Ann: no encoder is named")
     with pytest.raises(
-        CorpusError, match=r"nothing could be labelled, 1 inputs refused \(list: .*refused.jsonl\); the first: plain.txt: .*encoder"
+        CorpusError, match=r"none of the 1 inputs could be labelled \(list: .*refused.jsonl\); the first: plain.txt: .*encoder"
     ):
         label(tmp_path / "plain.txt", model, tmp_path / "out")
     assert len(read(tmp_path / "out" / REFUSED)) == 1

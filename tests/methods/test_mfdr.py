@@ -179,8 +179,8 @@ def test_what_is_longer_is_cut_and_counted(item: tuple[int, ...], lengths: int) 
     method, batch = make(corpus, little(words=7, frames=lengths, stride=2))
     many = "3 of 9" if item else "2 of 9"  # a waveform of 14 × 160 samples has 12 windows of 400
     assert method.cut(batch) == [
-        "1 of 9 utterances have more than 7 words (pipeline.words)",
-        f"{many} utterances have more than 6 frames (pipeline.frames)",
+        "1 of 9 utterances have more than 7 words, the limit of pipeline.words",
+        f"{many} utterances have more than 6 frames, the limit of pipeline.frames",
     ]
     assert make(corpus)[0].cut(batch) == []
     padded = {name: batch.sequences[name].take([4, 5]).pad() for name in method.fronts}
@@ -288,7 +288,7 @@ def test_the_heat_of_the_first_windows(adaptive: bool, monkeypatch: pytest.Monke
     ("change", "message"),
     [
         (lambda: SawaConfig(window=7), r"pipeline\.sawa\.window: expected an even number of frames, or 0 for all, found 7"),
-        (lambda: SawaConfig(window=30), r"pipeline\.sawa\.hop: expected 1 or more; if windows grow .*, half the window, found 5"),
+        (lambda: SawaConfig(window=30), r"pipeline\.sawa\.hop: expected 1 or more; with adaptive .*, half of window, found 5"),
         (lambda: GcpuConfig(heads=0), r"pipeline\.gcpu\.heads: expected 1 or more, found 0"),
         (lambda: DfcConfig(hops=[]), r"pipeline\.dfc\.hops: expected one number of 1 or more for each layer, found \[\]"),
         (lambda: MFDRConfig(words=6), r"pipeline\.words: expected 7 or more, so that each layer of dfc has a frame, found 6"),

@@ -151,7 +151,7 @@ def test_shared_references_cannot_make_a_small_file_huge(tmp_path: Path, monkeyp
     monkeypatch.setattr(pickles, "_ITEMS", 10**12)
     labels, sentences = [0] * 20_000, ["x"] * 20_000
     many = [{f"d{i}": values for i in range(3000)} for values in (labels, labels, sentences)]
-    with pytest.raises(CorpusError, match=r"60000000 utterances in .* bytes; refused"):
+    with pytest.raises(CorpusError, match=r"60000000 utterances in .* bytes are too many"):
         read_annotations(dump(tmp_path, (*many, [], [], [])))
     vector = list(map(float, range(5000)))
     parts = fields({"a": 50_000}) | {"text": {"a": [vector] * 50_000}, "train": [], "test": []}
@@ -166,5 +166,5 @@ def test_shared_references_cannot_make_a_small_file_huge(tmp_path: Path, monkeyp
         [],
         [],
     )
-    with pytest.raises(CorpusError, match=r"50000 x 5000 numbers in .* bytes; refused"):
+    with pytest.raises(CorpusError, match=r"50000 x 5000 numbers in .* bytes are too many"):
         read_annotations(dump(tmp_path, small))
