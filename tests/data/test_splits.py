@@ -184,12 +184,13 @@ def test_protocols_that_do_not_fit_say_which_do():
     with pytest.raises(ConfigError, match=r"protocol: unknown 'loso'; known: official, session5, speaker10"):
         folds(like, "loso")
     with pytest.raises(
-        ConfigError, match=r"session5 does not fit sample: it needs dialogue ids that name their session.*fitting: official"
+        ConfigError,
+        match=r"session5 does not fit sample: the protocol needs dialogue ids that name their session.*protocols that fit: official",
     ):
         folds(sample, "session5")
-    with pytest.raises(ConfigError, match=r"official does not fit like: it needs the split test .*fitting: session5, speaker10"):
+    with pytest.raises(ConfigError, match=r"official does not fit like: the protocol needs the split test .*that fit: session5, speaker10"):
         folds(replace(like, splits={"train": like.dialogue_ids}))
-    with pytest.raises(ConfigError, match=r"it needs the splits train and test .*fitting: none"):
+    with pytest.raises(ConfigError, match=r"the protocol needs the splits train and test .*that fit: none"):
         folds(replace(sample, splits={}))
     with pytest.raises(ConfigError, match=r"three or more sessions, found 2"):
         folds(iemocap_like(sessions=2), "speaker10")
