@@ -99,7 +99,7 @@ def test_a_file_that_fails_shows_its_own_traceback_once(text: str, words: str, f
 def test_an_unknown_method_is_refused_with_the_nearest() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"method: expected one that .*, or FILE\.py:CLASS, found 'pairwize' \(nearest: pairwise\)",
+        match=r"method: expected a method that .*, or FILE\.py:CLASS, found 'pairwize' \(nearest: pairwise\)",
     ):
         find_method("pairwize")
     assert find_method("hff") is METHODS["hff"]

@@ -111,8 +111,8 @@ def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
     [
         ("dialogue,turn,speaker\nx,0,A\n", "CSV without a column for the text; .* found dialogue, turn, speaker"),
         (HEADER, "no rows"),
-        (HEADER + "x,0,A\n", "line 2: 3 fields, header 8"),
-        ("dialogue,turn,speaker,text\nx,0,A,hi, there\n", "line 2: 5 fields, header 4"),
+        (HEADER + "x,0,A\n", "line 2: 3 fields, but the header has 8"),
+        ("dialogue,turn,speaker,text\nx,0,A,hi, there\n", "line 2: 5 fields, but the header has 4"),
         ("dialogue,dialogue\nx,y\n", "column name is used twice"),
         (HEADER + 'x,0,A,"open\n', "not a valid CSV"),
         (HEADER + ",0,A,hi,,,,\n", "empty `dialogue`"),
