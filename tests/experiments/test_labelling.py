@@ -363,7 +363,7 @@ def test_other_folders_are_refused(talks: Path, model: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_a_worker_that_is_gone(talks: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("erc_graph.experiments.labelling.label_shard", gone)
-    with pytest.raises(ErcGraphError, match=r"\S+: its process has died \(killed, or out of memory\); all finished shards are kept"):
+    with pytest.raises(ErcGraphError, match=r"\S+: its process has died \(killed, or out of memory\); all finished results are kept"):
         label(talks, model, tmp_path / "out", workers=2)
 
 
