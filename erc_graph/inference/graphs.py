@@ -66,7 +66,7 @@ class Seen:
 
     @property
     def types(self) -> dict[EdgeType, int]:
-        """Return edge type → number of edges: ordinary edges first, then edges to hyperedges, then edges from hyperedges."""
+        """Return the number of edges per edge type, ordinary edges first, then edges to hyperedges, then edges from hyperedges."""
         every = {kind: count for one in self.sent for kind, count in zip(one.types, one.counts, strict=True)}
         return dict(sorted(every.items(), key=lambda item: (HYPEREDGE in item[0], item[0][0] == HYPEREDGE)))
 

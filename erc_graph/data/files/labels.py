@@ -1,6 +1,6 @@
 """The mapping of labels for all readers. A label in a file becomes a name of the label set, or `None` if it means "unlabelled".
 
-- `hap`, `Joy`, `NEUTRAL` and `anger ` are other forms of names.
+- `hap`, `Joy`, `NEUTRAL`, or `anger` followed by a space, are other forms of names.
 - `"0.0"` and `2` are indices of the label set.
 - `-1`, NaN and `xxx` mean "unlabelled".
 
