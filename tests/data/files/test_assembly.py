@@ -48,7 +48,8 @@ def test_features_of_the_annotation_file_are_masked_too_and_those_of_the_manifes
     assert corpus.present["text"].tolist() == [True, False, True]
     assert corpus.features["audio"].tolist() == [[8, 8], [0, 0], [7, 7]]
     with pytest.raises(
-        CorpusError, match=r"features\.text \(annotation file\): 1 rows with NaN, inf or numbers beyond 1e15 \(first: u1\), which .strict. does not allow"
+        CorpusError,
+        match=r"features\.text \(annotation file\): 1 rows with NaN, inf or numbers beyond 1e15 \(first: u1\), which .strict. does not",
     ):
         assemble(said(features=own), strict=True)
 
