@@ -31,17 +31,19 @@ class Centred(OverTurns):
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """Map `(N, S, width)` to `(N, S, width)`; absent nodes are zero and do not count."""
-        here = nodes.present[..., None]
-        counted = torch.cat([nodes.masked(), here.to(nodes.states.dtype)], -1)  # (N, S, width + 1)
-        padded = batch.pad(counted)
+        padded = batch.pad(self._counted(nodes))
         sums = batch.unpad(padded.cumsum(1)) if self.causal else padded.sum(1)[batch.dialogue]
         return self._minus(nodes, sums)
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
         """Process the next utterance of a live dialogue; the memory is the sum so far."""
-        counted = torch.cat([nodes.masked(), nodes.present[..., None].to(nodes.states.dtype)], -1)
-        sums = counted if memory is None else memory + counted
+        sums = self._counted(nodes) if memory is None else memory + self._counted(nodes)
         return self._minus(nodes, sums), sums
+
+    @staticmethod
+    def _counted(nodes: Nodes) -> torch.Tensor:
+        """Append the presence of a node to its state: `(N, S, width + 1)`."""
+        return torch.cat([nodes.masked(), nodes.present[..., None].to(nodes.states.dtype)], -1)
 
     @staticmethod
     def _minus(nodes: Nodes, sums: torch.Tensor) -> Nodes:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 _NUMBERS = 2**24  # of messages and features that are held at a time
-_MOST_STEPS = 800
+_MOST_STEPS = 1600
 _NEAR = 1e-6  # a gap that no tolerance makes smaller
 
 
@@ -143,7 +143,7 @@ def explain(
         turn: Position of the utterance, from 0; a negative value counts from the end.
         label: The label to explain; default: the predicted label.
         tolerance: Largest error of the sums of attributions, relative to the exact sum, or absolute if the exact sum is below 1. The number
-            of integration steps is doubled, from 50 up to 800, until the error is small enough.
+            of integration steps is doubled, from 50 up to 1600, until the error is small enough.
 
     Raises:
         ConfigError: the utterance or label does not exist, or the tolerance is not above 0.
