@@ -35,7 +35,7 @@ class Own:
 
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
-RESULTS = sorted(path for path in (ROOT / "results").glob("*/*.json") if path.parent.name not in ("leaderboard", "starter"))
+RESULTS = sorted(path for path in (ROOT / "results").glob("*/*.json") if path.parent.name not in ("leaderboard", "recommended", "starter"))
 
 
 def _said(values: dict, key: str) -> bool:  # type: ignore[type-arg]
