@@ -75,6 +75,8 @@ def test_there_are_as_many_as_expected() -> None:
         "leaderboard.toml",
         "leaderboard-standard.toml",
         "leaderboard-recommended.toml",
+        "leaderboard-context.toml",
+        *(f"leaderboard-pieces-{count}.toml" for count in (5, 10, 30)),
     }, "a folder per method, and these"
     assert set(FOLDERS) <= set(METHODS)
 

@@ -507,6 +507,16 @@ def test_a_dry_run_says_what_it_would_train(small: Path, rules: Path, tmp_path: 
     assert not (tmp_path / "board").exists()
 
 
+def test_a_reason_of_several_lines_is_one_line(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path := tmp_path / "rules.toml").write_text(
+        '[[variants]]\nname = "none"\nmethod = "edm"\nchanges = { "pipeline.graph" = "none", "pipeline.inertia_graph" = "none" }'
+    )
+    options = ["--data", str(small), "--methods", "bigru", "--rules", str(path), "--out", str(tmp_path / "board"), "--dry-run"]
+    assert main(["leaderboard", *options]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "pipeline." in line]
+    assert "none is left out" in line and "pipeline.graph" in line and "; pipeline.inertia_graph" in line
+
+
 @pytest.mark.slow
 def test_more_seeds_are_trained_beside_those_that_are_there(done: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(done, tmp_path / "board")

@@ -201,7 +201,7 @@ def field_of(
                 continue
             check(experiment, corpus)
         except ErcGraphError as refusal:
-            found.left_out[name] = str(refusal)
+            found.left_out[name] = "; ".join(str(refusal).splitlines())
             continue
         found.entries.append(
             Entry(
