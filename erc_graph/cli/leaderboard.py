@@ -36,8 +36,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", nargs="+", metavar="CORPUS", help="one corpus or several (default: sample)")
     parser.add_argument(
         "--methods",
-        metavar="NAME,...",
-        help="`all`, names joined by commas, or kind:graph (also recurrent, transformer, fusion); default: all",
+        nargs="+",
+        metavar="NAME",
+        help="`all`, names, or kind:graph (also recurrent, transformer, fusion), with commas or spaces in between; default: all",
     )
     parser.add_argument(
         "--seeds", type=int, metavar="N", help="number of seeds, one training each, per method (default: from the rules, 5)"
@@ -69,6 +70,7 @@ def main(argv: Sequence[str]) -> int:
     from erc_graph.experiments.experiment import Launch
     from erc_graph.experiments.leaderboard.standings import begin, go_on
 
+    methods = [name for word in options.methods or () for name in word.split(",") if name.strip()]
     launch = Launch(workers=options.workers, launcher=options.launcher or "local")
     if options.resume:
         others = ("budget", "rules", "out")
@@ -77,8 +79,8 @@ def main(argv: Sequence[str]) -> int:
                 "--resume: expected no other options than --seeds, --methods (to add methods, and to name files of your own again), --data "
                 "(for corpora that have moved), --workers and --launcher; all other settings stay as at the start of the leaderboard"
             )
-        return go_on(options.resume, launch, data=options.data, methods=(options.methods or "").split(","), seeds=options.seeds)
+        return go_on(options.resume, launch, data=options.data, methods=methods, seeds=options.seeds)
     return begin(
-        options.data or ["sample"], (options.methods or "all").split(","), options.out or Path("runs") / "leaderboard", launch,
+        options.data or ["sample"], methods or ["all"], options.out or Path("runs") / "leaderboard", launch,
         seeds=options.seeds, budget=options.budget, rules=options.rules, dry_run=options.dry_run,
     )  # fmt: skip

@@ -525,6 +525,8 @@ def test_more_seeds_are_trained_beside_those_that_are_there(done: Path, tmp_path
     found = {row["method"]: row for row in board(folder)["rows"]}
     assert all(row["seeds"] == [0, 1, 2] and not row["changed_since"] for row in found.values())
     assert (folder / "sample" / "trainings.jsonl").read_bytes().startswith(before)
+    assert main(["leaderboard", "--resume", str(folder)]) == 0  # the number of seeds is part of it now
+    assert [row["seeds"] for row in board(folder)["rows"]] == [[0, 1, 2]] * 2
     for old in board(done)["rows"]:
         assert found[old["method"]]["test"]["weighted_f1"]["values"][:2] == old["test"]["weighted_f1"]["values"]
 
@@ -533,7 +535,7 @@ def test_methods_are_added_to_a_leaderboard(done: Path, tmp_path: Path, capsys: 
     folder = shutil.copytree(done, tmp_path / "board")
     before = (folder / "sample" / "trainings.jsonl").read_bytes()
     assert "found 'linera' (nearest: linear)" in refused(capsys, "--resume", folder, "--methods", "linera")
-    assert main(["leaderboard", "--resume", str(folder), "--methods", "linear,mfdr,bigru"]) == 0
+    assert main(["leaderboard", "--resume", str(folder), "--methods", "linear,", "mfdr", "bigru"]) == 0
     found, begun = board(folder), json.loads((folder / "config.json").read_text())
     assert {row["method"] for row in found["rows"]} == {"bigru", "dialoguegcn", "linear"} and "mfdr" in found["left_out"]
     assert begun["methods"] == [*json.loads((done / "config.json").read_text())["methods"], "linear", "mfdr"]

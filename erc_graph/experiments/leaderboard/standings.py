@@ -97,17 +97,13 @@ def begin(
         if dry_run:
             print("\n".join(line for field in fields for line in plan(field)))
             return 0
-        write_json(
-            folder / CONFIG,
-            {
-                "command": COMMAND, "data": {corpus.name: path for path, corpus in corpora.items()},
-                "methods": chosen, "rules": held.as_dict(),
-                "experiments": {f.corpus.name: {e.name: e.experiment.as_dict() for e in f.entries} for f in fields},
-                "left_out": {field.corpus.name: field.left_out for field in fields},
-                "own_sha256": {method: own_sha256(method) for method in chosen if is_own(method)},
-                "data_sha256": {corpus.name: corpus_sha256(corpus) for corpus in corpora.values()},
-            },
+        names = [corpus.name for corpus in corpora.values()]
+        begun = Begun.model_construct(
+            data={corpus.name: path for path, corpus in corpora.items()}, methods=[], rules={}, own_sha256={},
+            experiments={name: {} for name in names}, left_out={name: {} for name in names},
+            data_sha256={corpus.name: corpus_sha256(corpus) for corpus in corpora.values()},
         )  # fmt: skip
+        write_json(folder / CONFIG, _with(begun, chosen, held, fields))
         return _run(fields, held, folder, launch)
 
 
@@ -142,11 +138,7 @@ def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, me
     begun = read_begun(folder)
     rules = begun.held if seeds is None else replace(begun.held, seeds=seeds)
     known = [_named_again(method, methods, folder, begun.own_sha256) for method in begun.methods]
-    added = [
-        method
-        for method in chosen_methods([word for word in methods if word.strip()])
-        if not any(same_method(method, one) for one in begun.methods)
-    ]
+    added = [method for method in chosen_methods(methods) if not any(same_method(method, one) for one in begun.methods)]
     rules = replace(rules, tuned=[*rules.tuned, *(name for name in read_rules().tuned if name in added)])
     corpora = _found_again(data, begun, folder)
     with alone(folder):
@@ -155,21 +147,20 @@ def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, me
         for field in fields:
             field.left_out = {**begun.left_out[field.corpus.name], **field.left_out}
         check_fields(fields)
-        if added:
+        if added or seeds is not None:
             write_json(folder / CONFIG, _with(begun, added, rules, fields))
         return _run(fields, rules, folder, launch)
 
 
 def _with(begun: Begun, added: Sequence[str], rules: Rules, fields: Sequence[Field]) -> dict[str, Any]:
-    """Content of `config.json` with further methods."""
-    names = {short_name(method) for method in added}
+    """Content of `config.json` with further methods, and with these rules; recorded settings and reasons stay as they are."""
     values = begun.model_dump()
     for field in fields:
-        new = {entry.name: entry.experiment.as_dict() for entry in field.entries if entry.name in names}
-        values["experiments"][field.corpus.name] |= new
-        values["left_out"][field.corpus.name] |= {name: reason for name, reason in field.left_out.items() if name in names}
+        name = field.corpus.name
+        values["experiments"][name] = {entry.name: entry.experiment.as_dict() for entry in field.entries} | values["experiments"][name]
+        values["left_out"][name] = field.left_out | values["left_out"][name]
     values["own_sha256"] |= {method: own_sha256(method) for method in added if is_own(method)}
-    return {"command": COMMAND, **values, "methods": [*begun.methods, *added], "rules": {**begun.rules, "tuned": list(rules.tuned)}}
+    return {"command": COMMAND, **values, "methods": [*begun.methods, *added], "rules": rules.as_dict()}
 
 
 def _found_again(data: Sequence[str] | None, begun: Begun, folder: Path) -> list[Corpus]:
