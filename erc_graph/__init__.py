@@ -6,7 +6,7 @@
 >>> sorted(graph.node_types)
 ['audio', 'text', 'visual']
 
-Names are loaded when they are first used, so that importing the package does not wait for PyG.
+The functions and classes are imported at their first use, so `import erc_graph` does not wait for PyTorch Geometric.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Error classes of the package. Each class also derives from `ValueError`, or in the case of `StorageError` from `OSError`.
+"""Error classes of the package. All error classes derive from `ErcGraphError`.
 
-A message says what was expected, what was found, where, and what to do. It names the file, key, dialogue or utterance of the error. The
-command line prints only the message and ends with exit code 2.
+`StorageError` also derives from `OSError`, and the other subclasses also derive from `ValueError`. A message says what was expected, what
+was found, and what the user can do. The message names the file, key, dialogue or utterance that caused the error. The command line prints
+only the message, and ends with exit code 2.
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ class CheckpointError(ErcGraphError, ValueError):
 
 
 class StorageError(ErcGraphError, OSError):
-    """Raised when a file cannot be written (no space, no permission). No half-written file is left behind."""
+    """Raised when a file cannot be written (no space, no permission). No incomplete file is left."""
 
 
 def expect(where: str, config: object, **checks: tuple[bool, str]) -> None:
-    """Check the values of a configuration and report all bad ones at once.
+    """Check the values of a configuration, and report all invalid values in one error.
 
     Args:
         where: Path of the configuration, for example `pipeline.pmf`.
         config: The configuration object.
-        **checks: Field name → (whether the value is valid, which values are expected).
+        **checks: Field name → whether the value is valid, and a description of valid values.
 
     Raises:
-        ConfigError: at least one value is bad. The message has one line per bad field, with its path, what was expected and what was found.
+        ConfigError: at least one value is invalid. The message has one line per invalid value, with the path of the field, the expected
+            values and the value that was found.
     """
     problems = [f"{where}.{name}: expected {words}, found {getattr(config, name)!r}" for name, (good, words) in checks.items() if not good]
     if problems:

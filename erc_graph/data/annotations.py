@@ -1,4 +1,4 @@
-"""The content of one annotation file: the interface between the file readers and `Corpus`."""
+"""The content of one annotation file. File readers return this content, and a `Corpus` is built from it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ TIMES = ("start", "end", "time")  # columns that say when an utterance is, not w
 
 @dataclass(kw_only=True)
 class Annotations:
-    """The columns of one annotation file. Their rows are the utterances of all dialogues, one dialogue after another.
+    """The columns of one annotation file. Each row is an utterance, and the dialogues follow one after another.
 
     Attributes:
-        format: Name of the recognised format as shown to the user, for example `IEMOCAP 9-tuple of features`.
-        dataset: Name of a known data set (a key of `tasks.DEFAULT_TASK`); `None` if the file does not identify one.
+        format: Name of the recognised format that is shown to the user, for example `IEMOCAP 9-tuple of features`.
+        dataset: Name of a known data set (a key of `tasks.DEFAULT_TASK`); `None` if the data set is unknown.
         dialogue_ids: One id per dialogue.
         lengths: Number of utterances of each dialogue.
-        utterance_ids: One id per utterance. If the file has no ids, they are `{dialogue}_{turn}`.
+        utterance_ids: One id per utterance. If the file has no ids, the id is `{dialogue}_{turn}`.
         speakers: One name per utterance.
         texts: One transcript per utterance; an empty sequence if the file has no text.
-        columns: Name → one value per utterance. `label` and `sentiment` hold names, `score` holds numbers; `None` means unlabelled. `start`
-            and `end` are in seconds; `time` is when a message was written, as text of the file.
-        labels: Label names in index order, if the data set is unknown and the file defines labels.
-        splits: `train`, `dev` or `test` → dialogue ids; only the splits that the file has.
-        features: Modality → `(U, d)` array; rows with NaN, inf or numbers beyond ±1e15 are later treated as missing.
+        columns: Column name → one value per utterance. `label` and `sentiment` have names, `score` has numbers; `None` means unlabelled.
+            `start` and `end` are in seconds. `time` is the time at which a message was written, as text copied from the file.
+        labels: Label names in the order of their indices. Only given if the data set is unknown and the file defines labels.
+        splits: `train`, `dev` or `test` → dialogue ids; only splits that the file defines.
+        features: Modality → `(U, d)` array of `U` vectors. Vectors with NaN, inf or numbers beyond ±1e15 are later treated as missing.
         sequences: Modality → one sequence per utterance.
         notes: Notes for the user about repaired or unusual content.
     """

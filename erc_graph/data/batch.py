@@ -1,4 +1,4 @@
-"""Batches of conversations: tensors with one row per utterance, without padding, and the index arithmetic that other modules need."""
+"""Batches of conversations: tensors with one row per utterance, without padding, and functions that select and pad rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def ranges(start: Tensor, count: Tensor, total: int | None = None) -> Tensor:
     """Concatenate `arange(start[i], start[i] + count[i])` for all `i`.
 
-    `total` is the sum of `count`, if it is already known.
+    `total` is the sum of `count`. If it is not given, the function computes this sum.
 
     >>> ranges(torch.tensor([5, 0]), torch.tensor([2, 3])).tolist()
     [5, 6, 0, 1, 2]
@@ -31,7 +31,7 @@ def ranges(start: Tensor, count: Tensor, total: int | None = None) -> Tensor:
 
 
 class _Spread(Function):
-    """Scatter with a fast gradient. No two rows share a position, so the backward pass only gathers rows."""
+    """Scatter rows, with a fast backward pass. No two rows have the same position, so the backward pass only gathers rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, place: Tensor, size: int) -> Tensor:
@@ -44,7 +44,10 @@ class _Spread(Function):
 
 
 class _Collect(Function):
-    """Gather, the backward pass of `_Spread`. PyTorch's own gradient of indexing allows repeated rows, so it is slow and sorts on a GPU."""
+    """Gather rows that all differ, with a fast backward pass.
+
+    The backward pass of PyTorch's indexing allows repeated rows, so it is slow: on a GPU, it sorts the row indices.
+    """
 
     @staticmethod
     def forward(ctx: Any, spread: Tensor, place: Tensor) -> Tensor:
@@ -58,31 +61,34 @@ class _Collect(Function):
 
 
 def spread(rows: Tensor, place: Tensor, size: int) -> Tensor:
-    """Scatter rows to the given positions of a tensor of `size` rows; no position may occur twice, and all other rows are zero."""
+    """Copy row `i` of `rows` to row `place[i]` of a new tensor of `size` rows. All other rows of the new tensor are zero.
+
+    No position may occur twice in `place`.
+    """
     return _Spread.apply(rows, place, size)
 
 
 def collect(rows: Tensor, place: Tensor) -> Tensor:
-    """Gather the rows at the given positions; no position may occur twice."""
+    """Return the rows at the positions in `place`. No position may occur twice."""
     return _Collect.apply(rows, place)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """`D` dialogues with `N` utterances in total, packed: one row per utterance, without padding.
+    """A batch of `D` dialogues with `N` utterances in total: one row per utterance, without padding.
 
     Attributes:
         ptr: `(D + 1,)` index of the first row of every dialogue, then `N`.
-        speaker: `(N,)` index of the speaker, numbered from 0 by first appearance in the dialogue.
+        speaker: `(N,)` index of the speaker. The speakers of each dialogue are numbered from 0, in order of first appearance.
         target: `(N,)` label index (-1: unlabelled) or score (NaN: unlabelled).
-        judged: `(N,)` bool, which rows count in loss and metrics. Other rows are only context for their neighbours.
+        judged: `(N,)` bool: whether the utterance counts in the loss and the metrics. Other utterances are only context.
         row: `(N,)` index of the row in the corpus.
-        features: Modality → `(N, d)`.
-        present: Modality → `(N,)` bool, whether the utterance has this modality.
-        sequences: Modality → one sequence per row (`erc_graph.data.ragged`).
-        cache: Name → `(N, d)` outputs of frozen layers, which a method stores between two training stages.
-        sizes: Number of utterances of each dialogue, on the host, so that shapes never wait for the device. Default: computed from `ptr`.
-        kept: Values that operators have computed from lengths, speakers and presence, and use again. Example: the edges of a recipe.
+        features: Modality → feature vectors, `(N, d)` with width `d`.
+        present: Modality → `(N,)` bool: whether the utterance has this modality.
+        sequences: Modality → one sequence per utterance (`erc_graph.data.ragged`).
+        cache: Name → outputs of frozen layers, `(N, d)`, which a method stores between two training stages.
+        sizes: Number of utterances of each dialogue, as Python integers; default: computed from `ptr`.
+        kept: Values that graph layers compute from lengths, speakers and `present`, stored for reuse. Example: the edges of a graph.
     """
 
     ptr: Tensor
@@ -119,7 +125,7 @@ class Batch:
         return self.speaker.device
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the same batch on another device."""
+        """Return a copy of the batch on another device."""
 
         def move(value: object) -> object:
             if isinstance(value, Tensor):
@@ -131,20 +137,20 @@ class Batch:
         return Batch(**{f.name: move(getattr(self, f.name)) for f in fields(self) if f.init})  # type: ignore[arg-type]
 
     def select(self, dialogues: Tensor) -> Batch:
-        """Return the dialogues at the given positions, in that order.
+        """Return a batch of the dialogues at the given positions, in the given order.
 
         Args:
-            dialogues: `(d,)` int64 positions, on the CPU.
+            dialogues: Positions of the dialogues, one-dimensional int64 tensor on the CPU.
         """
         return next(self.split([dialogues]))
 
     def split(self, groups: Sequence[Tensor]) -> Iterator[Batch]:
-        """Return the dialogues of every group as a batch.
+        """Return an iterator over batches, one batch per group of dialogues.
 
-        All indices are computed at once on the host, and copied to the device together.
+        The row indices of all groups are computed together on the CPU, then copied to the device of the batch.
 
         Args:
-            groups: For each group the `(d,)` int64 positions of its dialogues, on the CPU.
+            groups: Positions of the dialogues of each group, one-dimensional int64 tensors on the CPU.
         """
         chosen = torch.cat([group.cpu() for group in groups])
         lengths = torch.tensor(self.sizes, dtype=torch.long)
@@ -172,7 +178,7 @@ class Batch:
         )
 
     def with_cache(self, cache: Mapping[str, Tensor]) -> Batch:
-        """Return the same batch with the given outputs of frozen layers added to its cache."""
+        """Return the same batch with the given outputs of frozen layers as its cache."""
         return replace(self, cache=dict(cache))
 
     # -- index arithmetic ------------------------------------------------------------------
@@ -199,7 +205,10 @@ class Batch:
 
     @cached_property
     def mask(self) -> Tensor:
-        """Return the mask of the padded form, `(D, L)` bool: True for utterances, False for padding."""
+        """Return the mask of padded tensors, `(D, L)` bool: True for utterances, False for padding.
+
+        `L` is the number of utterances of the longest dialogue.
+        """
         return torch.arange(self.longest, device=self.device) < self.lengths[:, None]
 
     @cached_property
@@ -211,15 +220,15 @@ class Batch:
         return self.dialogue * self.longest + self.lengths[self.dialogue] - 1 - self.turn
 
     def pad(self, packed: Tensor, *, backwards: bool = False) -> Tensor:
-        """Pad packed rows `(N, ...)` with zeros to `(D, L, ...)`.
+        """Pad the rows of each dialogue with zeros to the length `L` of the longest dialogue; the result is `(D, L, ...)`.
 
         Args:
-            packed: The rows.
-            backwards: Whether to reverse each dialogue. Padding is at the end in both cases.
+            packed: One row per utterance, `(N, ...)`.
+            backwards: Whether to reverse the order of utterances in each dialogue. Padding is always after the utterances.
         """
         slot = self._slot_backwards if backwards else self._slot
         return spread(packed, slot, len(self) * self.longest).view(len(self), self.longest, *packed.shape[1:])
 
     def unpad(self, padded: Tensor, *, backwards: bool = False) -> Tensor:
-        """Remove the padding of `(D, L, ...)`, which leaves packed rows `(N, ...)`."""
+        """Remove the padding that `pad` added to `(D, L, ...)`, and return one row per utterance, `(N, ...)`."""
         return collect(padded.flatten(0, 1), self._slot_backwards if backwards else self._slot)

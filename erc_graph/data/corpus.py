@@ -1,4 +1,4 @@
-"""A corpus of conversations in packed form: one row per utterance, and each dialogue is a slice of rows."""
+"""A corpus of conversations. Each utterance is one row, and each dialogue is a slice of rows."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ if TYPE_CHECKING:
 class Corpus:
     """Conversations with speakers, labels, text, features and splits.
 
-    The `U` utterances of the `D` dialogues are rows of the same order in every attribute. Dialogue `i` has the rows `ptr[i]:ptr[i + 1]`.
+    Attributes with one row per utterance have all `U` utterances in the same order. Dialogue `i` has the rows `ptr[i]:ptr[i + 1]`.
 
     Attributes:
         name: Name of the data set, for example `iemocap6` or `meld`.
-        task: The target of prediction: one of several labels, or a score.
+        task: The prediction task: the label or the score of each utterance.
         dialogue_ids: `D` unique dialogue ids.
         ptr: `(D + 1,)` int64: the index of the first row of every dialogue, then `U`.
         utterance_ids: `U` unique utterance ids.
         speakers: `U` speaker names.
         texts: `U` transcripts; an empty tuple if the corpus has no text.
         target: `(U,)` int64 label index, -1 if unlabelled. For a score task: `(U,)` float32, NaN if unlabelled.
-        features: Modality → `(U, d)` float32; the row of a missing modality is zero.
+        features: Modality → feature vectors, `(U, d)` float32. If an utterance lacks the modality, its vector is zero.
         present: Modality → `(U,)` bool: whether the utterance has this modality.
-        sequences: Modality → one sequence of words, frames or samples per utterance; an empty sequence means missing.
+        sequences: Modality → one sequence of words, frames or samples per utterance; if an utterance lacks the
+            modality, its sequence is empty.
         splits: `train`, `dev`, `test` → dialogue ids; a split may be absent.
-        annotations: All annotations of the files, from which another task can be chosen later: `label` and `sentiment` (names), `score`
-            (numbers). `None`: unlabelled.
-        provenance: Origin of the corpus as plain JSON values: format, files with SHA-256, feature extractors, notes for the user.
+        annotations: Annotation → `U` values from the files: `label`, `sentiment`, `score`, and the times `start`, `end` and `time`. `None`
+            means unlabelled or unknown. `with_task` computes the targets of another task from these annotations.
+        provenance: Origin of the corpus as JSON values: format, files with their SHA-256, feature extractors, and notes for the user.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Corpus:
     def __getitem__(self, key: slice) -> Corpus: ...
 
     def __getitem__(self, key: int | str | slice) -> Dialogue | Corpus:
-        """Return the dialogue at a position or with an id; for a slice of positions, return a corpus of these dialogues.
+        """Return the dialogue at a position or with an id. For a slice of positions, return a corpus of the dialogues in the slice.
 
         Raises:
             CorpusError: no dialogue has this id.
@@ -108,7 +109,7 @@ class Corpus:
         return f"Corpus({self.name}: {len(self)} dialogues, {self.utterances} utterances; {shapes}; {parts}; task {self.task.name})"
 
     def _repr_html_(self) -> str:
-        """Summary for a notebook, as HTML."""
+        """Return a summary of the corpus for a notebook, as HTML."""
         return summary_html(self)
 
     @property
@@ -118,12 +119,12 @@ class Corpus:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Return the names of the feature sets, in stored order."""
+        """Return the names of the modalities that have feature vectors, in the order of `features`."""
         return tuple(self.features)
 
     @cached_property
     def position(self) -> dict[str, int]:
-        """Return dialogue id → position in the corpus."""
+        """Return a dictionary that maps each dialogue id to the position of the dialogue in the corpus."""
         return {name: i for i, name in enumerate(self.dialogue_ids)}
 
     @cached_property
@@ -153,26 +154,27 @@ class Corpus:
 
     @property
     def labelled(self) -> Tensor:
-        """Return which utterances have a target, `(U,)` bool."""
+        """Return whether each utterance has a target, `(U,)` bool."""
         return self.target >= 0 if self.task.kind == "classification" else ~self.target.isnan()
 
     def rows(self, positions: Iterable[int]) -> Tensor:
-        """Return the row indices of the dialogues at `positions`, in that order."""
+        """Return the row indices of the utterances of the dialogues at `positions`, in the order of `positions`."""
         index = torch.as_tensor(list(positions), dtype=torch.long)
         return ranges(self.ptr[index], self.lengths[index])
 
     def split(self, name: str) -> Corpus:
-        """Return the corpus of the dialogues of one split.
+        """Return a corpus of the dialogues of one split.
 
         Raises:
-            CorpusError: the corpus has no such split.
+            CorpusError: the corpus has no split of this name.
         """
         if name not in self.splits:
-            raise CorpusError(f"{self.name}: no split {name!r}; it has {', '.join(self.splits) or 'none'}; give `splits` in corpus.toml")
+            known = ", ".join(self.splits) or "none"
+            raise CorpusError(f"{self.name}: no split {name!r}; the corpus has {known}; give `splits` in corpus.toml")
         return self.subset(self.splits[name])
 
     def subset(self, dialogue_ids: Iterable[str]) -> Corpus:
-        """Return a corpus of the given dialogues, in the given order; the splits keep only these dialogues.
+        """Return a corpus of the given dialogues, in the given order. The splits of the new corpus have only these dialogues.
 
         Raises:
             CorpusError: an id is unknown, or is given twice.
@@ -191,10 +193,10 @@ class Corpus:
         return self.regrouped(self.rows(positions), ids, lengths, kept)
 
     def regrouped(self, rows: Tensor, dialogue_ids: tuple[str, ...], lengths: Tensor, splits: Mapping[str, tuple[str, ...]]) -> Corpus:
-        """Return a corpus of some utterances of this corpus, divided into new dialogues.
+        """Return a corpus of some utterances of this corpus, grouped into new dialogues.
 
         Args:
-            rows: `(n,)` row indices; a row may occur several times.
+            rows: Row indices of the `n` utterances, `(n,)`; a row may occur several times.
             dialogue_ids: Ids of the new dialogues.
             lengths: Number of utterances of each new dialogue, in order; the sum is `n`.
             splits: Splits of the new dialogues.
@@ -220,11 +222,11 @@ class Corpus:
         )
 
     def with_task(self, task: str | Task) -> Corpus:
-        """Return the same conversations with another target, for example `iemocap4` instead of `iemocap6`.
+        """Return the same conversations with the targets of another task, for example `iemocap4` instead of `iemocap6`.
 
         Raises:
             ConfigError: no task has this name.
-            CorpusError: the files lack the annotation that the task needs, or have a label that the task does not know.
+            CorpusError: the files lack the annotation that the task needs, or have a label that is not in the label set of the task.
         """
         chosen = get_task(task) if isinstance(task, str) else task
         return replace(self, task=chosen, target=apply_task(chosen, self.annotations, self.utterances))
@@ -233,17 +235,17 @@ class Corpus:
         """Return all dialogues as one batch of tensors; `Batch.select` returns mini-batches from it.
 
         Args:
-            modalities: Feature sets to include; default: all.
-            sequences: Modalities whose sequences are included; default: none.
+            modalities: Modalities whose feature vectors are included; default: all modalities.
+            sequences: Modalities whose sequences are included; default: no sequences.
 
         Raises:
-            CorpusError: the corpus lacks one of these features or sequences.
+            CorpusError: the corpus lacks the features or sequences of a requested modality.
         """
         names, inner = self.modalities if modalities is None else tuple(modalities), tuple(sequences)
         for kind, wanted, found in (("modality", names, self.features), ("sequences", inner, self.sequences)):
             for name in wanted:
                 if name not in found:
-                    raise CorpusError(f"{self.name}: no {kind} {name!r}; it has {', '.join(found) or 'none'}")
+                    raise CorpusError(f"{self.name}: no {kind} {name!r}; the corpus has {', '.join(found) or 'none'}")
         return Batch(
             ptr=self.ptr,
             speaker=self.speaker,
@@ -256,7 +258,7 @@ class Corpus:
         )
 
     def columns(self) -> dict[str, Sequence[Any]]:
-        """Return a dictionary: field of `Utterance` → its `U` values. Fields without any known value are left out."""
+        """Return a dictionary that maps fields of `Utterance` to lists of `U` values. Times that the corpus lacks are left out."""
         task, target = self.task, self.target.tolist()
         score = task.kind == "score"
         values = [None if x != x else x for x in target] if score else [task.labels[x] if x >= 0 else None for x in target]
@@ -271,10 +273,10 @@ class Corpus:
         }
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return a pandas table with one row per utterance: `dialogue`, `turn`, `utterance` (id), `speaker`, `text` and `label`.
+        """Return a pandas table with one row per utterance.
 
-        The columns `start`, `end`, `time` and `split` exist only if the corpus has such values. For a score task the column `score`
-        replaces `label`. Missing values and missing labels are missing values of the table.
+        The columns are `dialogue`, `turn`, `utterance` (id), `speaker`, `text` and `label`; for a score task, `score` replaces `label`. The
+        columns `start`, `end`, `time` and `split` exist only if the corpus has such values. Unknown labels are missing values of the table.
 
         Raises:
             ConfigError: pandas is not installed.
@@ -288,11 +290,11 @@ class Corpus:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the corpus to `folder` as safetensors and JSON files with SHA-256 digests.
 
-        A corpus that was saved there before is replaced in one step, so a crash leaves either the old or the new corpus.
+        A corpus that was saved in this folder earlier is replaced in one step. After a crash, the folder has the old or the new corpus.
 
         Raises:
             CorpusError: the splits name unknown dialogues, or a split is not train, dev or test.
-            StorageError: the folder holds other files, or cannot be written; no half-written file is left behind.
+            StorageError: the folder contains other files, or cannot be written. No incomplete file is left in the folder.
         """
         save_corpus(self, folder)
 
@@ -310,7 +312,7 @@ class Dialogue:
         return iter(self._utterances)
 
     def __getitem__(self, turn: int) -> Utterance:
-        """Return the utterance at a position, counted from 0."""
+        """Return the utterance at a position in the dialogue, counted from 0."""
         return self._utterances[turn]
 
     def __repr__(self) -> str:
@@ -333,7 +335,7 @@ class Dialogue:
 
     @property
     def labels(self) -> tuple[str | None, ...]:
-        """Return the label name of every utterance, `None` if unlabelled. For a score task, return the scores as text."""
+        """Return the label name of every utterance; `None` if the utterance is unlabelled. For a score task, return the scores as text."""
         task, target = self.corpus.task, self.corpus.target.tolist()
         if task.kind == "score":
             return tuple(None if value != value else f"{value:+.1f}" for value in target)

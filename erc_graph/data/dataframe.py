@@ -1,4 +1,4 @@
-"""Conversion of columns to a pandas table. Pandas is imported only when it is needed."""
+"""Conversion of columns to a pandas table. Pandas is imported only when a table is made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def make_frame(columns: Mapping[str, Sequence[Any]]) -> pandas.DataFrame:
-    """Return a table of the columns, in the given order; `None` becomes a missing value.
+    """Return a pandas table with the given columns, in the given order; `None` becomes a missing value.
 
     Raises:
         ConfigError: pandas is not installed.

@@ -1,4 +1,4 @@
-"""The data that the parts of a method exchange: one node state per utterance and stream (for example, per modality)."""
+"""The node states that the modules of a method exchange. Each utterance has one node per stream, for example per modality."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """The nodes of a batch.
+    """The nodes of a batch: one node per utterance and stream.
 
     Attributes:
-        states: `(N, S, width)` for `N` utterances and `S` streams. The state of an absent node is never used.
-        present: `(N, S)` bool, whether the node is present.
+        states: `(N, S, width)` vectors for `N` utterances and `S` streams. The state of an absent node is never used.
+        present: `(N, S)` bool: whether the utterance has the node; a node can be absent because a modality is missing.
         streams: Names of the streams, in order: modalities, pairs of fused modalities, or one stream for the whole utterance.
-        whole: True if it is known that all nodes are present.
+        whole: True if all nodes are known to be present.
 
     >>> nodes = Nodes.of_turns(torch.ones(3, 4))
     >>> nodes.streams, nodes.states.shape, nodes.width, bool(nodes.present.all())
@@ -33,25 +33,25 @@ class Nodes:
         """Build nodes of a single stream: one node per utterance.
 
         Args:
-            states: `(N, width)`
-            present: `(N,)` bool; default: all are present.
+            states: State of each node, `(N, width)`.
+            present: Whether each node is present, `(N,)` bool; default: all nodes are present.
         """
         here = torch.ones(len(states), dtype=torch.bool, device=states.device) if present is None else present
         return cls(states[:, None], here[:, None], ("turn",), present is None)
 
     @property
     def width(self) -> int:
-        """Return the width of the states."""
+        """Return the width of the state vectors."""
         return self.states.shape[-1]
 
     def with_states(self, states: Tensor) -> Nodes:
-        """Return the same nodes with other states: `(N, S, any width)`."""
+        """Return these nodes with other states, `(N, S, d)` for any width `d`."""
         return replace(self, states=states)
 
     def take(self, *places: int) -> Nodes:
-        """Return nodes of the given streams, in the given order; a stream may occur twice."""
+        """Return the nodes of the streams at the given positions, in the given order. A position may occur twice."""
         return Nodes(self.states[:, places], self.present[:, places], tuple(self.streams[k] for k in places), self.whole)
 
     def masked(self) -> Tensor:
-        """Return the states `(N, S, width)`; those of absent nodes are set to zero."""
+        """Return the states `(N, S, width)`, with zeros as the states of absent nodes."""
         return self.states if self.whole else torch.where(self.present[..., None], self.states, 0.0)

@@ -1,4 +1,4 @@
-"""The range of valid numbers in features. Sums of their squares do not overflow in single precision (float32)."""
+"""The range of valid numbers in features, from -1e15 to 1e15. Sums of squares of such numbers do not overflow in float32."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Numbers = TypeVar("Numbers", bound=Any)
 
 
 def fit(values: Numbers) -> Numbers:
-    """Return which numbers of an array or tensor are in the valid range, as booleans of the same shape.
+    """Return whether each number of an array or tensor is in the valid range, as booleans of the same shape.
 
     >>> import numpy as np
     >>> fit(np.array([1.0, -2e15, float("nan"), float("-inf")])).tolist()
@@ -30,17 +30,17 @@ def fit(values: Numbers) -> Numbers:
 
 
 def fit_items(values: Tensor) -> Tensor:
-    """Return which items of a sequence `(T, *item)` have only numbers in the valid range: `(T,)` bool."""
+    """Return whether each of the `T` items of a sequence has only numbers in the valid range, `(T,)` bool."""
     return fit(values).flatten(1).all(1) if values.ndim > 1 else fit(values)
 
 
 def check_numbers(corpus: Corpus) -> None:
     """Check that all numbers of a corpus are in the valid range.
 
-    The file readers apply the same rule, and treat other numbers as missing or reject the file.
+    The file readers also check this range. They treat vectors with other numbers as missing, or reject the file.
 
     Raises:
-        CorpusError: some numbers are outside the range. The message names the modality and the first utterance.
+        CorpusError: some numbers are outside the range. The message names the modality and the first utterance with such numbers.
     """
     wrong = {f"features.{name}": corpus.present[name] & ~fit(rows).all(1) for name, rows in corpus.features.items()}
     for name, value in corpus.sequences.items():
@@ -53,5 +53,5 @@ def check_numbers(corpus: Corpus) -> None:
         if rows.any():
             raise CorpusError(
                 f"{corpus.name}: {what}: {UNFIT} in {int(rows.sum())} of {len(rows)} utterances "
-                f"(first: {corpus.utterance_ids[int(rows.nonzero()[0])]!r}); correct them, or leave them out"
+                f"(first: {corpus.utterance_ids[int(rows.nonzero()[0])]!r}); correct these numbers, or leave the modality out"
             )

@@ -1,7 +1,7 @@
-"""One colour per emotion, the same in all figures.
+"""The colours of emotions. An emotion has the same colour in all figures.
 
 Hues follow common expectations: anger is red, sadness blue, joy yellow. Within every task of `tasks.TASKS`, readers with red–green colour
-blindness can also distinguish them; a test checks this.
+blindness can also distinguish the colours.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def emotion_colour(name: str | None) -> str:
 
     Synonyms such as joy, happy and happiness share a colour; upper and lower case make no difference.
 
-    An unknown name gets one of a few other colours, always the same for the same name. `None` (unlabelled) gets light grey.
+    An unknown name gets one of six other colours, and always the same colour for the same name. `None` (unlabelled) gets light grey.
 
     >>> emotion_colour("Joyful") == emotion_colour("happy") == emotion_colour("joy")
     True
@@ -46,7 +46,7 @@ def emotion_colour(name: str | None) -> str:
 def label_colours(names: Sequence[str]) -> list[str]:
     """Return one colour per label. Colours repeat only if there are more labels than colours.
 
-    Labels that are numbers get colours of a scale from red (lowest) over grey to blue (highest).
+    Labels that are numbers get the colours of a scale, from red for the first label through grey to blue for the last label.
 
     >>> label_colours(["joy", "-1"])[0] == emotion_colour("joy")
     True
@@ -77,7 +77,7 @@ def _is_number(name: str) -> bool:
 
 
 def _between(scale: Sequence[str], place: float) -> str:
-    """Colour at `place` in [0, 1] of a scale of equidistant colours."""
+    """Return the colour at the position `place`, from 0 to 1, of a scale of equidistant colours."""
     low = min(int(place * (len(scale) - 1)), len(scale) - 2)
     share = place * (len(scale) - 1) - low
     ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (scale[low], scale[low + 1])]

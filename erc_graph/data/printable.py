@@ -1,4 +1,4 @@
-"""Safe text for the terminal: control characters of names and texts must not move the cursor, change colours or break a line."""
+"""Text for the terminal without control characters, which could move the cursor, change colours or break a line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 
 def open_streams() -> None:
-    """Make the standard streams usable.
+    """Prepare the standard streams, so that reading and printing do not fail.
 
-    A terminal that lacks a character shows a question mark instead. A closed stream is replaced by an empty one.
+    A question mark replaces each character that the terminal cannot show. The null device replaces a closed stream.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
@@ -25,7 +25,7 @@ def open_streams() -> None:
 
 
 def printable(text: object) -> str:
-    r"""Return text without control characters that move the cursor of a terminal or change its colours; line breaks are kept.
+    r"""Return text in which a space replaces each control character. Only line breaks are not replaced.
 
     >>> printable("red\x1b[31m\ntext")
     'red [31m\ntext'
@@ -44,7 +44,9 @@ def one_line(text: object, most: int = 40) -> str:
 
 
 def refusal(error: object, most: int = 480) -> str:
-    r"""Return an error message of a command as one line: problems are joined by semicolons, control characters are escaped.
+    r"""Return an error message as one line of about `most` characters.
+
+    The lines of the message are joined by semicolons, and control characters are escaped.
 
     >>> refusal("a: expected 1, found 2\nb: expected 3, found 4")
     'a: expected 1, found 2; b: expected 3, found 4'
@@ -62,7 +64,9 @@ def refusal(error: object, most: int = 480) -> str:
 
 
 def nearest_option(message: str, options: Iterable[str]) -> str:
-    """Return the suffix ` (nearest: --option)` for an unknown option; an empty string if no known option is similar.
+    """Return text that names the known option most similar to the unknown option in an error message of argparse.
+
+    The text is empty if no known option is similar.
 
     >>> nearest_option("unrecognized arguments: --epochs 2", ["--seeds", "--training.epochs"])
     ' (nearest: --training.epochs)'

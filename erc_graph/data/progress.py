@@ -1,4 +1,4 @@
-"""Progress of long computations: a bar on a terminal, one line per minute elsewhere (for example in the log file of a server)."""
+"""Display of the progress of long computations: a bar on a terminal, or one line per minute in a log file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ LINE = "{desc}: {n_fmt} of {total_fmt} ({percentage:.0f}%), {elapsed} so far, {r
 
 
 class Progress(tqdm):
-    """A progress bar of tqdm that prints lines if there is no terminal. Nested bars together print at most one line per minute.
+    """A progress bar of tqdm that prints lines of text if standard error is not a terminal.
+
+    Nested progress bars together print at most one line per minute.
 
     Args:
-        iterable: The iterable whose progress is shown. Without it, the caller reports progress with `update`.
-        disable: True: print nothing. Default: of several processes, only the first prints.
+        iterable: The iterable whose progress is shown. Without an iterable, the caller reports progress with `update`.
+        disable: True: print nothing. Default: print; if there are several processes, only the first process prints.
         options: Options of tqdm (`desc`, `total`, `initial`, `unit`, …).
     """
 
@@ -38,7 +40,10 @@ class Progress(tqdm):
         super().__init__(iterable, miniters=1, disable=disable, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Show the bar, or print a line if a minute has passed. Called by tqdm."""
+        """Show the bar; without a terminal, print a line if a minute has passed since the last line.
+
+        The library tqdm calls this method.
+        """
         if not self.lines:
             return bool(super().display(msg, pos))
         if msg is None and time.monotonic() >= Progress.due:

@@ -1,4 +1,4 @@
-"""One sequence of words, frames or samples per utterance, in packed form: the sequences are concatenated without padding."""
+"""Sequences of words, frames or audio samples, one sequence per utterance. They are concatenated without padding."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SAMPLING_RATE = 16_000
 """Sampling rate of every waveform in a corpus, in Hz. Files with another rate are resampled when they are read."""
 
 LONG = 256
-"""Sequences with at least this many items, such as waveforms, are copied one by one.
+"""Sequences with at least this many items on average, such as waveforms, are copied as whole slices.
 
-Copying them by an index per item is slower: 33 ms instead of 0.3 ms for 128 recordings of half a second.
+Copying single items by their indices would be slower: 33 ms instead of 0.3 ms for 128 recordings of half a second.
 """
 
 
@@ -29,13 +29,13 @@ class Ragged:
     """Sequences of different lengths, one per utterance. An empty sequence means that the utterance lacks the modality.
 
     Attributes:
-        values: `(T, *item)`, the concatenated items of all `U` sequences. Words and frames are `(T, d)` float32, face frames are
-            `(T, 3, H, W)` uint8. Waveforms are `(T,)` float32, mono, at `SAMPLING_RATE`.
-        ptr: `(U + 1,)` int64, index of the first item of every sequence, then `T`. It is always on the host, so that shapes never wait for
-            a device.
+        values: `(T, *item)`, the concatenated `T` items of all `U` sequences; `item` is the shape of one item. Words and audio frames are
+            `(T, d)` float32 with width `d`. Face frames are `(T, 3, H, W)` uint8. Waveforms are `(T,)` float32, mono, at `SAMPLING_RATE`.
+        ptr: `(U + 1,)` int64, index of the first item of every sequence, then `T`. This tensor is always on the CPU, so the program can
+            compute shapes without waiting for a GPU.
 
     Raises:
-        CorpusError: `ptr` does not rise from 0 to `T`, or is not an int64 tensor of one axis on the CPU.
+        CorpusError: `ptr` does not increase from 0 to `T`, or is not a one-dimensional int64 tensor on the CPU.
 
     >>> words = Ragged.of([torch.tensor([[1.0], [2.0]]), torch.zeros(0, 1), torch.tensor([[3.0]])])
     >>> words
@@ -50,23 +50,23 @@ class Ragged:
     def __post_init__(self) -> None:
         ptr = self.ptr
         if ptr.dtype != torch.long or ptr.ndim != 1 or ptr.device.type != "cpu":
-            raise CorpusError(f"sequences: expected int64 offsets of one axis on the CPU, found {ptr.dtype} of shape {tuple(ptr.shape)}")
+            raise CorpusError(f"sequences: expected 1-D int64 offsets on the CPU, found {ptr.dtype} of shape {tuple(ptr.shape)}")
         if not len(ptr) or int(ptr[0]) or bool((ptr.diff() < 0).any()) or int(ptr[-1]) != len(self.values):
-            raise CorpusError(f"sequences: expected offsets that rise from 0 to {len(self.values)}, the number of items")
+            raise CorpusError(f"sequences: expected offsets that increase from 0 to {len(self.values)}, the number of items")
 
     @classmethod
     def of(cls, sequences: Sequence[Tensor]) -> Ragged:
-        """Pack a list of tensors `(T_i, *item)`, one per utterance; at least one utterance is required."""
+        """Concatenate a list of sequences, one tensor per utterance. The list must contain at least one tensor."""
         lengths = torch.tensor([0, *(len(sequence) for sequence in sequences)])
         return cls(torch.cat(list(sequences)), lengths.cumsum(0))
 
     @classmethod
     def of_rows(cls, rows: Tensor, present: Tensor) -> Ragged:
-        """Turn each present row into a sequence of one item, and each other row into an empty sequence.
+        """Convert each present row to a sequence of one item, and each absent row to an empty sequence.
 
         Args:
-            rows: `(U, *item)`
-            present: `(U,)` bool
+            rows: One item per utterance, `(U, *item)`.
+            present: Whether each row is present, `(U,)` bool.
 
         >>> Ragged.of_rows(torch.tensor([[1.0], [2.0]]), torch.tensor([False, True])).sizes
         (0, 1)
@@ -77,7 +77,7 @@ class Ragged:
         return len(self.ptr) - 1
 
     def __getitem__(self, utterance: int) -> Tensor:
-        """Return one sequence, `(T_i, *item)`."""
+        """Return the sequence of the utterance at a position."""
         if not -len(self) <= utterance < len(self):
             raise IndexError(f"sequence {utterance} of {len(self)}")
         start, end = self.ptr[utterance % len(self) :][:2].tolist()
@@ -98,7 +98,7 @@ class Ragged:
 
     @cached_property
     def lengths(self) -> Tensor:
-        """Return the number of items of each sequence, `(U,)`, on the host."""
+        """Return the number of items of each sequence, `(U,)`, on the CPU."""
         return self.ptr.diff()
 
     @property
@@ -108,7 +108,7 @@ class Ragged:
 
     @cached_property
     def present(self) -> Tensor:
-        """Return which utterances have a non-empty sequence, `(U,)` bool, on the device of the values."""
+        """Return whether each utterance has a non-empty sequence, `(U,)` bool, on the device of the values."""
         return (self.lengths > 0).to(self.device, non_blocking=True)
 
     def to(self, device: torch.device | str) -> Ragged:
@@ -116,10 +116,10 @@ class Ragged:
         return Ragged(self.values.to(device), self.ptr)
 
     def take(self, rows: Tensor | Sequence[int]) -> Ragged:
-        """Return the sequences of the given utterances, in that order.
+        """Return the sequences of the given utterances, in the given order.
 
         Args:
-            rows: `(n,)` int64 positions, on the host.
+            rows: Positions of the utterances, `(n,)` int64, on the CPU.
         """
         rows = torch.as_tensor(rows, dtype=torch.long)
         start, lengths = self.ptr[rows], self.lengths[rows]
@@ -135,7 +135,7 @@ class Ragged:
     def pad(self) -> tuple[Tensor, Tensor]:
         """Return the sequences padded with zeros, `(U, L, *item)`, and the mask of real items, `(U, L)` bool.
 
-        `L` is the length of the longest sequence.
+        `L` is the length of the longest sequence, and `item` is the shape of one item.
         """
         longest = int(self.lengths.max()) if len(self) else 0
         mask = torch.arange(longest) < self.lengths[:, None]
@@ -150,10 +150,11 @@ class Ragged:
         """Yield chunks of utterances with sequences of similar length, the longest first.
 
         Args:
-            tokens: Largest number of items of a padded chunk. A longer sequence forms a chunk alone.
+            tokens: Largest number of items of a chunk, including padding. A longer sequence forms a chunk of its own.
 
         Yields:
-            The positions `(n,)` of the utterances, on the host, and their sequences. Utterances without a sequence are left out.
+            The positions of the utterances of a chunk, `(n,)`, on the CPU, and the sequences of these utterances. Utterances with an empty
+                sequence are left out.
         """
         for rows in chunked(self.lengths, tokens):
             yield rows, self.take(rows)

@@ -1,4 +1,4 @@
-"""Building a module without allocating its weights, for example before a checkpoint is loaded."""
+"""Creation of a module without memory for its weights, for example before the weights are loaded from a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RANDOM = {
 
 
 class _NotDrawn(TorchFunctionMode):
-    """Skips random initialisation: meta tensors have no memory, and PyTorch would import its compiler (2 s) for them."""
+    """Skip random initialisation of meta tensors, which have no memory. PyTorch would import its compiler for it, which takes 2 s."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in _RANDOM:
@@ -25,9 +25,9 @@ class _NotDrawn(TorchFunctionMode):
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Create tensors with shape and type but without memory within a `with` block.
+    """Create all tensors within a `with` block on the meta device, so that they have a shape and a type but no memory.
 
-    Afterwards, `load_state_dict(assign=True)` sets the weights.
+    After the block, `load_state_dict(weights, assign=True)` sets the weights of a module.
 
     >>> with shapes_only():
     ...     layer = torch.nn.Linear(10**9, 10**9)

@@ -26,7 +26,7 @@ SPLITS = ("train", "dev", "test")
 
 
 def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a split file, which is a JSON object. Its content is checked by `check_splits`.
+    """Read a split file, which is a JSON object. This function does not check the names in the file; `check_splits` does.
 
     Raises:
         CorpusError: the file is not JSON, is not a JSON object, or contains a split twice.
@@ -50,7 +50,7 @@ def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where: str) -> dict[str, tuple[str, ...]]:
-    """Check splits and return the non-empty ones. A dialogue may be in at most one split.
+    """Check splits, and return the splits that are not empty. A dialogue may be in at most one split.
 
     Args:
         splits: Split name → dialogue ids. Other spellings of the names, such as `Train` and `val`, are recognised.
@@ -58,7 +58,7 @@ def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where
         where: Origin of the splits, used in error messages.
 
     Raises:
-        CorpusError: a split name or dialogue is unknown, or a dialogue is in two splits or twice in one.
+        CorpusError: a split name or dialogue is unknown, or a dialogue is in two splits or twice in the same split.
     """
     known = set(dialogue_ids)
     home: dict[str, str] = {}
@@ -78,7 +78,7 @@ def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where
             said = "; a split lists dialogues, not utterances" if unknown[0].startswith(tuple(known)) else ""
             raise CorpusError(
                 f"{where}: {split}: unknown dialogue {unknown[0]!r} ({len(unknown)} of {len(names)} unknown); "
-                f"the annotations have {len(known)}, the first is {next(iter(dialogue_ids), '')!r}{said}"
+                f"the annotations have {len(known)} dialogues, the first is {next(iter(dialogue_ids), '')!r}{said}"
             )
         for name in names:
             if name in home:
@@ -89,7 +89,9 @@ def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where
 
 
 def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Divide dialogues into remaining and held-out ones, by a hash of their ids. The order of the ids does not matter.
+    """Divide dialogues into remaining and held-out dialogues, by a hash of their ids.
+
+    Another order of the ids gives the same division.
 
     Args:
         dialogue_ids: The dialogues.
@@ -113,18 +115,18 @@ def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) 
 
 
 def _shuffled(dialogue_ids: Sequence[str], seed: int) -> list[str]:
-    """Ids in a random order that depends on the ids and the seed, but not on their original order."""
+    """Return the ids in a random order, which depends on the ids and the seed, but not on the given order of the ids."""
     return sorted(dialogue_ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest())
 
 
 def development_split(corpus: Corpus, fraction: float = 0.1, seed: int = 0) -> Corpus:
-    """Return the corpus with a development split, taken from the training split.
+    """Return the corpus with a development split. Some training dialogues become the development split.
 
     A corpus that already has a development split is returned unchanged.
 
     Args:
         corpus: A corpus with a training split.
-        fraction: Share of the training dialogues.
+        fraction: Share of the training dialogues that become development dialogues.
         seed: Seed of the random choice; see `hold_out`.
 
     Raises:
@@ -148,8 +150,9 @@ class Fold:
         train: Ids of training dialogues.
         dev: Ids of development dialogues.
         test: Ids of test dialogues.
-        dev_speakers: Speakers whose utterances are evaluated in the development dialogues; `None`: all. Other utterances are only context.
-        test_speakers: Speakers whose utterances are evaluated in the test dialogues; `None`: all.
+        dev_speakers: Speakers whose utterances are evaluated in the development dialogues; `None`: all speakers. Utterances of other
+            speakers are only context.
+        test_speakers: Speakers whose utterances are evaluated in the test dialogues; `None`: all speakers.
     """
 
     name: str
@@ -161,12 +164,12 @@ class Fold:
 
 
 def judged_rows(corpus: Corpus, dialogue_ids: Collection[str], speakers: Collection[str] | None = None) -> Tensor:
-    """Return which utterances are evaluated, `(U,)` bool: labelled utterances of the given dialogues and speakers.
+    """Return whether each utterance is evaluated, `(U,)` bool. Labelled utterances of the given dialogues and speakers are evaluated.
 
     Args:
-        corpus: `U` utterances.
-        dialogue_ids: Dialogues to evaluate on.
-        speakers: Speakers whose utterances count; `None`: all.
+        corpus: A corpus of `U` utterances.
+        dialogue_ids: Ids of the dialogues to evaluate.
+        speakers: Names of the speakers to evaluate; `None`: all speakers.
 
     Raises:
         CorpusError: a dialogue is unknown.
@@ -194,12 +197,12 @@ def _official(corpus: Corpus, seed: int) -> list[Fold]:
 
 
 def _sessions(corpus: Corpus) -> dict[str, tuple[str, ...]]:
-    """Session → dialogues, from ids such as `Ses05F_impro01`."""
+    """Return a dictionary from sessions to their dialogues, for dialogue ids such as `Ses05F_impro01`."""
     sessions: dict[str, list[str]] = {}
     for name in corpus.dialogue_ids:
         match = re.match(r"Ses(\d\d)", name)
         if match is None:
-            raise ConfigError(f"dialogue ids that name their session, as Ses05F_impro01 does; found {name!r}")
+            raise ConfigError(f"dialogue ids that name their session, such as Ses05F_impro01; found {name!r}")
         sessions.setdefault(match[1], []).append(name)
     if len(sessions) < 3:
         raise ConfigError(f"three or more sessions, found {len(sessions)}")
@@ -245,7 +248,7 @@ def _speaker10(corpus: Corpus, seed: int) -> list[Fold]:
 
 
 def held_out(corpus: Corpus, by: str, *, seed: int = 0) -> list[Fold]:
-    """Divide the training and development dialogues into folds, each dialogue being evaluated in exactly one fold.
+    """Divide the training and development dialogues into folds. Each dialogue is evaluated in exactly one fold.
 
     Test dialogues are not used.
 
@@ -253,10 +256,11 @@ def held_out(corpus: Corpus, by: str, *, seed: int = 0) -> list[Fold]:
         corpus: A corpus with an official split.
         by: `sessions`: each fold holds out one session. `thirds`: each fold holds out one third of the dialogues, chosen by a hash of the
             ids.
-        seed: Seed of the thirds, and of the development dialogues: in each fold, a tenth of the dialogues that are not held out.
+        seed: Seed of the division into thirds, and of the choice of development dialogues. In each fold, a tenth of the dialogues that are
+            not held out become development dialogues.
 
     Raises:
-        ConfigError: there is no training split, or the dialogue ids do not name at least three sessions.
+        ConfigError: there is no training or test split, or the dialogue ids do not name at least three sessions.
     """
     official = _official(corpus, seed)[0]
     known = set(official.train + official.dev)
@@ -286,10 +290,10 @@ def folds(corpus: Corpus, protocol: str = "official", *, seed: int = 0) -> list[
     Args:
         corpus: The whole corpus.
         protocol: A key of `PROTOCOLS`.
-        seed: Seed of the random choice of development dialogues, if the protocol does not define them.
+        seed: Seed of the random choice of development dialogues. It has no effect if the protocol defines these dialogues.
 
     Raises:
-        ConfigError: the protocol is unknown, or does not fit the corpus. The message lists the protocols that fit.
+        ConfigError: the protocol is unknown, or cannot be used with the corpus. The message lists the protocols that can be used.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"protocol: unknown {protocol!r}; known: {', '.join(PROTOCOLS)}")

@@ -1,4 +1,4 @@
-"""Published sizes of data sets, to compare them with the files of a user."""
+"""Published sizes of data sets, and their comparison with the sizes of a user's corpus."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Published:
     Attributes:
         dialogues: Number of dialogues.
         utterances: Number of utterances.
-        splits: Split → number of dialogues and of utterances.
-        labelled: Task → published numbers of labelled utterances; different releases have different numbers.
-        labels: Task → label → number of utterances.
+        splits: Name of a split → number of dialogues, and number of utterances.
+        labelled: Name of a task → numbers of labelled utterances. There are several numbers if releases of the data set differ.
+        labels: Name of a task → label → number of utterances.
     """
 
     dialogues: int
@@ -62,8 +62,7 @@ def check_statistics(corpus: Corpus) -> list[str]:
 
     The result is empty if no counts are published.
 
-    The data set is `corpus.provenance["dataset"]`. A difference is a note for the user, not an error, because releases of the same data set
-    differ.
+    The name of the data set is `corpus.provenance["dataset"]`. A difference is not an error, because releases of a data set can differ.
     """
     published = PUBLISHED.get(str(corpus.provenance.get("dataset")))
     if published is None:

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 def summarise(corpus: Corpus) -> dict[str, Any]:
-    """Return a summary of a corpus as plain JSON values.
+    """Return a summary of a corpus as a dictionary of JSON values. Some of the keys need an explanation:
 
-    - `labels` counts the labelled utterances by label, in total and by split. Scores are rounded to integers from -3 to +3.
-    - `modalities` gives the width of the features and the number of utterances that lack the modality.
-    - `sequences` gives the shape of an item and the lengths of the sequences. The length of a waveform is in samples, 16 000 per second.
-    - `published` lists the differences from the published counts of the data set; `None` if no counts are published.
+    - `labels`: number of utterances with each label, in total and by split. For this count, scores are rounded to integers from -3 to +3.
+    - `modalities`: for each modality, the width of the features and the number of utterances that lack the modality.
+    - `sequences`: for each modality, the shape of an item and the lengths of the sequences. The length of a waveform is its number of
+      samples, 16 000 per second.
+    - `published`: differences from the published counts of the data set; `None` if no counts are published.
 
     >>> from erc_graph.data.sample.vectors import sample_corpus
     >>> page = summarise(sample_corpus(dialogues=10))
@@ -87,14 +88,17 @@ def _lengths(lengths: torch.Tensor) -> dict[str, float]:
 
 
 def _classes(corpus: Corpus) -> tuple[list[str], torch.Tensor]:
-    """Names to count by, and `(U,)` which of them an utterance has (anything where it is unlabelled)."""
+    """Return the names of the classes to count, and the class index of each utterance, `(U,)`.
+
+    The index of an unlabelled utterance has no meaning.
+    """
     if corpus.task.kind == "classification":
         return list(corpus.task.labels), corpus.target
     return [f"{value:+d}" if value else "0" for value in range(-3, 4)], corpus.target.nan_to_num(0).round().clamp(-3, 3).long() + 3
 
 
 def summary_html(corpus: Corpus) -> str:
-    """Return the summary as an HTML fragment. It is readable on dark and light pages, and names are escaped."""
+    """Return the summary of a corpus as an HTML fragment, which is readable on dark and light pages. Names are escaped for HTML."""
     page = summarise(corpus)
     most = max((counts["all"] for counts in page["labels"].values()), default=0) or 1
     total = page["labelled"] or 1

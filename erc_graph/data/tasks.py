@@ -1,4 +1,4 @@
-"""Tasks: label sets, and the mapping from the labels of a file to the labels of a task."""
+"""Prediction tasks: label sets, and the mapping from the labels of a file to the labels of a task."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from erc_graph.errors import ConfigError, CorpusError
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A target of prediction.
+    """A prediction task: classification with a set of labels, or regression of a score.
 
     Attributes:
-        name: Name such as `iemocap6`.
-        labels: Label names in index order; empty for a score.
+        name: Name of the task, such as `iemocap6`.
+        labels: Label names in the order of their indices; empty for a score task.
         kind: `classification` or `score` (a number, such as the sentiment of MOSI in [-3, 3]).
-        column: Annotation that is read: `label`, `sentiment` or `score`.
+        column: Annotation from which the targets are computed: `label`, `sentiment` or `score`.
         mapping: Label name in the file → label name of the task; names that are not listed stay unchanged.
-        drop: Label names in the file that the task leaves out. Utterances with these labels stay in the dialogue, but have no target.
+        drop: Label names in the file that the task does not use. Utterances with these labels stay in the dialogue, but have no target.
     """
 
     name: str

@@ -12,14 +12,14 @@ class Utterance:
     Attributes:
         id: Name of the utterance, unique in its corpus.
         dialogue: Id of the dialogue.
-        turn: Position in the dialogue, from 0.
+        turn: Position of the utterance in the dialogue, from 0.
         speaker: Name of the speaker.
         text: The transcript; empty if the corpus has no text.
-        label: Name of the label; `None` if the utterance is unlabelled or the task is a score.
-        score: The score, for a score task; `None` if the utterance is unlabelled.
-        start: Start in seconds of the recording, if the file has times.
-        end: End in seconds of the recording, if the file has times.
-        time: When the utterance was written, exactly as in the file.
+        label: Name of the label; `None` if the utterance is unlabelled, or if the task predicts a score.
+        score: The score; `None` if the utterance is unlabelled, or if the task predicts a label.
+        start: Start of the utterance in the recording, in seconds; `None` if unknown.
+        end: End of the utterance in the recording, in seconds; `None` if unknown.
+        time: Time at which the utterance was written, as text copied from the file; `None` if unknown.
     """
 
     id: str

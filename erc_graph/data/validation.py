@@ -1,4 +1,4 @@
-"""Validation of a corpus: a report of all problems and notes at once."""
+"""Validation of a corpus, with a report of all problems instead of only the first problem."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Findings:
 
     Attributes:
         corpus: The corpus; `None` if it could not be read.
-        problems: Problems that must be fixed, one sentence each.
-        notes: Notes for the user.
+        problems: Problems that the user must fix, one sentence per problem.
+        notes: Notes for the user about facts that are not errors, one sentence per note.
     """
 
     corpus: Corpus | None
@@ -33,19 +33,19 @@ class Findings:
 
 
 def validate_corpus(path: str | os.PathLike[str], *, task: str | None = None, strict: bool = False) -> Findings:
-    """Read a corpus as `load_corpus` does, but report all problems instead of only the first.
+    """Read a corpus with `load_corpus`, and report all problems instead of only the first problem.
 
-    All files of a `corpus.toml` are read one by one: annotations, splits and features. A corpus that can be read is then checked for
+    If reading fails, each file named in `corpus.toml` is read separately to find all problems. A corpus that can be read is checked for
 
     - splits without labels,
     - labels without training utterances,
     - conversations that are in several splits,
-    - features that carry no information.
+    - features that are equal for all utterances, and silent recordings.
 
     Args:
-        path: As in `load_corpus`.
-        task: Label set to predict.
-        strict: Report NaN and inf in features as problems.
+        path: Path of the corpus, see `load_corpus`.
+        task: Name of the task, see `load_corpus`.
+        strict: Whether NaN and inf in features are problems.
 
     >>> validate_corpus("sample").problems
     []
@@ -61,7 +61,7 @@ def validate_corpus(path: str | os.PathLike[str], *, task: str | None = None, st
 
 
 def _files(path: Path, strict: bool) -> list[str]:
-    """Problems of each file of a manifest, read separately."""
+    """Return the problems of the files that `corpus.toml` names. Each file is read separately."""
     from erc_graph.data.files.feature_files import join_features, read_features
     from erc_graph.data.files.formats import merge_annotations, read_annotations
     from erc_graph.data.files.manifest import read_manifest
@@ -100,17 +100,17 @@ def _files(path: Path, strict: bool) -> list[str]:
 
 
 def _content(corpus: Corpus) -> tuple[list[str], list[str]]:
-    """Problems and notes of a corpus that could be read."""
+    """Return the problems and notes of a corpus that could be read."""
     problems, notes = [], []
     labelled = corpus.labelled
     rows = {split: corpus.rows(corpus.position[name] for name in ids) for split, ids in corpus.splits.items()}
     if not corpus.splits:
         notes.append("no splits: give `splits` in corpus.toml, or evaluate with --protocol speaker10 or session5")
     elif missing := [split for split in ("train", "test") if split not in corpus.splits]:
-        notes.append(f"no {' and no '.join(missing)} split; it has {', '.join(corpus.splits)}")
+        notes.append(f"no {' and no '.join(missing)} split; the corpus has {', '.join(corpus.splits)}")
     if labelled.any():
         problems += [
-            f"split {split}: none of its {len(at)} utterances is labelled, so it is of no use for training or evaluation"
+            f"split {split}: none of its {len(at)} utterances is labelled, so the split cannot be used for training or evaluation"
             for split, at in rows.items()
             if not labelled[at].any()
         ]
@@ -141,13 +141,13 @@ def _content(corpus: Corpus) -> tuple[list[str], list[str]]:
 
 
 def _silent(waves: Ragged) -> list[int]:
-    """Positions of recordings whose samples are all equal."""
+    """Return the positions of recordings whose samples are all equal."""
     most, least = (torch.segment_reduce(waves.values, how, lengths=waves.lengths) for how in ("max", "min"))
     return (waves.present & (most == least)).nonzero().squeeze(1).tolist()
 
 
 def _repeated(corpus: Corpus) -> list[str]:
-    """Pairs of identical conversations in two splits: evaluation on training utterances."""
+    """Return notes about development or test dialogues that are also in the training split."""
     if not corpus.texts or "train" not in corpus.splits:
         return []
 

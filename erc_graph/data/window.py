@@ -9,13 +9,14 @@ _FIRST = 16  # rows set aside at first
 
 
 class Window:
-    """The newest row and a number of rows before it, for conversations that arrive utterance by utterance.
+    """The newest row of a live conversation and up to `past` rows before the newest row. Each utterance adds one row.
 
-    Rows are appended to a buffer. When the buffer is full, the rows of the window are copied to its beginning. The average cost per new row
-    is therefore constant, and the rows are contiguous in memory. The buffer of a bounded window never has more than `4 * past + 16` rows.
+    Rows are appended to a buffer. When the buffer is full, the rows of the window are copied to the beginning of the buffer. The average
+    cost per new row is therefore constant. The rows of the window are always contiguous in memory. If `past` is a number, the buffer never
+    has more than `4 * past + 16` rows.
 
     Args:
-        past: Number of rows that are kept before the newest row; `None`: all.
+        past: Largest number of rows in the window before the newest row; `None`: no limit.
 
     >>> window = Window(past=2)
     >>> [window.push(torch.tensor(i)).tolist() for i in range(5)]
@@ -31,9 +32,9 @@ class Window:
         self._end = 0
 
     def push(self, row: Tensor) -> Tensor:
-        """Append a row `(...)` and return the rows of the window, `(n, ...)`, oldest first.
+        """Append a row, and return the rows of the window, at most `past + 1`, stacked along a new first axis, oldest first.
 
-        `n` is at most `past + 1`. The result is a view of the buffer and valid only until the next `push`.
+        The result is a view of the buffer, which is valid only until the next call of `push`.
         """
         if self._rows is None:
             self._rows = row.new_empty(_FIRST, *row.shape)
@@ -50,11 +51,11 @@ class Window:
         return self._rows[first : self._end]
 
     def forget(self) -> None:
-        """Remove the newest row. Allowed once before the next `push`."""
+        """Remove the newest row. This method can be called only once between two calls of `push`."""
         self._end -= 1
 
     def _first(self) -> int:
-        """Index of the oldest row that the window still contains after one more `push`."""
+        """Return the index of the oldest row that is still in the window after the next call of `push`."""
         return 0 if self.past is None else max(0, self._end - self.past)
 
     @property

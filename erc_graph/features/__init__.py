@@ -1,1 +1,1 @@
-"""Feature extraction from text, audio and video. It is independent of graphs and models."""
+"""Feature extraction from text, audio and video. This subpackage is independent of graphs and models."""

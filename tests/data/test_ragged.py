@@ -61,9 +61,9 @@ def test_taking_has_a_gradient() -> None:
 
 @pytest.mark.parametrize("ptr", [[0, 2], [1, 3], [0, 2, 1, 3], []])
 def test_slices_that_do_not_cover_are_refused(ptr: list[int]) -> None:
-    with pytest.raises(CorpusError, match="rise from 0 to 3"):
+    with pytest.raises(CorpusError, match="increase from 0 to 3"):
         Ragged(torch.zeros(3, 1), torch.tensor(ptr, dtype=torch.long))
-    with pytest.raises(CorpusError, match="int64 offsets"):
+    with pytest.raises(CorpusError, match="1-D int64 offsets"):
         Ragged(torch.zeros(3, 1), torch.tensor([0.0, 3.0]))
     with pytest.raises(IndexError, match="sequence 2 of 2"):
         example([1, 1])[0][2]

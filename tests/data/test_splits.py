@@ -42,7 +42,7 @@ def iemocap_like(sessions: int = 5, dialogues: int = 6) -> Corpus:
         ({"train": ["d0_1"]}, r"unknown dialogue 'd0_1' .*, the first is 'd0'; a split lists dialogues, not utterances"),
         (
             {"train": ["d0", "d9", "d8"]},
-            r"here: train: unknown dialogue 'd9' \(2 of 3 unknown\); the annotations have 3, the first is 'd0'",
+            r"here: train: unknown dialogue 'd9' \(2 of 3 unknown\); the annotations have 3 dialogues, the first is 'd0'",
         ),
         (
             {"train": ["d0"], "test": ["d1", "d0"]},

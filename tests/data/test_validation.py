@@ -60,7 +60,9 @@ def test_what_is_looked_at_in_a_corpus_that_can_be_read() -> None:
     unlabelled = corpus.target.clone()
     unlabelled[rows] = -1
     problems, _ = _content(replace(corpus, target=unlabelled))
-    assert problems == [f"split test: none of its {len(rows)} utterances is labelled, so it is of no use for training or evaluation"]
+    assert problems == [
+        f"split test: none of its {len(rows)} utterances is labelled, so the split cannot be used for training or evaluation"
+    ]
     absent = {**corpus.present, "audio": torch.zeros(corpus.utterances, dtype=torch.bool)}
     assert any(problem.startswith("features.audio: no utterance has features") for problem in _content(replace(corpus, present=absent))[0])
     unseen = corpus.target.clone()
@@ -68,7 +70,9 @@ def test_what_is_looked_at_in_a_corpus_that_can_be_read() -> None:
     unseen[train] = torch.where(unseen[train] == 2, 0, unseen[train])
     assert any("that no training utterance has: anger" in note for note in _content(replace(corpus, target=unseen))[1])
     assert "no splits" in _content(replace(corpus, splits={}))[1][0]
-    assert any("no test split; it has train" in note for note in _content(replace(corpus, splits={"train": corpus.dialogue_ids}))[1])
+    assert any(
+        "no test split; the corpus has train" in note for note in _content(replace(corpus, splits={"train": corpus.dialogue_ids}))[1]
+    )
 
 
 def test_a_conversation_on_both_sides_of_a_split(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 r"""The exact Bayes limit of the sample corpus: the accuracy that no classifier can beat.
 
-Given all vectors of a dialogue, the forward–backward algorithm computes the posterior :math:`P(e_t \mid x_1 … x_T)` exactly. Its hidden
-state is the last emotion of every speaker. The mean over utterances of the largest posterior probability is the expected accuracy that no
-classifier can beat.
+Given all vectors of a dialogue, the forward–backward algorithm computes the posterior :math:`P(e_t \mid x_1 … x_T)` exactly. Here
+:math:`e_t` is the emotion of utterance :math:`t`, and :math:`x_1 … x_T` are the vectors of the dialogue. The hidden state of the algorithm
+is the last emotion of every speaker. The Bayes limit is the mean, over utterances, of the largest posterior probability.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from erc_graph.errors import CorpusError
 def transition(config: SampleConfig, *, own: bool = True, other: bool = True) -> Array:
     r"""Return the transition probabilities :math:`P(e \mid a, b)` as an array `(a, b, e)`.
 
-    With `own=False`, `a` has length one: the speaker has no last emotion. With `other=False`, `b` has length one.
+    `e` is the new emotion, `a` the last emotion of the speaker, and `b` the last emotion of the last other speaker. With `own=False`, the
+    speaker has no last emotion, and axis `a` has length one. With `other=False`, there is no other speaker, and axis `b` has length one.
     """
     kinds = len(TASK.labels)
     same = np.eye(kinds)
@@ -35,18 +36,18 @@ def transition(config: SampleConfig, *, own: bool = True, other: bool = True) ->
 
 
 def _smooth(speaker: NDArray[np.int64], likelihood: Array, config: SampleConfig) -> Array:
-    """Forward–backward for one dialogue.
+    """Run the forward–backward algorithm on one dialogue of `T` utterances.
 
-    The state has one axis per speaker, in order of appearance: the last emotion of that speaker. Before the first utterance of a speaker,
-    the axis has length one. An utterance changes only the axis of its speaker and depends on one other axis, so it is a small product over
-    these two. Five speakers have 7776 states, but no matrix of 7776 × 7776 is needed.
+    The state has one axis per speaker, in order of appearance; the axis is the last emotion of the speaker. Before the first utterance of a
+    speaker, the axis has length one. An utterance changes only the axis of its speaker, and depends on one other axis. One step is thus a
+    small product over two axes. Five speakers have 7776 states, but no matrix of 7776 × 7776 is needed.
 
     Args:
-        speaker: `(T,)` order of first appearance.
-        likelihood: `(T, 6)` density of the utterance's vectors under each emotion, up to a factor.
+        speaker: `(T,)` index of the speaker, numbered in order of first appearance.
+        likelihood: `(T, 6)` likelihood of each emotion given the vectors of the utterance, up to a factor.
 
     Returns:
-        `(T, 6)` posterior.
+        Posterior probabilities, `(T, 6)`.
     """
     people, kinds = int(speaker.max()) + 1, likelihood.shape[1]
     others = [next((int(s) for s in speaker[:t][::-1] if s != speaker[t]), None) for t in range(len(speaker))]
@@ -96,7 +97,7 @@ def _config_of(corpus: Corpus) -> SampleConfig:
 
 
 def _vectors(corpus: Corpus, config: SampleConfig, modalities: Iterable[str]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Modality → vectors and whether they are present. For a raw corpus, its vectors are generated again."""
+    """Return a dictionary: modality → vectors, and whether each vector is present. The vectors of a raw corpus are generated again."""
     made = corpus.provenance["sample"]
     features, present = corpus.features, corpus.present
     if made.get("raw"):
@@ -105,7 +106,7 @@ def _vectors(corpus: Corpus, config: SampleConfig, modalities: Iterable[str]) ->
         present = {**present, **{name: value.present for name, value in corpus.sequences.items()}}
     for name in modalities:
         if name not in features or name not in present:
-            raise CorpusError(f"{corpus.name}: no modality {name!r} of the sample corpus; it has {', '.join(present) or 'none'}")
+            raise CorpusError(f"{corpus.name}: no modality {name!r} of the sample corpus; the corpus has {', '.join(present) or 'none'}")
         if (width := features[name].shape[1]) != WIDTH.get(name):
             raise CorpusError(
                 f"{corpus.name}: features.{name}: the Bayes limit is known for generated vectors of width {WIDTH.get(name)}, "
@@ -118,9 +119,11 @@ def sample_posterior(corpus: Corpus, *, context: bool = True, modalities: Collec
     """Return the exact posterior probability of every emotion given the vectors.
 
     Args:
-        corpus: A sample corpus, or some of its dialogues. For the raw sample corpus, the vectors from which it was rendered are used.
-        context: True: the posterior given all vectors and speakers of the dialogue. False: given only the vectors of the utterance itself.
-        modalities: Modalities whose vectors are used; default: all.
+        corpus: A sample corpus, or some of its dialogues. For the raw sample corpus, the vectors are used from which the
+            words, voices and faces were rendered.
+        context: True: the posterior given all vectors and speakers of the dialogue. False: the posterior given only the vectors of the
+            utterance.
+        modalities: Modalities whose vectors are used; default: all modalities.
 
     Returns:
         `(U, 6)` probabilities, in the order of the task's labels.
@@ -153,14 +156,15 @@ def sample_bayes_limit(
 ) -> float:
     """Return the expected accuracy that no classifier can beat: the mean over utterances of the largest exact posterior probability.
 
-    For the raw sample corpus, this is the limit for the vectors from which words, voices and faces are rendered. Rendering loses
-    information, so it is then only an upper bound.
+    For the raw sample corpus, the result is the limit for the vectors from which words, voices and faces are rendered. Rendering loses
+    information, so the result is only an upper bound for classifiers of the rendered data.
 
     Args:
-        corpus: A sample corpus; default: the one of `sample_corpus()`.
+        corpus: A sample corpus; default: the corpus that `sample_corpus()` returns.
         split: Split to evaluate; `None`: all dialogues.
-        context: True: for classifiers that see the whole conversation; False: for classifiers that see single utterances.
-        modalities: Modalities that the classifiers see; default: all.
+        context: True: the limit for classifiers that use the whole conversation. False: the limit for classifiers that use single
+            utterances.
+        modalities: Modalities that the classifiers use; default: all modalities.
         realised: True: return the accuracy of the Bayes classifier on the actual labels, instead of its expectation.
 
     Raises:

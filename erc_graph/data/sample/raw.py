@@ -1,20 +1,22 @@
 r"""The raw sample corpus: the vectors of the sample corpus rendered as words, voices and faces.
 
-`sample_corpus` draws three vectors per utterance. Here the vectors are hidden: each is rendered, and the corpus contains only the result.
-All information of a vector about the emotion is in its projections on five orthonormal contrasts (`CONTRASTS`). A contrast is a weighted
-difference of the mean vectors of the emotions; five contrasts span all differences of the six means. Each contrast controls one property of
-the rendering:
+`sample_corpus` draws three vectors per utterance. For the raw corpus, each vector is rendered as words, sound or images. The raw corpus
+contains only the rendered data, not the vectors.
+
+All information of an audio or visual vector about the emotion is in its projections on five orthonormal contrasts (`CONTRASTS`). A
+contrast is a weighted difference of the mean vectors of the emotions. Five contrasts span all differences of the six means. Each contrast
+controls one property of the rendering:
 
 | vector | contrast → property |
 |---|---|
 | audio | energy, pitch and resonances, tremor, brightness, and breath of a harmonic voice of 0.4–0.8 s |
 | visual | height and slope of the brows, opening of the eyes, and curve and opening of the mouth, in 4–6 face frames |
-| text | no single property: the nearest mean selects an emotion and so the sentence; every word has a fixed vector |
+| text | no contrasts: the emotion with the nearest mean vector determines the sentence; every word has a fixed vector |
 
 Pitch, resonances, skin, hair and size of the head also differ between speakers. Lengths, phases, noise, light and the position of the head
-are random. These other numbers do not depend on the emotion, so the rendering adds no information about it. The limit of the vectors
-(`sample_bayes_limit`) is therefore an upper bound for every model of the raw corpus. No model reaches it: the sentence carries less
-information than the text vector, and a resonance cannot be measured exactly.
+are random. These properties and random numbers do not depend on the emotion, so they add no information about the emotion. The best
+possible accuracy for the vectors (`sample_bayes_limit`) is therefore an upper bound for every model of the raw corpus. No model reaches
+this bound: a sentence carries less information than a text vector, and resonances cannot be measured exactly.
 
 Results of transcendental functions are rounded before use, so the corpus is identical, bit by bit, on every machine.
 """
@@ -37,7 +39,7 @@ Array = NDArray[np.float64]
 Single = NDArray[np.float32]
 
 RAW = SampleConfig(separation=1.7)
-"""Default parameters of the generator. A single utterance says less about its emotion than in the vector form."""
+"""Default parameters of the raw sample corpus. The mean vectors of the emotions are closer together than in `sample_corpus`."""
 
 WORD = 32  # width of a word's vector
 SIDE = 32  # of a face frame
@@ -60,7 +62,7 @@ CONTRASTS: dict[str, dict[str, dict[str, int]]] = {
         "brows": {"surprise": 1, "fear": -1},
     },
 }
-"""Modality → property → emotion → weight. The weight vectors are orthogonal, and are scaled to length one before use."""
+"""Modality → property → emotion → weight. The weight vectors of a modality are orthogonal, and are scaled to length one before use."""
 
 
 def sample_raw_corpus(*, dialogues: int = 160, seed: int = 0, config: SampleConfig | None = None) -> Corpus:
@@ -74,11 +76,11 @@ def sample_raw_corpus(*, dialogues: int = 160, seed: int = 0, config: SampleConf
         config: Parameters of the generator; default: `RAW`.
 
     Returns:
-        A corpus with the sequences `text` `(words, 32)`, `audio` `(samples,)` in [-1, 1] and `visual` `(frames, 3, 32, 32)` bytes. Some are
-        missing.
+        A corpus with the sequences `text` `(words, 32)`, `audio` `(samples,)` in [-1, 1] and `visual` `(frames, 3, 32, 32)` bytes. Some
+        sequences are missing.
 
     Raises:
-        ConfigError: fewer than three dialogues, or an impossible value in `config`.
+        ConfigError: there are fewer than three dialogues, or `config` has an impossible value.
 
     >>> sample_raw_corpus(dialogues=3)[0]
     Dialogue(sample-0: 27 utterances, 2 speakers)
@@ -115,7 +117,7 @@ def contrasts(modality: str, vectors: NDArray[Any]) -> dict[str, Array]:
     """Project vectors `(n, d)` on the contrasts of a modality.
 
     Returns:
-        Property → `(n,)` projections. Given the emotion, their variance is one.
+        Property → projections of the vectors, `(n,)`. For vectors of the same emotion, the variance of the projections is one.
     """
     points = class_means(SampleConfig(separation=1, detail=1))[modality]  # orthonormal
     found = {}
@@ -134,7 +136,7 @@ def _packed(values: NDArray[Any], lengths: NDArray[np.int64]) -> Ragged:
 
 
 def _say(rng: np.random.Generator, hidden: Corpus, config: SampleConfig) -> tuple[str, ...]:
-    """One sentence per utterance, of the emotion with the nearest mean vector, addressed to the previous speaker."""
+    """Draw a sentence per utterance, which expresses the emotion with the nearest mean vector and addresses the previous speaker."""
     gaps = hidden.features["text"].numpy().astype(np.float64)[:, None, :] - class_means(config)["text"]
     heard = np.round((gaps**2).sum(-1), 4).argmin(1)
     speaker, row, first = hidden.speaker.numpy(), np.arange(hidden.utterances), hidden.ptr.numpy()[hidden.dialogue_of.numpy()]
@@ -149,10 +151,10 @@ def _split(sentence: str) -> list[str]:
 
 
 def word_vectors(texts: tuple[str, ...]) -> tuple[Single, NDArray[np.int64]]:
-    """Return the fixed random vectors `(32,)` of all words and punctuation marks of the texts.
+    """Return the vectors of all words and punctuation marks of the texts. The vector of a word is fixed and random.
 
     Returns:
-        The vectors of the words of all texts, concatenated to `(T, 32)`, and the number of words of each text, `(U,)`.
+        The vectors of the `T` words of all texts, concatenated, `(T, 32)`, and the number of words of each text, `(U,)`.
     """
     said = [form.format(name=name) for forms in SENTENCES.values() for form in forms for name in NAMES]
     known = {word: i for i, word in enumerate(sorted({word for sentence in said for word in _split(sentence)}))}
@@ -171,16 +173,16 @@ _RESONANCES = (600.0, 1500.0, 2600.0)  # Hz
 
 
 def _soft(values: Array, most: float = 3.0) -> Array:
-    """Soft clipping: close to the identity around zero, and between ±`most` everywhere."""
+    """Limit values smoothly to the range from `-most` to `most`. Values near zero hardly change."""
     return values / (1 + np.abs(values) / most)
 
 
 def render_voices(rng: np.random.Generator, part: dict[str, Array], who: NDArray[np.int64], samples: NDArray[np.int64]) -> Single:
     """Render harmonic voices as concatenated waveforms, `(samples.sum(),)` in [-1, 1], quantised to 16 bits.
 
-    A period of the waveform is a sum of harmonics with three resonances. Their amplitude falls per octave (`brightness`). The period
-    repeats with the frequency of the pitch, which falls a little over time. The loudness oscillates (`tremor`), and noise is added
-    (`breath`).
+    A period of the waveform is a sum of harmonics with three resonances. Higher harmonics are weaker; `brightness` controls the decrease.
+    The period repeats with the frequency of the `pitch`, which falls a little over time. `tremor` controls the oscillation of the loudness,
+    and `breath` controls the added noise.
     """
     period = _periods(part, who)
     wave = np.round(np.sin(2 * np.pi * np.arange(_TABLE) / _TABLE), 6).astype(np.float32)
@@ -208,18 +210,18 @@ def render_voices(rng: np.random.Generator, part: dict[str, Array], who: NDArray
 
 
 def _pitch(part: dict[str, Array], who: NDArray[np.int64]) -> Array:
-    """Pitch `(n,)` in Hz: the pitch of the speaker, up to three quarters of an octave higher or lower."""
+    """Return the pitch of each utterance in Hz, `(n,)`: the pitch of the speaker, at most three quarters of an octave higher or lower."""
     own = 120 + 80 * _own(1, len(NAMES))[who]
     return np.round(own * 2 ** (0.25 * _soft(part["pitch"])), 3)
 
 
 def _own(what: int, shape: int | tuple[int, ...]) -> Array:
-    """Properties of the speakers, from 0 to 1; the same for every seed of a corpus."""
+    """Return random properties of the speakers, from 0 to 1. They do not depend on the seed of a corpus."""
     return np.random.Generator(np.random.PCG64([what, 12])).random(shape)
 
 
 def _periods(part: dict[str, Array], who: NDArray[np.int64]) -> Single:
-    """One period of every voice, `(n, _TABLE)`, with power one half."""
+    """Return one period of the waveform of every utterance, `(n, _TABLE)`, with a mean square of one half."""
     pitch, size = _pitch(part, who), 0.9 + 0.2 * _own(2, len(NAMES))[who]
     raised = size * 2 ** (0.18 * _soft(part["pitch"]))
     slope = 1.1 - 0.3 * _soft(part["brightness"])
@@ -261,14 +263,17 @@ def render_faces(rng: np.random.Generator, part: dict[str, Array], who: NDArray[
 
 
 def _draw(face: dict[str, Single], who: NDArray[np.int64], place: Single) -> Single:
-    """Faces `(n, 3, SIDE, SIDE)` from 0 to 255. The height of a face is two; x points to the right, y down. All functions are exact."""
+    """Draw faces `(n, 3, SIDE, SIDE)`, with values from 0 to 255.
+
+    The height of a face image is two; x points to the right, y down. All functions have the same result on every machine.
+    """
     axis = ((np.arange(SIDE) + 0.5) * 2 / SIDE - 1).astype(np.float32)
     size = (0.92 + 0.16 * _own(3, len(NAMES))[who]).astype(np.float32)[:, None, None]
     x, y = (axis[None, None, :] - place[0]) / size, (axis[None, :, None] - place[1]) / size
     side = np.abs(x)
 
     def cover(depth: Single) -> Single:
-        """Return the share of each pixel that is inside a shape, from its signed distance to the edge (positive inside)."""
+        """Return the share of each pixel that is inside a shape, from the distance of the pixel to the edge (positive inside)."""
         return (depth * np.float32(SIDE / 2) + np.float32(0.5)).clip(0, 1)
 
     def oval(dx: Single, dy: Single, width: Any, height: Any) -> Single:

@@ -1,18 +1,18 @@
 r"""The sample corpus: generated conversations whose best possible accuracy is known (`erc_graph.data.sample.bayes_limit`).
 
-**Emotions.** With probability :math:`\alpha` (inertia), the speaker of utterance :math:`t` keeps their own last emotion :math:`a`. With
-probability :math:`\beta` (contagion), the speaker takes over the emotion :math:`b` of the last other speaker. Otherwise the emotion is
-drawn from the distribution :math:`\pi` (`BASE`):
+**Emotions.** With probability :math:`\alpha` (inertia), the speaker of utterance :math:`t` has their own last emotion :math:`a` again.
+With probability :math:`\beta` (contagion), the speaker has the last emotion :math:`b` of the last other speaker. Otherwise the emotion is
+drawn from the distribution :math:`\pi` (`BASE`). The brackets are 1 if the equation in them is true, otherwise 0:
 
 .. math:: P(e_t \mid a, b) = \alpha [e_t = a] + \beta [e_t = b] + (1 - \alpha - \beta)\, \pi(e_t)
 
-If the speaker has no earlier utterance, or no other speaker has spoken, that probability goes to :math:`\pi`. The order of speakers does
-not depend on emotions. The emotion of every single utterance has the distribution :math:`\pi`, so without context only its own vectors are
-informative.
+If the speaker has no earlier utterance, :math:`\alpha` is 0. If no other speaker has an earlier utterance, :math:`\beta` is 0. The order of
+speakers does not depend on emotions. The emotion of every single utterance has the distribution :math:`\pi`. Without context, only the
+vectors of the utterance are therefore informative.
 
 **Vectors.** The vector of a modality is the mean vector of the emotion plus standard normal noise. For the pairs in `CONFUSED`, the two
-mean vectors nearly coincide: text cannot distinguish joy from surprise, audio cannot distinguish joy from anger. The modalities therefore
-complement each other. Some vectors are missing.
+mean vectors are close together. For example, text hardly distinguishes joy from surprise, and audio hardly distinguishes joy from anger.
+The modalities therefore complement each other. Some vectors are missing.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class SampleConfig:
     Attributes:
         turns: Smallest and largest number of utterances of a dialogue.
         speakers: Smallest and largest number of speakers of a dialogue; at least two.
-        repeat: Probability that a speaker also says the next utterance.
-        inertia: Probability α that a speaker keeps their own last emotion.
-        contagion: Probability β that a speaker takes over the last emotion of the last other speaker.
+        repeat: Probability that the speaker of an utterance is also the speaker of the next utterance.
+        inertia: Probability α that a speaker has their own last emotion again.
+        contagion: Probability β that a speaker has the last emotion of the last other speaker.
         missing: Probability that a vector is missing, independently for every vector.
         separation: Distance of a class mean from the origin, in standard deviations of the noise.
-        detail: Distance between the class means of a confused pair, as a fraction of the distance between other classes.
+        detail: Distance between the class means of a confused pair, as a fraction of the distance between the means of other classes.
     """
 
     turns: tuple[int, int] = (6, 30)
@@ -110,8 +110,8 @@ class SampleConfig:
 def class_means(config: SampleConfig) -> dict[str, Array]:
     """Return the mean vectors of the emotions: modality → `(6, d)`. They do not depend on the seed of a corpus.
 
-    The mean vectors are scaled rows of a Hadamard matrix with flipped and shuffled axes, so they are orthogonal. Those of a confused pair
-    are then moved towards each other. No matrix product is used, so the numbers are the same on every machine.
+    The mean vectors are scaled rows of a Hadamard matrix with flipped and shuffled axes, so they are orthogonal. The two mean vectors
+    of each pair in `CONFUSED` are then moved towards each other. No matrix product is used, so the numbers are the same on every machine.
     """
     rng = np.random.Generator(np.random.PCG64(20))
     means = {}
@@ -134,7 +134,10 @@ def prior() -> Array:
 
 
 def _turns(rng: np.random.Generator, lengths: NDArray[np.int64], config: SampleConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Speakers and emotions, `(D, L)` each, drawn utterance by utterance for all dialogues at once."""
+    """Draw the speakers and the emotions of `D` dialogues of `L` utterances, `(D, L)` each.
+
+    Position by position, the utterances of all dialogues are drawn at once.
+    """
     count, every = len(lengths), np.arange(len(lengths))
     fewest, most = config.speakers
     people = fewest + ((most - fewest + 1) * rng.random(count) ** 2).astype(np.int64)  # small groups are more frequent
@@ -163,9 +166,9 @@ def _turns(rng: np.random.Generator, lengths: NDArray[np.int64], config: SampleC
 
 
 def sentences(rng: np.random.Generator, emotion: NDArray[np.int64], heard: NDArray[np.bool_], to: list[str]) -> tuple[str, ...]:
-    """Draw one sentence per utterance that expresses its emotion.
+    """Draw one sentence per utterance, which expresses the emotion of the utterance.
 
-    `to` names the person who is addressed. The sentence is empty where `heard` is False.
+    `to` has the name of the person whom each utterance addresses. If `heard` is False for an utterance, its sentence is empty.
     """
     pick = rng.random(len(emotion))
     forms = [SENTENCES[name] for name in TASK.labels]
@@ -181,7 +184,8 @@ def sample_corpus(*, dialogues: int = 600, seed: int = 0, config: SampleConfig |
     The same seed gives the same corpus on every machine.
 
     60 % of the dialogues are for training, 15 % for development, 25 % for test. If the text vector of an utterance is missing, its text is
-    empty. Other seeds give other conversations with the same distribution, so a model trained on one corpus can be evaluated on another.
+    empty. Corpora with different seeds have the same distribution. A model that is trained on one corpus can thus be evaluated on another
+    corpus.
 
     Args:
         dialogues: Number of dialogues.
@@ -189,7 +193,7 @@ def sample_corpus(*, dialogues: int = 600, seed: int = 0, config: SampleConfig |
         config: Parameters of the generator.
 
     Raises:
-        ConfigError: fewer than three dialogues, or an impossible value in `config`.
+        ConfigError: there are fewer than three dialogues, or `config` has an impossible value.
 
     >>> sample_corpus()
     Corpus(sample: 600 dialogues, 11091 utterances; text 16, audio 8, visual 8; train 360 dev 90 test 150; task sample6)

@@ -164,7 +164,7 @@ def bad(path: Path, **arrays: np.ndarray) -> Path:
     ("arrays", "message"),
     [
         ({"offsets": np.array([0, 2, 2])}, "3 utterance ids but offsets of shape .3,."),
-        ({"offsets": np.array([0, 2, 1, 3])}, "rise from 0 to 3"),
+        ({"offsets": np.array([0, 2, 1, 3])}, "increase from 0 to 3"),
         ({"offsets": np.array([0.0, 2, 2, 3])}, "expected integers"),
         ({"utterance": np.array(["a", "a", "c"])}, "'a' occurs twice"),
         ({"values": np.array(["x", "y", "z"])}, "expected numbers"),
@@ -223,7 +223,7 @@ def test_a_manifest_names_sequences_and_the_saved_form_keeps_them(tmp_path: Path
     again = load_corpus(tmp_path / "saved", strict=True)
     assert torch.equal(again.sequences["text"].values, WORDS.values) and corpus_sha256(again) == corpus_sha256(corpus)
     assert json.loads((tmp_path / "saved" / "corpus.json").read_text())["version"] == 2
-    with pytest.raises(CorpusError, match="no sequences 'audio'; it has text"):
+    with pytest.raises(CorpusError, match="no sequences 'audio'; the corpus has text"):
         corpus.batch((), ["audio"])
 
 

@@ -103,7 +103,7 @@ def test_the_limit_is_that_of_the_vectors_behind(corpus, hidden) -> None:
     )
     one = replace(hidden, present={name: value if name == "audio" else torch.zeros_like(value) for name, value in hidden.present.items()})
     assert sample_bayes_limit(corpus, modalities=["audio"]) == sample_bayes_limit(one) < sample_bayes_limit(corpus)
-    with pytest.raises(CorpusError, match="no modality 'smell' of the sample corpus; it has text, audio, visual"):
+    with pytest.raises(CorpusError, match="no modality 'smell' of the sample corpus; the corpus has text, audio, visual"):
         sample_bayes_limit(corpus, modalities=["smell"])
 
 
