@@ -1,6 +1,6 @@
 """The encoder of BERT, built from the Transformer layers of PyTorch.
 
-Importing the transformers library takes three seconds. Sentence encoders with the architecture of BERT do not need the library, so
+Importing the transformers library takes three seconds. Sentence encoders with the architecture of BERT do not need that library, so
 predictions start earlier. Source: Devlin et al., *BERT*, NAACL 2019. Tests compare the states with those of transformers.
 """
 
@@ -20,7 +20,7 @@ class Bert(nn.Module):
 
     Args:
         config: Content of the `config.json` of the model.
-        weights: Name → tensor, with the names of transformers.
+        weights: Name of a weight in transformers → tensor.
 
     Raises:
         KeyError: a value of the configuration or a tensor is missing.
@@ -53,11 +53,19 @@ class Bert(nn.Module):
         return self.position.num_embeddings
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Compute the states `(B, L, width)` of the last layer from token ids `(B, L)` and the mask of real tokens `(B, L)` bool."""
+        """Compute the token states `(B, L, width)` of the last layer.
+
+        Args:
+            tokens: Token ids of `B` texts, padded to `L` tokens, `(B, L)`.
+            mask: Whether each token is real and not padding, `(B, L)` bool.
+        """
         return self.hidden(tokens, mask)[-1]
 
     def hidden(self, tokens: Tensor, mask: Tensor, layers: int | None = None) -> list[Tensor]:
-        """Return the input of the first layer and the outputs of the first `layers` layers (default: all), each `(B, L, width)`."""
+        """Return the input of the first layer and the outputs of the first `layers` layers (default: all layers).
+
+        The arguments `tokens` and `mask` are those of `forward`. Each result is `(B, L, width)` for `B` texts of `L` tokens.
+        """
         position = self.position.weight[: tokens.shape[1]] + self.segment.weight[0]
         states = [self.norm(self.token(tokens) + position)]
         for layer in self.encode.layers[:layers]:
@@ -66,7 +74,7 @@ class Bert(nn.Module):
 
 
 def is_bert(config: Mapping[str, Any]) -> bool:
-    """Return whether `Bert` exactly computes an encoder with this configuration."""
+    """Return whether the class `Bert` supports an encoder with this configuration."""
     return (
         config.get("model_type") == "bert"
         and config.get("hidden_act") == "gelu"
@@ -76,7 +84,7 @@ def is_bert(config: Mapping[str, Any]) -> bool:
 
 
 def _renamed(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Tensors with names of transformers → the same tensors with names of PyTorch."""
+    """Return the weights with the names of PyTorch instead of the names of transformers."""
     stem = "bert." if "bert.embeddings.word_embeddings.weight" in weights else ""
     own = {f"{part}.weight": weights[f"{stem}embeddings.{name}_embeddings.weight"] for part, name in _EMBEDDINGS.items()}
     ends = ("weight", "bias")

@@ -1,7 +1,8 @@
 """Preceding utterances as additional input of a text encoder, as in EmoBERTa (Kim and Vossen, arXiv:2108.12009).
 
-Every preceding utterance is marked as the speaker's own (`I: …`) or another speaker's (`you: …`). The latest utterance comes first, so a
-limit on tokens cuts the oldest ones. The marks do not name speakers, so they also work for speakers that do not occur in training.
+A mark precedes every earlier utterance: `I:` if it has the same speaker as the current utterance, `you:` if it has another speaker. The
+latest utterance comes first, so a limit on tokens cuts the oldest utterances. The marks do not name speakers. They are therefore also
+useful for speakers that do not occur in the training dialogues.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ def readings(corpus: Corpus, context: int) -> list[Reading]:
 
     Args:
         corpus: `U` utterances with texts.
-        context: Number of preceding utterances to include. Utterances without words do not count.
+        context: Number of preceding utterances to include. Utterances without words are left out and not counted.
 
     Returns:
-        `U` inputs: the text, or a pair of text and context.
+        `U` inputs. An input is the text, or a pair of the text and the preceding utterances.
     """
     if not context:
         return list(corpus.texts)

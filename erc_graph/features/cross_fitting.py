@@ -2,13 +2,13 @@
 
 As in stacked generalisation (Wolpert, Neural Networks 5, 1992), the training dialogues are divided into `K` folds. `K` encoders are
 fine-tuned, each without one fold. A training utterance is encoded by the encoder that was not trained on its dialogue. No encoder is
-trained on development and test utterances, so they get the mean over all encoders. With repetitions (other folds), training utterances also
-get the mean over several encoders.
+trained on development and test utterances, so the output for such an utterance is the mean over all encoders. Repetitions use other folds.
+With repetitions, the output for a training utterance is also a mean over several encoders.
 
 A mean is meaningful for class log-probabilities, whose entries have the same meaning in every encoder. Hidden states of different encoders
 are in different spaces. In spite of this, the mean over states of five fine-tuned encoders works well on IEMOCAP and MELD. It gives better
 results than states of a frozen encoder, or of an encoder that was trained on the same utterances (docs/features.md). A possible reason is
-that a few epochs change the states only a little.
+that a few epochs of fine-tuning change the states only a little.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from erc_graph.errors import ConfigError
 
 
 def members(corpus: Corpus, cross_fit: int, seed: int, repeats: int = 1) -> dict[str, list[str]]:
-    """Return encoder → training dialogues that are excluded from its training.
+    """Return a dictionary from the names of encoders to the training dialogues that are excluded from the training of the encoder.
 
     Args:
         corpus: A corpus with a training split.
@@ -41,7 +41,7 @@ def members(corpus: Corpus, cross_fit: int, seed: int, repeats: int = 1) -> dict
 
 
 def _folds(corpus: Corpus, cross_fit: int, seed: int) -> dict[str, list[str]]:
-    """Encoder → training dialogues that are excluded from its training, with about equally many utterances per fold."""
+    """Divide the training dialogues into folds with about equally many utterances, and return encoder → excluded dialogues."""
     if not cross_fit:
         return {"all": []}
     ids = corpus.splits["train"]
@@ -60,7 +60,7 @@ def _folds(corpus: Corpus, cross_fit: int, seed: int) -> dict[str, list[str]]:
 
 
 def unseen_by(members: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
-    """Return training dialogue → encoders that were not trained on it.
+    """Return a dictionary from training dialogues to the encoders that were not trained on the dialogue.
 
     >>> sorted(unseen_by({"fold-0": ["a"], "fold-1": ["b"], "repeat-1-fold-0": ["a"]})["a"])
     ['fold-0', 'repeat-1-fold-0']

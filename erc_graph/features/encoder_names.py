@@ -1,4 +1,4 @@
-"""Names of encoders in corpora and models, with their options, and the loading of an encoder by its name."""
+"""The names of encoders that corpora and models store, with options, and the loading of an encoder by such a name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from erc_graph.features.tuned_files import ABOUT
 
 
 def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextEncoder | TunedEncoder | Projected:
-    """Load a text encoder by its name in a corpus or model.
+    """Load a text encoder by the name that a corpus or model stores.
 
     Args:
         name: A name for `find_encoder`, or the folder of fine-tuned encoders or of principal components. Options that differ from the
@@ -27,7 +27,7 @@ def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextE
         device: Device of the computation.
 
     Raises:
-        CheckpointError: the encoder is not found, its files are incomplete, damaged or of an unknown kind, or it does not have an option.
+        CheckpointError: the encoder is not found, its files are incomplete, damaged or of an unknown kind, or an option is unknown.
     """
     where, options = split_options(name)
     tuned = projected = False
@@ -58,14 +58,14 @@ def _plain(name: str, device: torch.device | str) -> TextEncoder:
 
 
 def _checked(name: str, options: dict[str, str], known: dict[str, tuple[str, ...] | None]) -> dict[str, Any]:
-    """The options, after a check that all are known.
+    """Return the options, after a check that all options are known.
 
     Raises:
         CheckpointError: an option is unknown.
     """
     for key, value in options.items():
         if key not in known or value not in (known[key] or (value,)):
-            raise CheckpointError(f"text encoder {name[:80]!r}: expected options {', '.join(known) or 'left out'}, found {key}={value}")
+            raise CheckpointError(f"text encoder {name[:80]!r}: expected {', '.join(known) or 'no options'}, found {key}={value}")
     return dict(options)
 
 

@@ -1,7 +1,8 @@
-"""Computation of a feature file in batches of inputs of similar length. An interrupted run can be continued.
+"""Computation of a feature file, in batches of inputs of similar length. An interrupted computation can be continued.
 
-Every twenty seconds, finished features are written atomically to a partial file in the folder `<out>.parts`. At the end, the partial files
-are merged into the feature file and removed. Several processes (`accelerate launch`) share the batches.
+Every twenty seconds, finished features are written to a partial file in the folder `<out>.parts`. At the end, the partial files
+are merged into the feature file and removed. If there are several processes
+(`accelerate launch`), each process computes some of the batches.
 """
 
 from __future__ import annotations
@@ -40,13 +41,14 @@ class Extraction:
     Attributes:
         ids: Ids of the utterances that have an input.
         sizes: Length of each input in tokens, samples or frames. Inputs of similar length form a batch.
-        compute: Function of positions of utterances. For each it returns a vector `(d,)`, a sequence `(T, d)`, or the reason for a missing
-            result.
+        compute: Function that computes the results for a list of positions in `ids`. A result is a vector `(d,)`, a sequence `(T, d)`, or a
+            text that gives the reason for a missing result.
         budget: Largest number of input items per batch, including padding.
         sequences: Whether the outputs are sequences.
-        note: Model, layer, pooling and versions. They are stored in the file, and must be equal when a run is continued.
-        inputs: Further values that must be equal when a run is continued, such as a digest of the texts.
-        finish: Function of the ids and all vectors `(n, d)`, called once at the end. It returns the vectors to write and further notes.
+        note: Metadata of the feature file: model, layer, pooling and versions. A run can be continued only with the same metadata.
+        inputs: Further text that must be the same when a run is continued, such as a digest of the input texts.
+        finish: Function that is called once at the end with the ids and all vectors `(n, d)`. The function returns the vectors to write and
+            further metadata.
         half: Whether numbers are written in 16 bits (float16).
     """
 
@@ -62,7 +64,7 @@ class Extraction:
 
 
 def check_target(out: Path) -> None:
-    """Check that the feature file can be written. Called before the computation.
+    """Check that the path of the feature file is not a folder. This check is done before the computation.
 
     Raises:
         StorageError: the path is a folder.
@@ -72,21 +74,21 @@ def check_target(out: Path) -> None:
 
 
 def extract(out: Path, extraction: Extraction, *, share: Share | None = None, quiet: bool | None = None) -> dict[str, str]:
-    """Compute features that are not yet computed, and write the feature file.
+    """Compute the features that no earlier run has computed, and write the feature file.
 
     Args:
-        out: Path of the feature file (`.safetensors`), which is written atomically.
+        out: Path of the feature file (`.safetensors`).
         extraction: Inputs and settings.
-        share: Share of this process, if there are several.
-        quiet: True: show no progress. Default: show a bar on a terminal, or one line per minute elsewhere.
+        share: Share of this process in the work; default: all the work.
+        quiet: True: show no progress. Default: show a progress bar on a terminal; without a terminal, print one line per minute.
 
     Returns:
         Utterance id → reason, for utterances without features.
 
     Raises:
         CorpusError: no features could be computed.
-        CheckpointError: the folder `<out>.parts` belongs to another run.
-        StorageError: the file cannot be written.
+        CheckpointError: the folder `<out>.parts` has files of a run with other settings or utterances.
+        StorageError: the file cannot be written, or the folder `<out>.parts` has files that are not from an interrupted run.
     """
     check_target(out)
     share = share or Share()
@@ -155,7 +157,7 @@ def _save_part(folder: Path, rows: list[int], values: list[Tensor | str]) -> Non
 
 
 def _finished(folder: Path) -> list[list[int]]:
-    """Rows of every partial file that exists."""
+    """Return the positions of the utterances in every partial file."""
     try:
         return [load_tensors(path)[0]["rows"].tolist() for path in sorted(folder.glob("*.safetensors"))]
     except CheckpointError as error:
@@ -192,7 +194,7 @@ def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]
 
 
 def _stored(values: Tensor, extraction: Extraction, out: Path) -> Tensor:
-    """The vectors in the number format of the file.
+    """Convert the vectors to the number format of the file.
 
     Raises:
         CorpusError: a number is too large for 16 bits.
@@ -205,12 +207,12 @@ def _stored(values: Tensor, extraction: Extraction, out: Path) -> Tensor:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the partial files, and the plan last, so that a killed process can be continued."""
+    """Remove the partial files first, then the folder with the plan. After a crash in between, the run can be continued."""
     for part in folder.glob("*.safetensors"):
         part.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return package → version, for the note of a feature file."""
+    """Return a dictionary from package names to versions, for the metadata of a feature file."""
     return {name: importlib.metadata.version(name) for name in packages}

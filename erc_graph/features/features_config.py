@@ -21,35 +21,36 @@ class FeaturesConfig:
         model: Feature extractor: a known name (all-MiniLM-L6-v2), the folder of a model, or a name on the hub. For audio also `mfcc` and
             sets of openSMILE (`opensmile:IS10`); for visual also `timm:NAME`.
         out: Feature file to write; its name ends in .safetensors.
-        modality: Modality to read.
-        source: For audio and visual: folder with one file per utterance, named by its id. For visual, a file is a video, an array or a
-            folder of images. Default: the waveforms or face frames in the corpus.
-        pooling: How hidden states become features. `own`: as configured in the files of a text encoder; for audio and visual, the mean over
+        modality: Modality of the input.
+        source: For audio and visual: folder with one file per utterance; the name of the file is the id of the utterance. For visual, a
+            file is a video, an array or a folder of images. Default: the waveforms or face frames in the corpus.
+        pooling: How hidden states become features. `own`: the pooling in the files of a text encoder; for audio and visual, the mean over
             time. Text: `cls`, `mean`, `cls+mean`, `last` (the last token, for causal language models), `words` (the states of all tokens),
-            `tokens` (their ids). Audio, visual: `frames` (the states of all frames).
-        layer: Layer of the hidden states: 0 the embeddings, 1 the first layer, -1 the last. `last4`: the last four, concatenated;
-            `last4-mean`: their mean.
+            `tokens` (the ids of all tokens). Audio, visual: `frames` (the states of all frames).
+        layer: Layer of the hidden states: 0 the embeddings, 1 the first layer, -1 the last. `last4`: the last four layers, concatenated;
+            `last4-mean`: the mean of the last four layers.
         output: Output of a fine-tuned encoder: its `features`, or the `log-probabilities` of the classes.
         pca: Number of principal components of the vectors of a text encoder. They are fitted to the training dialogues and saved next to
             OUT. 0: no projection.
         half: Write 16-bit numbers (float16).
-        quantize: Load the weight matrices of a text encoder in `8bit` or `4bit` (bitsandbytes), on a GPU.
+        quantize: Load the weight matrices of a text encoder in `8bit` or `4bit`, with bitsandbytes on a GPU; `no`: unchanged.
         fine_tune: First fine-tune the text encoder on the single utterances of the training split.
         lora: Rank of the low-rank matrices that are trained and saved in place of the weights of the encoder; 0: train and save all
             weights.
-        cross_fit: Number of encoders to fine-tune, each without one part of the training dialogues. A training utterance is encoded by the
-            encoder that was not trained on its dialogue. 0: one encoder, trained on all training dialogues.
-        repeats: Number of repetitions of the cross-fitting, with other folds and initial weights. The features are the mean over all
-            encoders that may encode the utterance.
-        encoders: Folder of the fine-tuned encoders. Existing encoders are reused or continued. Default: OUT with `.tuned` in place of its
-            ending.
+        cross_fit: Number of folds of the training dialogues, and of encoders to fine-tune; each encoder is trained without one fold. A
+            training utterance is encoded by the encoder that was not trained on its dialogue. 0: one encoder, trained on all training
+            dialogues.
+        repeats: Number of repetitions of the cross-fitting, with other folds and initial weights. The features of a training utterance are
+            the mean over all encoders that were not trained on its dialogue.
+        encoders: Folder of the fine-tuned encoders. Finished encoders in the folder are reused, and interrupted trainings are continued.
+            Default: OUT with `.tuned` in place of its ending.
         task: Label set for fine-tuning, for example `iemocap4`. Default: the default label set of the corpus.
         tokens: Largest number of tokens per batch, including padding.
         device: `auto`, `cpu` or `cuda`.
         precision: Precision of matrix products: `bf16` (16 bits), `no` (32 bits); `auto`: bf16 on a GPU.
-        seconds: Largest duration of a recording; longer recordings are cut and counted.
-        frames: Largest number of images per utterance. Of more images, a selection at equal distances is used.
-        strict: Stop if an input is too long or a file cannot be read. Otherwise inputs are cut or left out, and their number is printed.
+        seconds: Largest duration of a recording; longer recordings are cut.
+        frames: Largest number of images per utterance. If there are more images, images at equal distances are used.
+        strict: Stop if an input is too long or a file cannot be read. Otherwise long inputs are cut, and unreadable files are left out.
     """
 
     data: str

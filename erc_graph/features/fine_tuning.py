@@ -1,8 +1,9 @@
 """Fine-tuning of text encoders on single utterances, before the training of a conversation model.
 
-A fine-tuned encoder is fitted to the labels of its training utterances. A conversation model on top of it therefore gets much better
-features for training utterances than for new ones. The published features of COSMIC have this problem (Ghosal et al., *COSMIC*, Findings of
-EMNLP 2020). Cross-fitting avoids it (`erc_graph.features.cross_fitting`).
+A fine-tuned encoder is fitted to the labels of its training utterances. The features of training utterances are therefore much better than
+the features of new utterances. This difference harms a conversation model that is trained on the features. The published features of COSMIC
+have this problem (Ghosal et al., *COSMIC*, Findings of EMNLP 2020). Cross-fitting avoids this problem
+(`erc_graph.features.cross_fitting`).
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ class TuningConfig:
     """Options of the fine-tuning of a text encoder.
 
     Attributes:
-        epochs: Number of epochs; the weights of the epoch with the best development result are kept.
+        epochs: Number of epochs. The encoder gets the weights of the epoch with the best result on the development split.
         batch_size: Number of utterances per optimizer step.
         learning_rate: Highest learning rate. It grows from zero in the first tenth of the steps, then decreases linearly to zero. Default:
-            1e-4, and 1e-3 for low-rank matrices.
-        weight_decay: Weight decay of AdamW, on matrices only.
+            1e-4, or 1e-3 for low-rank matrices.
+        weight_decay: Weight decay of AdamW, for weight matrices only.
         dropout: Dropout before the classifier. Dropout inside the encoder is defined by the files of the encoder.
-        context: Number of preceding utterances that the encoder also reads, within its limit of tokens.
+        context: Number of preceding utterances in the input of the encoder. The limit of tokens can cut the oldest utterances.
         gradient_checkpointing: Recompute the states of the layers in the backward pass instead of storing them, which saves memory but
             takes more time.
         seed: Seed of the initial classifier weights, the order of utterances, dropout and folds.
         lora: Rank of the low-rank matrices that are trained in place of the weights of the encoder (`erc_graph.features.low_rank`); 0:
             train all weights.
-        quantize: Load the weight matrices of the encoder in `8bit` or `4bit`, if they are not trained.
+        quantize: Load the weight matrices of the encoder in `8bit` or `4bit`; only possible with `lora`.
     """
 
     epochs: int = 3
@@ -92,8 +93,8 @@ def tune(
 ) -> TunedEncoder:
     """Fine-tune a pretrained encoder on the training split.
 
-    Finished encoders in `folder` are reused, and interrupted ones are continued with the same result as without interruption. Several
-    processes share the encoders of the folds.
+    Finished encoders in `folder` are reused. An interrupted fine-tuning is continued; the result is the same as without interruption. If
+    there are several processes, each process trains some of the encoders.
 
     Args:
         corpus: A corpus with texts, targets and splits.
@@ -103,15 +104,15 @@ def tune(
         cross_fit: Number of folds, 2 or more; 0: a single encoder, trained on all training dialogues.
         repeats: Number of repetitions, each with other folds and initial weights. Repetition `r` equals a run with the seed
             `config.seed + r`.
-        output: Output of the encoder.
+        output: Output of the returned encoder, see `TunedEncoder`.
         device: Device of the computation.
-        precision: `bf16`: matrix products in 16 bits. With low-rank matrices, encoder weights that are stored in 16 bits also stay in 16
-            bits.
-        share: Share of this process, if there are several.
-        quiet: True: show no progress. Default: show a bar on a terminal, or one line per minute elsewhere.
+        precision: `bf16`: matrix products in 16 bits. With low-rank matrices, weights of the pretrained encoder that are stored in 16
+            bits are also loaded in 16 bits.
+        share: Share of this process in the work; default: all the work.
+        quiet: True: show no progress. Default: show a progress bar on a terminal; without a terminal, print one line per minute.
 
     Raises:
-        ConfigError: the number of folds or repetitions is impossible, or a library is not installed.
+        ConfigError: the number of folds or repetitions is impossible, or peft or bitsandbytes is not installed.
         CorpusError: there are no texts, no training split, or no labels in the training split.
         CheckpointError: the folder has encoders with other settings or of other utterances, a saved state is damaged, or weights are not
             finite.

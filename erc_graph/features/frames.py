@@ -1,4 +1,4 @@
-"""Pretrained image models: ResNet, EfficientNet, ViT and others of transformers, and DenseNet and others of timm."""
+"""Pretrained image models of the libraries transformers (for example ResNet, EfficientNet and ViT) and timm (for example DenseNet)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 class FrameEncoder:
     """A pretrained image model that computes one vector per image.
 
-    The vector is the output of its pooling layer, or without one the mean over positions.
+    The vector is the output of the pooling layer of the model. Without a pooling layer, it is the mean over image positions.
 
     Args:
         name: A folder or a name on the hub. `timm:NAME` is a model of timm; `timm:NAME@FILE` loads its weights from a safetensors file.
@@ -34,7 +34,7 @@ class FrameEncoder:
 
     Raises:
         CheckpointError: the model is not found, is damaged, or is not an image model.
-        ConfigError: timm is not installed, or does not have the model.
+        ConfigError: timm is not installed, or has no model of this name.
     """
 
     def __init__(self, name: str, *, device: torch.device | str = "cpu", precision: Literal["no", "bf16"] = "no") -> None:
@@ -67,7 +67,7 @@ Found = tuple[Callable[[Tensor], Tensor], tuple[int, int], tuple[float, ...], tu
 
 
 def _model(name: str, device: torch.device) -> Found:
-    """A model of transformers, with the image size and scaling of its preprocessor file."""
+    """Load a model of transformers, with the image size and the scaling in its preprocessor file."""
     folder = find_model(name, "image model")
     model = pretrained(folder, device=device)
     if getattr(model, "main_input_name", "") != "pixel_values":
@@ -92,7 +92,7 @@ def _size(said: Any, path: Path) -> tuple[int, int]:
         said = said.get("shortest_edge") or [said.get("height"), said.get("width")]
     height, width = said if isinstance(said, (list, tuple)) else (said, said)
     if not all(isinstance(side, int) and 1 <= side <= 4096 for side in (height, width)):
-        raise CheckpointError(f"{path}: size: expected pixels, found {said!r}")
+        raise CheckpointError(f"{path}: size: expected 1 to 4096 pixels, found {said!r}")
     return height, width
 
 
@@ -101,7 +101,7 @@ def _timm(name: str, device: torch.device) -> Found:
         import timm
     except ImportError as error:
         raise ConfigError(
-            f'models of timm need it, and a torchvision that matches torch: pip install "erc_graph[timm]" ({error})'
+            f'models of timm need the package timm, and a torchvision that matches torch: pip install "erc_graph[timm]" ({error})'
         ) from None
     kind, _, file = name.removeprefix("timm:").partition("@")
     if kind not in timm.list_models():

@@ -1,4 +1,4 @@
-"""Functionals of openSMILE: one vector per recording, such as IS10 (INTERSPEECH 2010 paralinguistic challenge, 1582 numbers).
+"""Functionals of openSMILE: statistics of acoustic features, which give one vector per recording.
 
 Schuller et al., *The INTERSPEECH 2010 Paralinguistic Challenge*, INTERSPEECH 2010; Eyben et al., *openSMILE*, ACM Multimedia 2010. The
 package `opensmile` (extra `[audio]`) may be used for research and private purposes. Commercial use needs a licence from audEERING.
@@ -16,16 +16,16 @@ from erc_graph.errors import ConfigError
 
 
 class Functionals:
-    """A feature set of openSMILE.
+    """A feature set of openSMILE, which computes one vector per recording.
 
     Args:
-        name: Name of the set in openSMILE: `IS10` (1582 numbers), `eGeMAPSv02` (88) or `ComParE_2016` (6373).
+        name: Name of the feature set in openSMILE: `IS10` (1582 numbers), `eGeMAPSv02` (88 numbers) or `ComParE_2016` (6373 numbers).
 
     Attributes:
         width: Width of the vector of a recording.
 
     Raises:
-        ConfigError: openSMILE is not installed, or does not have the set.
+        ConfigError: openSMILE is not installed, or has no feature set of this name.
     """
 
     def __init__(self, name: str = "IS10") -> None:
@@ -42,7 +42,7 @@ class Functionals:
     def __call__(self, wave: Tensor) -> Tensor | str:
         """Compute the vector `(width,)` float32 of a waveform `(samples,)` at 16 kHz.
 
-        If the recording is too short for the windows of the set, the result is a text with the reason.
+        If the recording is too short for the windows of openSMILE, the result is a text with the reason.
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Segment too short")  # said by what is returned

@@ -1,9 +1,11 @@
-r"""Low-rank fine-tuning of an encoder (Hu et al., *LoRA*, ICLR 2022): the matrices `W` are frozen, and `A` and `B` are trained.
+r"""Low-rank fine-tuning of an encoder (Hu et al., *LoRA*, ICLR 2022): the weight matrices `W` are frozen,
+and low-rank matrices `A` and `B` are trained.
 
 .. math:: W' = W + \frac{\alpha}{r} B A, \qquad A \in \mathbb{R}^{r \times \text{inputs}}, \; B \in \mathbb{R}^{\text{outputs} \times r}
 
-The library peft trains `A` and `B` for all linear layers, with :math:`\alpha = 2r`. The files have the format of peft. Several encoders
-that are fine-tuned from the same encoder are stored as one small file each. A BERT is loaded without peft, by adding `B A` to its matrices.
+Here :math:`r` is the rank. The library peft trains `A` and `B` for all linear layers, with :math:`\alpha = 2r`. The files have the format
+of peft, and contain only `A` and `B`, not `W`. Several encoders that are fine-tuned from the same encoder therefore need little space. A
+BERT is loaded without peft, by computing :math:`W'`.
 """
 
 from __future__ import annotations
@@ -36,13 +38,13 @@ States = Callable[[Tensor, Tensor], Tensor]  # token ids and mask, `(n, L)` → 
 
 @dataclass(frozen=True)
 class LowRank:
-    """The low-rank matrices of one fine-tuned encoder.
+    r"""The low-rank matrices of one fine-tuned encoder.
 
     Attributes:
         rank: The rank `r`.
-        scale: Factor of the product `B A`, :math:`\alpha / r` in the equation.
+        scale: Factor of the product `B A`, which is :math:`\alpha / r` in the paper.
         targets: Names of the layers that have low-rank matrices.
-        matrices: Name in peft → `A` `(r, inputs)` or `B` `(outputs, r)`.
+        matrices: Name of a matrix in peft → `A` `(r, inputs)` or `B` `(outputs, r)`.
     """
 
     rank: int
@@ -62,7 +64,7 @@ def linear_layers(model: nn.Module) -> list[str]:
 def add_low_rank(model: nn.Module, rank: int) -> None:
     """Add low-rank matrices to the linear layers of a model, in place.
 
-    Only these matrices are trained. Initially their product is zero, so the output of the model does not change.
+    Only these matrices are trained. At the beginning, the product of the matrices is zero, so the output of the model does not change.
 
     Raises:
         ConfigError: peft is not installed, or the model has no linear layer.
@@ -72,7 +74,7 @@ def add_low_rank(model: nn.Module, rank: int) -> None:
 
 
 def with_low_rank(model: nn.Module, rank: int) -> Any:
-    """Return a model with low-rank matrices as a model of peft, which `save_low_rank` can save; see `add_low_rank`.
+    """Return a model of peft with low-rank matrices, which `save_low_rank` can save; see `add_low_rank`.
 
     Raises:
         ConfigError: peft is not installed, or the model has no linear layer.
@@ -82,12 +84,12 @@ def with_low_rank(model: nn.Module, rank: int) -> Any:
 
 
 def save_low_rank(folder: Path, model: Any, base: str | None) -> None:
-    """Write the low-rank matrices of a model from `with_low_rank` to two files in the format of peft.
+    """Write the low-rank matrices of a model that `with_low_rank` returned to two files in the format of peft.
 
     Args:
         folder: The folder to write.
         model: The model of peft.
-        base: Name of the encoder on the hub, if it has one.
+        base: Name of the pretrained encoder on the hub; `None` if the encoder is a folder.
     """
     with _quiet() as peft:
         matrices = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
@@ -102,10 +104,10 @@ def save_low_rank(folder: Path, model: Any, base: str | None) -> None:
 
 
 def read_low_rank(folder: Path) -> LowRank:
-    """Read the files of `save_low_rank`.
+    """Read the files that `save_low_rank` wrote.
 
     Raises:
-        CheckpointError: the files are missing, damaged, or in a form of peft that is not supported.
+        CheckpointError: the files are missing or damaged, or use settings of peft that are not supported.
     """
     about, (matrices, _) = read_json(folder / ADAPTER_CONFIG), load_tensors(folder / ADAPTER)
     known = {*_FIXED, "base_model_name_or_path", "r", "lora_alpha", "fan_in_fan_out", "target_modules"}
@@ -130,9 +132,9 @@ def read_low_rank(folder: Path) -> LowRank:
 
 
 def merged(weights: Mapping[str, Tensor], low: LowRank) -> dict[str, Tensor]:
-    """Add the low-rank products to the matrices of an encoder.
+    """Add the low-rank products to the weight matrices of an encoder.
 
-    The result is name → tensor, with the names of transformers without a prefix.
+    The result is a dictionary from names in transformers, without the prefix `bert.`, to tensors.
 
     Raises:
         CheckpointError: the matrices belong to another encoder.
@@ -155,14 +157,15 @@ def low_rank_states(
     precision: Precision = "no",
     quantize: Quantize = "no",
 ) -> tuple[dict[str, States], int]:
-    """Return name → function that computes the last token states, for several encoders fine-tuned from one; also the width.
+    """Load encoders that were fine-tuned from the same pretrained encoder.
 
-    The weights of the common encoder are in memory only once.
+    The result is a dictionary from names to functions that compute the token states of the last layer, and the width of a state. All
+    functions share the weights of the pretrained encoder.
 
     Args:
         base: Folder of the pretrained encoder.
         config: Content of the `config.json` of the pretrained encoder.
-        tuned: Name → low-rank matrices.
+        tuned: Name of a fine-tuned encoder → low-rank matrices.
         device: Device of the computation.
         precision: Precision during fine-tuning.
         quantize: Quantization during fine-tuning.
@@ -179,7 +182,7 @@ def low_rank_states(
 
 
 class _Merged:
-    """A BERT that holds the merged matrices of the encoder that was used last."""
+    """A BERT with the weights of one fine-tuned encoder: the encoder that was used last."""
 
     def __init__(
         self, config: Mapping[str, Any], weights: Mapping[str, Tensor], tuned: Mapping[str, LowRank], device: torch.device
@@ -201,7 +204,7 @@ class _Merged:
 
 
 class _Beside:
-    """A model of transformers with the low-rank matrices of all fine-tuned encoders, of which one is active at a time."""
+    """A model of transformers with the low-rank matrices of all fine-tuned encoders. One encoder is active at a time."""
 
     def __init__(self, model: nn.Module, tuned: Mapping[str, LowRank]) -> None:
         self.width, self.one = int(model.config.hidden_size), threading.Lock()  # type: ignore[union-attr, arg-type]
@@ -238,7 +241,7 @@ def _foreign(error: Exception) -> CheckpointError:
 
 
 def _config(model: nn.Module, rank: int, targets: list[str], scale: float = SCALE) -> Any:
-    """The configuration for peft.
+    """Return the configuration for peft.
 
     Raises:
         ConfigError: the model has no linear layers.
@@ -256,7 +259,7 @@ def _config(model: nn.Module, rank: int, targets: list[str], scale: float = SCAL
 
 @contextmanager
 def _quiet() -> Iterator[Any]:
-    """The library peft without its warnings.
+    """Import the library peft, and suppress its warnings within a `with` block.
 
     Raises:
         ConfigError: peft is not installed.

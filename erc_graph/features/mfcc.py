@@ -1,4 +1,6 @@
-r"""Mel-frequency cepstral coefficients (Eqs. (1)–(5) of hierarchical feature fusion) of batches, without trained parameters.
+r"""Mel-frequency cepstral coefficients (MFCC) of batches of waveforms, without trained parameters.
+
+The equations are those of Xie, Zhou and Zhu, *Multimodal Emotion Recognition Based on Hierarchical Feature Fusion*, 2025.
 
 .. math::
     X(t, f) &= \sum_n x(n)\, w(n - t)\, e^{-j 2 \pi f n} \tag{1} \\
@@ -7,9 +9,10 @@ r"""Mel-frequency cepstral coefficients (Eqs. (1)–(5) of hierarchical feature 
     S'_m &= \log |S_m| \tag{4} \\
     c_n &= \sum_{m=1}^{M} S'_m \cos((m - 0.5)\, n \pi / M) \tag{5}
 
-The filters :math:`H_m` are triangles of height one and of equal width on the mel scale. A Hann window of 25 ms is used every 10 ms. The
-paper does not state the numbers of filters and coefficients; the default is 40 each. The argument of the logarithm has a lower bound, so
-that silence gives finite values; the paper does not mention it.
+Here :math:`x` is the waveform, :math:`w` the window, :math:`M(f)` the frequency in mel, :math:`M` the number of filters, and :math:`c_n` a
+coefficient. The filters :math:`H_m` are triangles of height one and of equal width on the mel scale. The window is a Hann window of 25 ms;
+a new window begins every 10 ms. The paper does not state the numbers of filters and coefficients; the default is 40 filters and 40
+coefficients. The argument of the logarithm has a lower bound, so that silence gives finite values. The paper does not mention this bound.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ FLOOR = 1e-6
 
 
 def mel(frequency: Tensor) -> Tensor:
-    """Convert Hz to mel.
+    """Convert frequencies in Hz to mel.
 
     >>> round(float(mel(torch.tensor(1000.0))))
     1000
@@ -37,7 +40,7 @@ def mel(frequency: Tensor) -> Tensor:
 
 @lru_cache
 def filters(count: int = 40, rate: int = RATE, bins: int = BINS) -> Tensor:
-    """Return the filters H_m, `(bins / 2 + 1, count)`: triangles from 0 Hz to half the sampling rate."""
+    """Return the triangular mel filters from 0 Hz to half the sampling rate, `(bins / 2 + 1, count)`, one filter per column."""
     top = float(mel(torch.tensor(rate / 2)))
     edges = 700 * (10 ** (torch.linspace(0, top, count + 2, dtype=torch.float64) / 2595) - 1)
     frequency = torch.linspace(0, rate / 2, bins // 2 + 1, dtype=torch.float64)[:, None]
@@ -48,21 +51,21 @@ def filters(count: int = 40, rate: int = RATE, bins: int = BINS) -> Tensor:
 
 @lru_cache
 def cosines(filters: int = 40, coefficients: int = 40) -> Tensor:
-    """Return the matrix `(filters, coefficients)` of the discrete cosine transform, c_0 first."""
+    """Return the matrix of the discrete cosine transform, `(filters, coefficients)`. The first column computes c_0."""
     m, n = torch.arange(1, filters + 1, dtype=torch.float64)[:, None], torch.arange(coefficients, dtype=torch.float64)
     return torch.cos((m - 0.5) * n * math.pi / filters).float()
 
 
 def mfcc(waves: Tensor, mask: Tensor, *, mels: int = 40, coefficients: int = 40) -> tuple[Tensor, Tensor]:
-    """Compute the coefficients of every window of every utterance.
+    """Compute the MFCC of every window of every utterance. A frame is one window.
 
-    An utterance that is shorter than a window is padded with silence to one window.
+    An utterance that is shorter than a window is padded with silence to the length of a window.
 
     Args:
-        waves: `(n, L)` float32 at 16 kHz, zero after the end of each utterance.
+        waves: Waveforms of `n` utterances, `(n, L)` float32 at 16 kHz, padded with zeros to `L` samples.
         mask: `(n, L)` bool, True for samples, False for padding.
-        mels: M, number of filters.
-        coefficients: Number of coefficients, counted from c_0.
+        mels: Number of mel filters.
+        coefficients: Number of coefficients; the first coefficient is c_0.
 
     Returns:
         Coefficients `(n, frames, coefficients)`, and the mask of real frames `(n, frames)` bool.

@@ -1,4 +1,4 @@
-"""Reading of the `config.json` of a pretrained model, with a check that its sizes match the weights."""
+"""Reading of the `config.json` of a pretrained model, with a check that the sizes in the file match the weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model_config(folder: Path) -> dict[str, Any]:
     """Read the `config.json` of a model.
 
     Raises:
-        CheckpointError: the file is missing, is not a JSON object, or has numbers that do not match the weights of the model.
+        CheckpointError: the file is missing, is not a JSON object, or has sizes that do not match the weights of the model.
     """
     path = folder / "config.json"
     config = read_json(path)
@@ -43,7 +43,7 @@ def model_config(folder: Path) -> dict[str, Any]:
 
 
 def _check(path: Path, config: Mapping[str, Any], most: Mapping[str, int]) -> None:
-    """Raise an error for impossible numbers.
+    """Check that the numbers in a configuration are possible.
 
     Raises:
         CheckpointError: a number is impossible; the message names the first.
@@ -63,10 +63,10 @@ def _check(path: Path, config: Mapping[str, Any], most: Mapping[str, int]) -> No
 
 @contextmanager
 def reading_model(folder: Path) -> Iterator[None]:
-    """Convert errors in the files of a text encoder within a `with` block to an error of one line.
+    """Convert exceptions within a `with` block, which reads the files of a text encoder, to an error with a message of one line.
 
     Raises:
-        CheckpointError: any error occurred that is not an error of erc_graph.
+        CheckpointError: an exception occurred that is not an `ErcGraphError`.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Preparation of features of face frames: the input utterances, the image model, and the note for the feature file."""
+"""Preparation of the extraction of visual features: the input utterances, the image model, and the metadata of the feature file."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def picture_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> 
     """Find the utterances with face frames, and load the image model.
 
     Raises:
-        ConfigError: a layer is given, which image models do not support.
-        CorpusError: there are no face frames, or with `strict` a file cannot be read.
+        ConfigError: a layer is given; image models have no choice of layers.
+        CorpusError: there are no face frames, or `strict` is set and a file cannot be read.
     """
     if config.layer != -1:
         raise ConfigError(f"layer: expected -1 for an image model, because only its last layer can be used, found {config.layer}")

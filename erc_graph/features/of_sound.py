@@ -1,4 +1,4 @@
-"""Preparation of audio features: the input utterances, the audio extractor, and the note for the feature file."""
+"""Preparation of the extraction of audio features: the input utterances, the extractor, and the metadata of the feature file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Ex
     """Find the utterances with a recording, and load the audio extractor.
 
     Raises:
-        CorpusError: there are no recordings, or with `strict` a recording cannot be read or is too long.
+        CorpusError: there are no recordings, or `strict` is set and a recording cannot be read or is too long.
     """
     ids, sizes, read, remarks = _recordings(corpus, config)
     hear, made = _extractor(config, share)
@@ -55,13 +55,13 @@ def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Ex
 
 
 def load_sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]]:
-    """Load an audio extractor by its name in a corpus or model.
+    """Load an audio extractor by the name that a corpus or model stores.
 
-    The result is a function that computes a vector for each waveform, or returns a text with the reason why it cannot.
+    The result is a function of a list of waveforms. For each waveform it returns a vector, or a text with the reason for a missing vector.
 
     Raises:
         CheckpointError: the extractor is not found, or is not a speech model.
-        ConfigError: openSMILE is not installed, or does not have the set.
+        ConfigError: openSMILE is not installed, or has no feature set of this name.
     """
     where, options = split_options(name)
     layer: Any = options.get("layer", "-1")
@@ -72,7 +72,7 @@ def load_sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]
 
 
 def _recordings(corpus: Corpus, config: FeaturesConfig) -> tuple[list[str], list[int], Callable[[int], Tensor], dict[str, object]]:
-    """Utterance ids, number of samples of each (16 kHz, cut), a function that reads one, and entries for the note."""
+    """Return utterance ids, the number of samples of each recording, a function that reads a recording, and entries for the metadata."""
     most = int(config.seconds * SAMPLING_RATE)
     if config.source is None:
         waves = corpus.sequences.get("audio")
@@ -111,7 +111,7 @@ def _refuse_long(long: list[str], config: FeaturesConfig) -> None:
 
 
 def _extractor(config: FeaturesConfig, share: Share) -> tuple[Callable[[list[Tensor]], list[Tensor | str]], dict[str, Any]]:
-    """A function of waveforms that returns vectors or frames, and entries for the note."""
+    """Return a function that computes vectors or frames of waveforms, and entries for the metadata."""
     packages = ("erc_graph", "torch")
     whole = config.pooling == "frames"
     if config.model == "mfcc":

@@ -1,4 +1,4 @@
-"""Preparation of text features: the input utterances, the text encoder, and the note for the feature file."""
+"""Preparation of the extraction of text features: the input utterances, the text encoder, and the metadata of the feature file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from erc_graph.features.tuned import TunedEncoder
 
 
 def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, share: Share, quiet: bool | None = None) -> Extraction:
-    """Find the utterances with words, fine-tune the encoder if requested, and load it.
+    """Find the utterances with words, and load the text encoder. If requested, the encoder is fine-tuned first.
 
     Raises:
-        CorpusError: there are no texts, or with `strict` a text is longer than the model allows.
+        CorpusError: there are no texts, or `strict` is set and a text is longer than the model allows.
         ConfigError: more principal components are requested than the training split allows.
     """
     rows = [row for row, text in enumerate(corpus.texts) if text.strip()]
@@ -69,7 +69,7 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
     ids, cut = encoder.tokens(texts)
     if cut and config.strict:
         raise CorpusError(
-            f"{corpus.name}: {len(cut)} texts are longer than the {encoder.longest} tokens that {config.model} reads (first: "
+            f"{corpus.name}: {len(cut)} texts are longer than {encoder.longest} tokens, the limit of {config.model} (first: "
             f"{corpus.utterance_ids[rows[cut[0]]]}), which --strict does not allow; without --strict, these texts are cut"
         )
 
@@ -96,17 +96,17 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
 def _components(
     corpus: Corpus, config: FeaturesConfig, rows: list[int], width: int, options: dict[str, Any]
 ) -> Callable[[Sequence[str], Tensor], tuple[Tensor, dict[str, Any]]]:
-    """Fit and save principal components of the training utterances; return projected vectors and entries for the note.
+    """Return a function that fits and saves principal components of training utterances, and projects all vectors.
 
     Raises:
-        ConfigError: there are more components than training utterances, or than numbers of a vector.
+        ConfigError: there are more components than training utterances, or more components than numbers in a vector.
     """
     train = {corpus.utterance_ids[row] for row in corpus.rows(corpus.position[name] for name in corpus.splits.get("train", ())).tolist()}
     fitted = len(train & {corpus.utterance_ids[row] for row in rows})
     if config.pca > min(fitted, width):
         raise ConfigError(
-            f"pca: expected up to {min(fitted, width)} components of {width} numbers and {fitted} training utterances with words, found "
-            f"{config.pca}"
+            f"pca: expected up to {min(fitted, width)} components, because vectors have {width} numbers and {fitted} training utterances "
+            f"have words, found {config.pca}"
         )
     folder = Path(f"{config.out.removesuffix('.safetensors')}.pca")
     words = f"{fitted} utterances of the training split of {corpus.name}"

@@ -1,4 +1,4 @@
-"""Loading of models of the transformers library, only from safetensors files, with a given precision and device."""
+"""Loading of models of the transformers library. Weights are loaded only from safetensors files."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Quantize = Literal["no", "8bit", "4bit"]
 def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize = "no", device: torch.device | str = "cpu") -> Any:
     """Load a model of transformers from a folder, in evaluation mode.
 
-    No pickle is read, and no code in the folder is run.
+    The function reads no pickle, and runs no code from the folder.
 
     Args:
-        folder: Folder with config.json and model.safetensors (or its parts).
+        folder: Folder with `config.json` and `model.safetensors`, or with several `model-*.safetensors`.
         precision: `bf16`: weights that are stored in 16 bits are loaded as bf16, all others as float32. `no`: all weights are loaded as
             float32.
         quantize: `8bit` or `4bit`: number of bits of the weight matrices (bitsandbytes); `no`: no quantization.
         device: Device of the model.
 
     Raises:
-        CheckpointError: the model cannot be loaded, or its folder contains anything but regular files.
+        CheckpointError: the model cannot be loaded, or the folder contains a special file such as a pipe.
         ConfigError: quantization is requested without a GPU or bitsandbytes.
     """
     device, said = torch.device(device), model_config(folder)
@@ -58,7 +58,7 @@ def _in_sixteen_bits(said: dict[str, Any]) -> bool:
 
 
 def _quantized(quantize: Quantize, device: torch.device) -> dict[str, Any]:
-    """The quantization settings for transformers.
+    """Return the quantization settings for transformers.
 
     Raises:
         ConfigError: there is no GPU, or bitsandbytes is not installed.
@@ -67,7 +67,7 @@ def _quantized(quantize: Quantize, device: torch.device) -> dict[str, Any]:
     if lacking:
         raise ConfigError(
             f"quantize: expected a CUDA GPU and the package bitsandbytes for {quantize}, found {lacking}; pip install bitsandbytes on a "
-            "machine with a GPU, or leave it out"
+            "machine with a GPU, or omit --quantize"
         )
     from transformers import BitsAndBytesConfig
 
@@ -80,7 +80,7 @@ def _quantized(quantize: Quantize, device: torch.device) -> dict[str, Any]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Switch off progress bars and notes of transformers within a `with` block."""
+    """Switch off progress bars and warnings of transformers within a `with` block."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -1,6 +1,7 @@
-"""Principal components of the vectors of a text encoder. They are fitted only to training dialogues, and saved for other texts.
+"""Principal components of the vectors of a text encoder, fitted only to training dialogues.
 
-The hidden states of a language model have thousands of numbers, which is more than a corpus of ten thousand utterances usually needs.
+The components are saved, so that the vectors of new texts can be projected onto the same components. A hidden state of a language model has
+thousands of numbers. A corpus of ten thousand utterances usually needs fewer numbers per utterance.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ ABOUT, AXES = "principal.json", "principal.safetensors"
 
 
 def fit_axes(vectors: Tensor, count: int) -> tuple[dict[str, Tensor], float]:
-    """Find the axes with the largest variance of vectors `(n, d)`.
+    """Compute the principal axes of vectors `(n, d)`, the directions of largest variance.
 
     Args:
         vectors: Vectors of training utterances.
-        count: Number of axes `k`, at most the smaller of `n` and `d`.
+        count: Number of axes `k`; at most `n`, and at most `d`.
 
     Returns:
-        `mean` `(d,)` and `axes` `(k, d)`, float32, and the share of the variance that the axes explain.
+        A dictionary with `mean` `(d,)` and `axes` `(k, d)`, float32, and the share of the variance that the axes explain.
     """
     from sklearn.decomposition import PCA
 
@@ -40,7 +41,7 @@ def fit_axes(vectors: Tensor, count: int) -> tuple[dict[str, Tensor], float]:
 
 
 def along(axes: dict[str, Tensor], vectors: Tensor) -> Tensor:
-    """Project vectors `(n, d)` onto the axes: `(n, k)`."""
+    """Subtract the mean from vectors `(n, d)`, and project the differences onto the `k` axes. The result is `(n, k)`."""
     return (vectors - axes["mean"]) @ axes["axes"].T
 
 
@@ -48,7 +49,7 @@ def save_axes(folder: Path, axes: dict[str, Tensor], encoder: str, fitted_to: st
     """Write the axes and the name of the encoder to a folder, which can then be loaded as a text encoder.
 
     Args:
-        folder: The folder, which is written atomically.
+        folder: The folder to write. The function writes all files or no file.
         axes: See `fit_axes`.
         encoder: Name of the encoder with options; a path is relative to `folder`.
         fitted_to: Description of the data to which the axes were fitted, for human readers.
@@ -59,10 +60,10 @@ def save_axes(folder: Path, axes: dict[str, Tensor], encoder: str, fitted_to: st
 
 
 def read_axes(folder: Path) -> tuple[str, dict[str, Tensor]]:
-    """Read the files of `save_axes`: the name of the encoder with options, and the axes.
+    """Read the files that `save_axes` wrote, and return the name of the encoder with options, and the axes.
 
     Raises:
-        CheckpointError: the files are missing, damaged, or in another form.
+        CheckpointError: the files are missing, damaged, or of another format.
     """
     about: Any = read_json(folder / ABOUT, object)
     if not isinstance(about, dict) or about.get("format") != FORM or about.get("version") != VERSION:
@@ -88,7 +89,7 @@ class Projected:
         tokens: Tokenizer of the encoder.
 
     Raises:
-        CheckpointError: the widths of the axes and of the encoder differ.
+        CheckpointError: the encoder computes vectors of another width than the vectors to which the axes were fitted.
     """
 
     context = 0  # it reads single sentences
@@ -96,8 +97,8 @@ class Projected:
     def __init__(self, encoder: TextEncoder, axes: dict[str, Tensor]) -> None:
         if encoder.width != len(axes["mean"]):
             raise CheckpointError(
-                f"principal components of vectors of {len(axes['mean'])} numbers, found {encoder.width} from {encoder.name}; "
-                "expected the encoder to which they were fitted"
+                f"principal components: expected an encoder with vectors of {len(axes['mean'])} numbers, found {encoder.width} from "
+                f"{encoder.name}; give the encoder to whose vectors the components were fitted"
             )
         self.encoder, self.axes, self.width = encoder, axes, len(axes["axes"])
         self.longest, self.tokens = encoder.longest, encoder.tokens

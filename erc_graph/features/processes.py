@@ -1,6 +1,7 @@
-"""Division of work among several processes (`accelerate launch`, `torchrun`). Files record which parts are finished.
+"""Division of work among several processes (`accelerate launch`, `torchrun`). Files record which work is finished.
 
-The processes do not communicate, so a share that takes hours cannot cause a timeout. If one process fails, the launcher ends the others.
+The processes do not exchange messages, so a process that needs hours cannot cause a timeout in another process. If one process fails, the
+launcher ends the other processes.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Share:
-    """The share of the work of one process.
+    """The share of one process in the work.
 
     Attributes:
         number: Number of the process, from 0.
         of: Number of processes.
-        local: Number of the process on this machine.
+        local: Number of the process on its machine, from 0.
     """
 
     number: int = 0
@@ -27,7 +28,10 @@ class Share:
 
     @classmethod
     def of_launcher(cls) -> Share:
-        """Read the share from `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, which the launcher sets. Without a launcher, the share is all work."""
+        """Read the share from the environment variables `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, which the launcher sets.
+
+        Without a launcher, the share is all the work.
+        """
         number, of, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
         return cls(number, max(1, of), local)
 

@@ -1,4 +1,4 @@
-"""Pretrained text encoders, which compute vectors of sentences. They are loaded from an installed package, a folder, or the hub."""
+"""Pretrained text encoders, which compute vectors of sentences. An encoder is loaded from a package, a folder, or the hub."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str]
 
     Args:
         name: A folder, or a name on the hub.
-        what: Name of the model in messages.
-        prefix: Prefix of a name on the hub that has no owner.
-        known: Further possible names, for messages.
+        what: Kind of the model, a key of `NEEDED`, for example `text encoder`.
+        prefix: Prefix that is added to a name without an owner on the hub, for example `sentence-transformers/`.
+        known: Further names that the error message lists as possible.
 
     Raises:
         CheckpointError: the model is not found. The message says what to download.
@@ -88,12 +88,12 @@ def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str]
 
 
 def seen_from(folder: Path, name: str) -> str:
-    """Return the name of a text encoder for a file in `folder`. If the encoder is a folder, the name is its path relative to `folder`."""
+    """Return the name of a text encoder that a file in `folder` can store. If the encoder is a folder, the name is a relative path."""
     return Path(os.path.relpath(Path(name).resolve(), folder.resolve())).as_posix() if find_encoder(name) == Path(name) else name
 
 
 def as_seen_from(folder: Path, name: str) -> str:
-    """Convert a name that was made by `seen_from` to a name for `find_encoder`; the inverse of `seen_from`."""
+    """Convert a name that `seen_from` returned to a name for `find_encoder`. This function is the inverse of `seen_from`."""
     with suppress(OSError, ValueError):  # a name that no file can have
         if (folder.resolve() / name).is_dir():
             return str((folder / name).resolve())
@@ -101,7 +101,7 @@ def as_seen_from(folder: Path, name: str) -> str:
 
 
 def revision(folder: Path) -> str:
-    """Return the version of a model: the commit on the hub, or the SHA-256 of the weights in a folder."""
+    """Return the version of a model: the commit on the hub, or the SHA-256 of the weights in a folder, or `unknown`."""
     if folder.parent.name == "snapshots":
         return folder.name
     parts = [sha256(part) for part in sorted(folder.glob("model*.safetensors"))]
@@ -116,13 +116,14 @@ class TextEncoder:
     Args:
         name: See `find_encoder`.
         device: Device of the computation.
-        pooling: `own`: as in the file `modules.json` of sentence-transformers (mean or first token, perhaps scaled to length one); without
-            this file, the mean. `cls`: the state of the first token. `mean`: the mean over all tokens. `cls+mean`: both, concatenated.
+        pooling: `own`: the pooling in the file `modules.json` of sentence-transformers (mean or first token, possibly scaled to length
+            one); without this file, the mean. `cls`: the state of the first token. `mean`: the mean over all tokens. `cls+mean`: the
+            vectors of `cls` and `mean`, concatenated.
             `last`: the state of the last token, for causal language models. `words`: the states of all tokens, including special tokens.
             `tokens`: the token ids, for methods that train a language model.
-        layer: Layer of the states: 0 the embeddings, 1 the first layer, -1 the last. `last4`: the last four, concatenated (Devlin et al.,
-            section 5.3); `last4-mean`: their mean.
-        precision: `bf16`: matrix products in 16 bits, and weights that are stored in 16 bits.
+        layer: Layer of the states: 0 the embeddings, 1 the first layer, -1 the last. `last4`: the last four layers, concatenated (Devlin et
+            al., *BERT*, section 5.3); `last4-mean`: the mean of the last four layers.
+        precision: `bf16`: compute matrix products in 16 bits, and keep weights in 16 bits if the file has 16 bits; `no`: 32 bits.
         quantize: `8bit` or `4bit`: number of bits of the weight matrices, on a GPU; `no`: no quantization.
 
     Attributes:
@@ -180,7 +181,7 @@ class TextEncoder:
 
     @torch.no_grad()
     def words(self, texts: Sequence[Reading], *, tokens: int = 1024) -> list[Tensor]:
-        """Compute the token states of every text, `(tokens, width)` float32 on the CPU; with pooling `tokens`, return the token ids."""
+        """Compute the states of all tokens of every text, `(tokens, width)` float32 on the CPU. With pooling `tokens`, return token ids."""
         found: list[Tensor] = [torch.empty(0, self.width)] * len(texts)
         ids, _ = self.tokens(texts)
         if self.pooling == "tokens":
@@ -208,7 +209,7 @@ class TextEncoder:
 
 
 def mean_state(states: Tensor, mask: Tensor) -> Tensor:
-    """Average token states `(n, L, d)` over the real tokens, given by the mask `(n, L)`; the result is `(n, d)`."""
+    """Average the states `(n, L, d)` of `L` tokens over the real tokens, for which the mask `(n, L)` is True. The result is `(n, d)`."""
     weight = mask[..., None].to(states.dtype)
     return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
 
@@ -216,7 +217,9 @@ def mean_state(states: Tensor, mask: Tensor) -> Tensor:
 def token_states(
     folder: Path, config: dict[str, Any], device: torch.device, layer: Layer = -1, precision: Precision = "no", quantize: Quantize = "no"
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], int, int]:
-    """Return a function of token ids and mask that computes the token states of a layer; also their width and the largest number of tokens.
+    """Return a function that computes the token states of a layer, the width of a state, and the largest number of tokens.
+
+    The function has two arguments: token ids, and the mask of real tokens.
 
     Raises:
         ConfigError: the model does not have the layer.
@@ -248,7 +251,9 @@ def _width(width: int, layer: Layer) -> int:
 
 
 def layers(layer: Layer, depth: int, where: str) -> tuple[list[int], Callable[[list[Tensor]], Tensor]]:
-    """Return which of the `depth + 1` hidden states are used (0: the embeddings), and how several are combined.
+    """Return the indices of the hidden states to use, and a function that combines these states.
+
+    A model with `depth` layers has `depth + 1` hidden states; the state with index 0 is the embeddings.
 
     Raises:
         ConfigError: the model does not have the layer.
@@ -264,7 +269,7 @@ def layers(layer: Layer, depth: int, where: str) -> tuple[list[int], Callable[[l
 
 
 def _pooling(folder: Path) -> tuple[str, bool]:
-    """Pooling (`mean` or `cls`) and whether vectors are scaled to length one, from the files of sentence-transformers."""
+    """Read the pooling (`mean` or `cls`), and whether vectors are scaled to length one, from the files of sentence-transformers."""
     if not _has(folder, "modules.json"):
         return "mean", False
     modules = read_json(folder / "modules.json", list)

@@ -1,4 +1,4 @@
-"""Tokenisation of sentences with the tokenizer of a model, its limit of tokens, and batches of sentences of similar length."""
+"""Tokenisation of sentences with the tokenizer of a model, and batches of sentences of similar length."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from erc_graph.features.context import Reading
 
 
 class Tokens:
-    """The tokenizer in the folder of a model (`tokenizer.json`). It is read without the transformers library, whose import takes seconds.
+    """The tokenizer in the folder of a model (`tokenizer.json`). Reading it does not import the transformers library, which takes seconds.
 
     Args:
         folder: Folder with `tokenizer.json`, and optionally `tokenizer_config.json` and `sentence_bert_config.json`.
         config: Content of the `config.json` of the model.
 
     Attributes:
-        longest: Largest number of tokens of a sentence: the smallest limit in the files.
-        closing: Id of the token after a sentence; `None` if the tokenizer adds no such token.
+        longest: Largest number of tokens of a sentence, which is the smallest limit in the files of the model.
+        closing: Id of the token that the tokenizer adds after a sentence; `None` if the tokenizer adds no token there.
 
     Raises:
         CheckpointError: `tokenizer.json` is not a regular file, or a limit is not a number or too small for a single word.
@@ -60,9 +60,9 @@ class Tokens:
         self.closing = empty[-1] if len(empty) > 1 else None
 
     def __call__(self, texts: Sequence[Reading]) -> tuple[list[list[int]], list[int]]:
-        """Return the token ids of every text (or of text and context), cut to `longest`, and which texts were cut.
+        """Return the token ids of every text, and the positions of the texts that were cut to `longest` tokens.
 
-        Invalid Unicode is replaced.
+        A text can be a pair of an utterance and its preceding utterances. Invalid Unicode characters are replaced.
         """
         most = CHARACTERS * self.longest
         clean = [_valid(text[:most]) if isinstance(text, str) else (_valid(text[0][:most]), _valid(text[1][:most])) for text in texts]
@@ -78,9 +78,9 @@ class Tokens:
         return ids, cut
 
     def own(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return which tokens belong to the utterance itself, `(n, L)` bool.
+        """Return whether each token belongs to the utterance and not to its context, `(n, L)` bool, for `n` texts of `L` tokens.
 
-        Preceding utterances follow after the first closing token, and are not included.
+        The context consists of preceding utterances. It comes after the first token with the id `closing`.
         """
         if self.closing is None:
             return mask
@@ -88,7 +88,10 @@ class Tokens:
         return mask & (closed.cumsum(1) - closed.long() == 0)
 
     def pad(self, sentences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """Pad token ids to `(n, L)` int64, and return them with the mask of real tokens, `(n, L)` bool."""
+        """Pad the token ids of `n` sentences to the length `L` of the longest sentence.
+
+        The result is the token ids `(n, L)` int64, and the mask of real tokens `(n, L)` bool.
+        """
         lengths = torch.tensor([len(one) for one in sentences])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         ids = torch.full(mask.shape, self.padding)
@@ -110,7 +113,7 @@ OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2ve
 def chunks(lengths: Sequence[int], budget: int, most: int = 256) -> Iterator[list[int]]:
     """Group the positions of items of similar length, the longest first.
 
-    A chunk has at most `budget` items including padding, or consists of a single longer item.
+    A chunk has at most `most` items, whose total length including padding is at most `budget`. A longer item forms a chunk of its own.
 
     >>> list(chunks([1, 5, 2, 2], budget=6))
     [[1], [2, 3, 0]]
@@ -124,7 +127,7 @@ def chunks(lengths: Sequence[int], budget: int, most: int = 256) -> Iterator[lis
 
 
 def filled_chunks(ids: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
-    """Yield chunks of token ids as in `chunks`; sentences without tokens are left out.
+    """Group the positions of sentences of similar length with `chunks`. Sentences without tokens are left out.
 
     >>> list(filled_chunks([[7], [], [5, 6]], budget=2))
     [[2], [0]]
@@ -138,7 +141,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
     Args:
         path: The file.
-        kind: Expected type: a `dict`, a `list`, or an `object` of any kind.
+        kind: Expected Python type: `dict`, `list`, or `object` for any type.
 
     Raises:
         CheckpointError: the file is missing, is not a regular file, is not JSON, or has another type.

@@ -1,4 +1,4 @@
-"""The output of fine-tuned text encoders. The output for an utterance is the mean over all encoders that may encode it."""
+"""The output of fine-tuned text encoders. With cross-fitting, the output is a mean over several encoders."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ OUTPUTS: tuple[Output, ...] = ("features", "log-probabilities")
 
 
 class TunedEncoder:
-    """The text encoders that `tune` wrote to a folder. Their output is the mean over the encoders.
+    """The text encoders that `tune` wrote to a folder, used as one text encoder. Its output is the mean of their outputs.
 
     Args:
         folder: Folder with `tuned.json`.
-        output: `features`: the mean token state. `log-probabilities`: those of the classes; for a score task, the score.
+        output: `features`: the mean token state. `log-probabilities`: the log-probabilities of the classes; for a score task, the score.
         device: Device of the computation.
         precision: `bf16`: matrix products in 16 bits.
 
     Attributes:
         width: Width of the vector of a sentence.
         about: Content of `tuned.json`.
-        context: Number of preceding utterances that the encoder also reads (`erc_graph.features.context`).
+        context: Number of preceding utterances in the input of the encoder (`erc_graph.features.context`).
 
     Raises:
-        CheckpointError: the folder is incomplete, damaged or of another form, or the encoder for low-rank matrices cannot be found.
-        ConfigError: low-rank matrices belong to an encoder that is not a BERT, and peft is not installed.
+        CheckpointError: the folder is incomplete, damaged or of another format, or the encoder for low-rank matrices cannot be found.
+        ConfigError: the low-rank matrices belong to an encoder that is not a BERT, and the library peft is not installed.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class TunedEncoder:
 
         Args:
             texts: `n` sentences; if `context` is not zero, pairs of a sentence and its preceding utterances.
-            dialogues: `n` names of the dialogues of the sentences. A training dialogue is encoded only by the encoders that were not
-                trained on it. Default: the mean over all encoders.
+            dialogues: Ids of the dialogues of the `n` sentences. With cross-fitting, a training dialogue is encoded only by the encoders
+                that were not trained on the dialogue. Default: the result is the mean over all encoders.
             tokens: Largest number of tokens in one forward pass, including padding.
         """
         ids, _ = self.tokens(texts)

@@ -1,4 +1,4 @@
-"""The files of fine-tuned encoders: the description of a folder, and the check whether it matches a requested fine-tuning."""
+"""The files of fine-tuned encoders, and the check whether the encoders in a folder match a requested fine-tuning."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def describe(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, p
     """Return all settings that determine the result of a fine-tuning, as JSON values.
 
     Raises:
-        ConfigError: the number of folds is impossible.
+        ConfigError: the number of folds is impossible for this corpus.
         CorpusError: the corpus has no training split, no texts, or no labels.
     """
     if "train" not in corpus.splits:
@@ -63,7 +63,7 @@ def describe(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, p
 
 
 def _digest(corpus: Corpus, context: int) -> str:
-    """Digest of the data for fine-tuning: names, texts with context, and targets of the training and development splits."""
+    """Return a digest of the data for fine-tuning: ids, texts with context, and targets of the training and development splits."""
     read, found = readings(corpus, context), hashlib.sha256()
     for split in ("train", "dev"):
         rows = corpus.rows(corpus.position[name] for name in corpus.splits.get(split, ())).tolist()
@@ -74,18 +74,18 @@ def _digest(corpus: Corpus, context: int) -> str:
 
 
 def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
-    """Return whether the folder has some of the requested encoders, and more must be trained.
+    """Return whether the folder was made for fewer encoders than requested, so that more encoders must be trained.
 
     Raises:
-        CheckpointError: the folder has other encoders than those requested.
+        CheckpointError: the encoders in the folder were fine-tuned with other settings or data.
     """
     found, wanted = read_json(folder / ABOUT, object), json.loads(json.dumps(wanted))
     if not isinstance(found, dict):
         raise CheckpointError(f"{folder / ABOUT}: not the description of an {FORM}; remove {folder} to fine-tune again")
     said = {
         "utterances": "on other dialogues, texts or labels",
-        "members": "with other folds, or more of them (--cross-fit, --repeats)",
-        "format": "by something else",
+        "members": "with other or with more folds (--cross-fit, --repeats)",
+        "format": "by another program",
     }
     for key, value in wanted.items():
         begun = found.get(key)
@@ -115,7 +115,7 @@ def find_base(folder: Path, about: Mapping[str, Any]) -> Path:
     if found.startswith("sha256:") == wanted.startswith("sha256:") and found != wanted:
         raise CheckpointError(
             f"{folder}: expected {about['model']} of version {wanted[:20]}, from which it was fine-tuned, found {found[:20]} in {base}; "
-            "put those weights there, or fine-tune again"
+            "put the weights of the expected version there, or fine-tune again"
         )
     return base
 
@@ -136,7 +136,7 @@ def read_part(path: Path, whole: Path) -> tuple[dict[str, Tensor], dict[str, str
 
     Args:
         path: The file.
-        whole: Path that the error message tells the user to remove, so that the command creates it again.
+        whole: Path of the file or folder that the user must remove if the file is damaged; the error message names this path.
 
     Raises:
         CheckpointError: the file is damaged or missing.

@@ -1,4 +1,4 @@
-"""Warnings about texts that do not suit a text encoder: too long utterances, and words outside its vocabulary."""
+"""Warnings about texts that do not suit a text encoder: utterances that are too long, and words outside its vocabulary."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ def reading_remarks(tokens: Tokens, texts: Sequence[str], readings: Sequence[Rea
     Args:
         tokens: Tokenizer of the encoder.
         texts: Text of each utterance.
-        readings: Input of the encoder for each utterance, perhaps with preceding utterances.
+        readings: Input of the encoder for each utterance, which can include preceding utterances.
         name: Name of the encoder, used in messages.
 
     Returns:
-        At most two sentences.
+        A list of at most two sentences.
     """
     said = []
     _, cut = tokens(readings)
     if cut:
         turns = "1 utterance is longer" if len(cut) == 1 else f"{len(cut)} utterances are longer"
-        said.append(f"{turns} than the {tokens.longest} tokens that {name} reads, so the rest is not read (first: utterance {cut[0]})")
+        said.append(
+            f"{turns} than {tokens.longest} tokens, the limit of {name}, so the rest of the text is not used (first: utterance {cut[0]})"
+        )
     share, words = unfamiliar(tokens, texts)
     if share > MOST and words >= ENOUGH:
         said.append(
@@ -42,9 +44,9 @@ def reading_remarks(tokens: Tokens, texts: Sequence[str], readings: Sequence[Rea
 
 
 def unfamiliar(tokens: Tokens, texts: Sequence[str]) -> tuple[float, int]:
-    """Return the share of words that the tokenizer splits into pieces or does not know, and the number of words.
+    """Return the share of words that the tokenizer splits into several tokens or does not know, and the number of words.
 
-    The share is zero if the vocabulary covers many languages.
+    Both results are zero if the vocabulary is so large that it covers many languages.
     """
     tokenizer = tokens.tokenizer
     if tokenizer.get_vocab_size() > LARGE:

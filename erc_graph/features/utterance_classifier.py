@@ -1,4 +1,4 @@
-"""The fine-tuning of one text encoder, with a classifier of single utterances. Its state is saved after every epoch."""
+"""The fine-tuning of one text encoder, with a classifier of single utterances. The training state is saved after every epoch."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 class Utterances:
-    """Token ids and targets of a corpus, on which an encoder of single utterances is fine-tuned.
+    """Token ids and targets of the utterances of a corpus, for the fine-tuning of an encoder.
 
     Args:
         corpus: `U` utterances with texts and targets.
         model: Name of the pretrained encoder, see `find_encoder`.
-        context: Number of preceding utterances that the encoder also reads.
+        context: Number of preceding utterances in the input of the encoder.
 
     Raises:
         ConfigError: `context` is not zero, but the tokenizer adds no token after a sentence.
@@ -57,7 +57,7 @@ class Utterances:
         self.splits = corpus.splits
 
     def rows(self, split: str, without: set[str]) -> list[int]:
-        """Return the rows of a split with words and a target, except those of the dialogues in `without`."""
+        """Return the positions of the utterances of a split that have words and a target. The dialogues in `without` are left out."""
         wanted = set(self.splits.get(split, ())) - without
         return [row for row in self.usable.nonzero()[:, 0].tolist() if self.dialogue[row] in wanted]
 
@@ -73,7 +73,7 @@ class Classified(nn.Module):
         precision: Precision of weights that are not trained.
 
     Raises:
-        ConfigError: the encoder does not support an option, or a library is not installed.
+        ConfigError: the encoder does not support an option, or peft or bitsandbytes is not installed.
     """
 
     def __init__(self, folder: Path, outputs: int, config: TuningConfig, device: torch.device, precision: Precision) -> None:
@@ -94,12 +94,18 @@ class Classified(nn.Module):
             self.encoder = with_low_rank(self.encoder, config.lora)
 
     def forward(self, ids: Tensor, mask: Tensor, own: Tensor) -> Tensor:
-        """Compute scores `(n, outputs)` from token ids `(n, L)`, the mask of real tokens, and the mask of the utterance's tokens."""
+        """Compute the scores of the classes, `(n, outputs)`, for `n` texts of `L` tokens.
+
+        Args:
+            ids: Token ids, `(n, L)`.
+            mask: Whether each token is real and not padding, `(n, L)` bool.
+            own: Whether each token belongs to the utterance and not to its context, `(n, L)` bool.
+        """
         states = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return self.classify(self.dropout(mean_state(states.float(), own)))
 
     def trained(self) -> dict[str, Tensor]:
-        """Return the weights that are trained: all weights, or the low-rank matrices and the classifier."""
+        """Return the weights that are trained: all weights, or only those of the low-rank matrices and the classifier."""
         known = self.state_dict()
         return {name: value for name, value in known.items() if not self.lora or ".lora_" in name or name.startswith("classify.")}
 
@@ -115,17 +121,17 @@ class Classified(nn.Module):
 
 
 class TuningRun:
-    """The fine-tuning of one encoder, whose state is saved after every epoch.
+    """The fine-tuning of one encoder. The training state is saved after every epoch.
 
     Args:
         data: Utterances of the whole corpus.
-        name: Name of the encoder in messages, and of its folder.
+        name: Name of the encoder, which is also the name of its folder.
         held_out: Training dialogues on which the encoder is not trained.
         folder: Folder of all fine-tuned encoders. The folder of this encoder is created in it at the end.
         config: Options of the fine-tuning.
         device: Device of the computation.
         precision: `bf16`: matrix products in 16 bits.
-        quiet: True: show no progress.
+        quiet: True: show no progress; default: show the progress.
 
     Raises:
         CorpusError: there is no labelled training utterance outside the held-out dialogues.
@@ -159,10 +165,10 @@ class TuningRun:
         self.best: dict[str, Tensor] = {}
 
     def fit(self) -> None:
-        """Run all remaining epochs, write the folder of the encoder, and remove the saved state.
+        """Run all remaining epochs, write the folder of the encoder, and remove the saved training state.
 
         Raises:
-            CheckpointError: the saved state is damaged, or weights became NaN.
+            CheckpointError: the saved state is damaged, or weights have become NaN or infinite.
         """
         self.load()
         steps = math.ceil(len(self.train) / self.config.batch_size)
@@ -182,7 +188,7 @@ class TuningRun:
         self.finish()
 
     def order(self, steps: int) -> list[list[int]]:
-        """Return the rows of each step of an epoch, in random order, with utterances of similar length in a batch."""
+        """Return the batches of an epoch in random order; a batch is a list of positions of utterances of similar length."""
         size, pool = self.config.batch_size, 16
         mixed = [self.train[i] for i in torch.randperm(len(self.train)).tolist()]
         found = []
@@ -192,7 +198,10 @@ class TuningRun:
         return [found[i] for i in torch.randperm(steps).tolist()]
 
     def step(self, rows: list[int], step: int, steps: int) -> None:
-        """Update the weights once, on the utterances of `rows`. The learning rate depends on `step` and on the number of all `steps`."""
+        """Update the weights once, on the utterances of `rows`.
+
+        The learning rate depends on the number `step` of this update, and on the number `steps` of all updates.
+        """
         warm = 0.1 * steps
         factor = (step + 1) / warm if step + 1 < warm else (steps - step) / (steps - warm)
         for group in self.optimizer.param_groups:
@@ -204,7 +213,7 @@ class TuningRun:
         self.optimizer.zero_grad()
 
     def scores(self, rows: list[int]) -> Tensor:
-        """Compute the scores `(n, outputs)` of `n` utterances, float32."""
+        """Compute the scores of the classes for `n` utterances, `(n, outputs)`, float32."""
         ids, mask = self.data.tokens.pad([self.data.ids[row] for row in rows], self.device)
         with self.cast:
             scores = self.model(ids, mask, self.data.tokens.own(ids, mask))
@@ -217,7 +226,7 @@ class TuningRun:
 
     @torch.no_grad()
     def judge(self) -> float:
-        """Return weighted F1 on the development split; for a score task, the negative mean absolute error.
+        """Compute weighted F1 on the development split; for a score task, the negative mean absolute error.
 
         Without a development split, the result is 0.
         """

@@ -1,6 +1,7 @@
-"""Pretrained speech models, which compute frames of waveforms: wav2vec 2.0, HuBERT, WavLM and data2vec of transformers.
+"""Pretrained speech models of transformers: wav2vec 2.0, HuBERT, WavLM and data2vec. They compute one vector per frame of a waveform.
 
-Baevski et al., *wav2vec 2.0*, NeurIPS 2020; Chen et al., *WavLM*, IEEE JSTSP 16, 2022. There is a frame every 20 ms; each covers 25 ms.
+Baevski et al., *wav2vec 2.0*, NeurIPS 2020; Chen et al., *WavLM*, IEEE JSTSP 16, 2022. A frame has 25 ms, and
+a new frame begins every 20 ms.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from erc_graph.features.tokens import read_json
 
 
 class WaveEncoder:
-    """A pretrained speech model that computes the states of frames.
+    """A pretrained speech model that computes a state for every frame of a recording.
 
-    The frames of a recording do not depend on other recordings of the batch. Models with group normalisation over time (wav2vec 2.0 base)
+    The states of a recording do not depend on other recordings of the batch. Models with group normalisation over time (wav2vec 2.0 base)
     process one recording at a time, because padding would change the statistics. Other models use padding and masks, as in their training.
 
     Args:
         name: A folder or a name on the hub.
         device: Device of the computation.
-        layer: Layer of the states: 0 the input of the first Transformer layer, -1 the last layer. `last4`: the last four, concatenated;
-            `last4-mean`: their mean.
+        layer: Layer of the states: 0 the input of the first Transformer layer, -1 the last layer. `last4`: the last four layers,
+            concatenated; `last4-mean`: the mean of the last four layers.
         precision: `bf16`: matrix products in 16 bits.
 
     Attributes:
@@ -60,7 +61,7 @@ class WaveEncoder:
 
     @torch.no_grad()
     def __call__(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """Compute the frames `(T, width)` of every waveform `(samples,)`, float32 on the CPU.
+        """Compute the states of the `T` frames of every waveform `(samples,)`. A result is `(T, width)` float32 on the CPU.
 
         Raises:
             CorpusError: a waveform is too short for a frame.

@@ -100,7 +100,10 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
         (["--pca", "-1"], "features.pca: expected 1 or more, or 0, found -1"),
         (["--pca", "4", "--fine-tune"], "pca: expected vectors of a text encoder that is not fine-tuned"),
         (["--pca", "4", "--pooling", "words"], "pca: expected vectors of a text encoder that is not fine-tuned"),
-        (["--pca", "25"], "pca: expected up to 24 components of 24 numbers and 42 training utterances with words, found 25"),
+        (
+            ["--pca", "25"],
+            "pca: expected up to 24 components, because vectors have 24 numbers and 42 training utterances have words, found 25",
+        ),
         (["--quantize", "4bit"], "quantize: expected a CUDA GPU and the package bitsandbytes for 4bit, found no GPU"),
         (["--quantize", "4bit", "--fine-tune"], "tuning.quantize: expected --lora as well, because quantized matrices are not trained"),
         (
@@ -108,7 +111,7 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
             "features.quantize: expected no, because only text encoders can be quantized",
         ),
         (["--half", "--pooling", "tokens"], "features.half: expected false for token ids, which do not fit into 16 bits"),
-        (["--strict", "--data", "long"], "1 texts are longer than the 32 tokens that"),
+        (["--strict", "--data", "long"], "1 texts are longer than 32 tokens, the limit of"),
     ],
 )
 def test_refusals_are_one_line(

@@ -40,7 +40,7 @@ def test_a_repeat_is_what_the_next_seed_gives_by_itself(talks: Corpus, tiny_enco
         torch.testing.assert_close(both(texts, dialogues=[dialogue] * 3), expected)
     with pytest.raises(ConfigError, match="repeats: expected 1 or more, found 0"):
         tune(talks, str(tiny_encoder), tmp_path / "none", quick, repeats=0)
-    with pytest.raises(CheckpointError, match=r"with other folds, or more of them"):
+    with pytest.raises(CheckpointError, match=r"with other or with more folds"):
         tune(talks, str(tiny_encoder), twice, quick, cross_fit=2, quiet=True)
 
 

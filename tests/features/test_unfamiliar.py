@@ -26,7 +26,7 @@ def test_what_is_cut_is_said(tokens: Tokens) -> None:
     assert reading_remarks(tokens, ["hello"], ["hello"], "tiny") == []
     long = "hello " * 40
     assert reading_remarks(tokens, ["hello", long], ["hello", long], "tiny") == [
-        "1 utterance is longer than the 32 tokens that tiny reads, so the rest is not read (first: utterance 1)"
+        "1 utterance is longer than 32 tokens, the limit of tiny, so the rest of the text is not used (first: utterance 1)"
     ]
     assert "2 utterances are longer" in reading_remarks(tokens, [long, long], [long, ("hello", long)], "tiny")[0]
 
