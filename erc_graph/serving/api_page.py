@@ -1,4 +1,4 @@
-"""The documentation page of the endpoints, made from the OpenAPI description. It loads no other files and runs no script."""
+"""The documentation page of the endpoints, made from the OpenAPI description. The page loads no other files and runs no script."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Endpoint:
     Attributes:
         verb: HTTP method.
         path: Path, with parameters in braces.
-        summary: One line of text.
-        description: A paragraph; may be empty.
+        summary: One sentence that describes the endpoint.
+        description: A paragraph with details; can be empty.
         command: Example of a request, as a shell command.
-        answers: Status, meaning and name of the schema of every answer.
+        answers: Status, meaning, and name of the schema of every possible answer.
     """
 
     verb: str
@@ -37,10 +37,10 @@ class Endpoint:
 
 
 def api_page(openapi: Mapping[str, Any]) -> str:
-    """Return the page as HTML.
+    """Return the documentation page as HTML.
 
     Args:
-        openapi: The description, as returned by `/openapi.json`.
+        openapi: The OpenAPI description, which `/openapi.json` returns.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -60,7 +60,7 @@ def api_page(openapi: Mapping[str, Any]) -> str:
 
 
 def _code(text: str) -> Markup:
-    """The escaped text, in which text in backticks is shown as code."""
+    """Return the text escaped for HTML, in which words in backticks are shown as code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
@@ -102,7 +102,7 @@ def _fields(form: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _kind(value: Mapping[str, Any]) -> str:
-    """The type of a field as text."""
+    """Return the type of a field as text."""
     if "$ref" in value:
         return str(value["$ref"]).rpartition("/")[2]
     if "anyOf" in value:

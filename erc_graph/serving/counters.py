@@ -11,11 +11,11 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Counters:
-    """Counters of one service. Several services in one process have separate counters.
+    """The counters of a service. If one process has several services, each service has its own counters.
 
     Args:
-        places: Places whose requests are counted.
-        sessions: Sessions whose live conversations are counted.
+        places: Queue of the service, whose requests are counted.
+        sessions: Live conversations of the service, which are counted.
     """
 
     def __init__(self, places: Places, sessions: Sessions) -> None:
@@ -29,11 +29,13 @@ class Counters:
             buckets=SECONDS,
             registry=registry,
         )
-        self.turns = Counter("erc_graph_turns", "Turns that were labelled.", registry=registry)
-        Gauge("erc_graph_requests_inside", "Requests that wait or are processed.", registry=registry).set_function(lambda: places.inside)
+        self.turns = Counter("erc_graph_turns", "Utterances that were labelled.", registry=registry)
+        Gauge("erc_graph_requests_inside", "Requests that wait or that are being processed.", registry=registry).set_function(
+            lambda: places.inside
+        )
         Gauge("erc_graph_sessions", "Live conversations.", registry=registry).set_function(lambda: len(sessions))
         Gauge("erc_graph_session_bytes", "Memory of live conversations.", registry=registry).set_function(lambda: sessions.nbytes)
 
     def page(self) -> bytes:
-        """Return all counters as text."""
+        """Return all counters in the text format of Prometheus."""
         return generate_latest(self._registry)

@@ -1,4 +1,7 @@
-"""Return of freed memory to the system. By default, glibc gives every thread a separate heap, which keeps the memory of large requests."""
+"""Return of freed memory to the operating system.
+
+By default, glibc gives every thread its own heap, which does not return the memory of large requests.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ M_ARENA_MAX = -8  # of malloc.h
 def one_heap() -> bool:
     """Let all threads of this process use one heap, and return whether glibc accepted the setting.
 
-    Call this function before threads are started. With one heap per thread, a request that is refused because of its memory
-    (`erc_graph.data.files.budget`) leaves address space in the heap of its thread. The budget of the next request is added to the address
-    space in use, so the memory would grow with every such request.
+    Call this function before threads are started. The memory limit of a request is the address space in use plus a budget
+    (`erc_graph.data.files.budget`). With one heap per thread, a request that exceeds this limit leaves address space in the heap of its
+    thread. The limit would therefore grow with every such request.
     """
     try:
         return bool(ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1))

@@ -1,4 +1,4 @@
-"""Limits of the service."""
+"""Limits on the requests and live conversations of the service."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Limits:
     """Limits on the requests and live conversations of a service.
 
     Attributes:
-        workers: Number of requests that are processed at the same time. 0: one per processor, at most four.
-        queue: Largest number of waiting requests; further requests get status 503.
-        body: Largest size of a request in MiB.
+        workers: Number of requests that are processed at the same time. 0: one request per processor, at most four.
+        queue: Largest number of waiting requests; further requests get HTTP status 503.
+        body: Largest size of the body of a request in MiB.
         timeout: Largest number of seconds from the first byte of a request to its answer.
-        sessions: Largest number of live conversations. On average, each may use at most 4 MiB of memory.
+        sessions: Largest number of live conversations. Together they may use at most 4 MiB of memory times this number.
         idle: Seconds without an utterance after which a live conversation is deleted.
 
     Raises:

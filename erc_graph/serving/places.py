@@ -1,4 +1,4 @@
-"""Limited work: a few threads process requests, a limited number of requests waits, and further requests are refused."""
+"""The queue of requests: a few threads process requests, a limited number of requests waits, and further requests are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Places:
     """The queue of requests that wait or are processed, and the threads that process them.
 
     Args:
-        limits: Limits on the number of requests and on their duration.
+        limits: Limits on the number and the duration of requests.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -32,12 +32,12 @@ class Places:
         """Receive the body of a request, and process it in a thread.
 
         Args:
-            receive: Awaitable of the body.
+            receive: Awaitable that returns the body of the request.
             job: Function that computes the answer from the body; it runs in a thread.
 
         Raises:
-            Refusal: status 503: too many requests wait, or processing took too long; status 408: the body did not arrive in time. Errors of
-                `receive` and `job` pass unchanged.
+            Refusal: status 503: too many requests wait, or processing took too long. Status 408: the body did not arrive in time. Errors of
+                `receive` and `job` are raised unchanged.
         """
         end = time.monotonic() + self.limits.timeout
         with self._change:
@@ -64,7 +64,7 @@ class Places:
             del running  # with what it failed at, and that with this frame, it would be a circle
 
     def close(self) -> None:
-        """End the threads after their current requests; waiting requests are not processed."""
+        """End each thread after its current request. Waiting requests are not processed."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _leave(self, _: Future[Any] | None = None) -> None:

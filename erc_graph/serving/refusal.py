@@ -1,4 +1,4 @@
-"""Errors of the service itself. The readers and the model raise other errors."""
+"""Errors that the service raises. The file readers and the model raise other errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Refusal(ErcGraphError):
 
     Args:
         status: HTTP status: 4xx if the client must change the request, 503 if the client may try again later.
-        message: One sentence.
+        message: The reason, in one sentence.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -21,5 +21,5 @@ class Refusal(ErcGraphError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return the headers of the answer."""
+        """Return the HTTP headers of the answer: `Retry-After` for status 503."""
         return {"Retry-After": str(SOON)} if self.status == 503 else {}

@@ -1,4 +1,4 @@
-"""Schemas of requests and answers for the OpenAPI page. The readers of files decide which requests are valid."""
+"""Schemas of requests and answers for the OpenAPI page. The file readers, and not these schemas, check requests."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from pydantic import BaseModel, Field
 
 
 class Labelled(BaseModel):
-    """An utterance with its emotion."""
+    """An utterance with its predicted emotion."""
 
-    dialogue: str | None = Field(None, description="Id of the conversation; only if a request has several.")
+    dialogue: str | None = Field(None, description="Id of the conversation; only if the request has several conversations.")
     turn: int = Field(description="Position in the conversation, from 0.")
     speaker: str
-    text: str = Field(description="Text of the utterance; empty if none was sent.")
+    text: str = Field(description="Text of the utterance; empty if the request has no text.")
     emotion: str = Field(description="The most probable label; for a score task the score as text.")
     probabilities: dict[str, float] = Field(description="Label → probability; empty for a score task.")
-    score: float | None = Field(None, description="Only for a score task.")
+    score: float | None = Field(None, description="The predicted score; only for a score task.")
 
 
 class Heard(Labelled):
-    """An utterance of a live conversation."""
+    """An utterance of a live conversation, with its predicted emotion."""
 
-    notes: list[str] = Field(description="What was assumed or left out, a sentence each.")
+    notes: list[str] = Field(description="Sentences about assumptions, and about content that was left out.")
 
 
 class Conversation(BaseModel):
-    """All utterances of a request, in its order."""
+    """All utterances of a request, in the order of the request."""
 
     turns: list[Labelled]
-    notes: list[str] = Field(description="What was assumed or left out, a sentence each.")
+    notes: list[str] = Field(description="Sentences about assumptions, and about content that was left out.")
 
 
 class Opened(BaseModel):
-    """A live conversation."""
+    """A new live conversation."""
 
     session: str = Field(description="Id of the conversation; everyone who knows it can add utterances.")
     idle_seconds: float = Field(description="Time without an utterance after which the conversation is deleted.")
@@ -54,13 +54,13 @@ class Model(BaseModel):
     features: dict[str, int] = Field(description="Modality → width of its vector per utterance.")
     sequences: dict[str, list[int]] = Field(description="Modality that is a sequence → shape of one item.")
     encodes: list[str] = Field(description="Modalities that the service computes from `text`.")
-    live: bool = Field(description="Whether it can label live conversations.")
+    live: bool = Field(description="Whether the model can label live conversations.")
 
 
 class Problem(BaseModel):
-    """The reason why a request was refused."""
+    """The answer to a request that was refused."""
 
-    error: str = Field(description="One sentence.")
+    error: str = Field(description="The reason, in one sentence.")
 
 
 TURN: dict[str, Any] = {
@@ -68,8 +68,11 @@ TURN: dict[str, Any] = {
     "properties": {
         "speaker": {"type": "string"},
         "text": {"type": "string"},
-        "dialogue": {"type": "string", "description": "Id of the conversation, if there are several."},
-        "turn": {"type": "integer", "description": "Position in the conversation, if it differs from the order of the list."},
+        "dialogue": {"type": "string", "description": "Id of the conversation, if the request has several conversations."},
+        "turn": {
+            "type": "integer",
+            "description": "Position of the utterance in the conversation, if it differs from the position in the list.",
+        },
         "features": {
             "type": "object",
             "description": "Modality → vector, with the width that /model lists.",
@@ -80,12 +83,12 @@ TURN: dict[str, Any] = {
 
 
 def body(schema: dict[str, Any], example: Any, line: str) -> dict[str, Any]:
-    """Return a request body in OpenAPI: JSON, or plain text.
+    """Return the OpenAPI description of a request body, which is JSON or plain text.
 
     Args:
-        schema: Schema of the JSON.
-        example: Example of the JSON.
-        line: Example of the plain text.
+        schema: Schema of the JSON body.
+        example: Example of a JSON body.
+        line: Example of a body in plain text.
     """
     content = {
         "application/json": {"schema": schema, "example": example},

@@ -1,4 +1,4 @@
-"""The socket and the signals of the server. At the end, running requests are finished, and no new requests are accepted."""
+"""The socket and the signals of the server. When the server ends, it finishes running requests, but accepts no new requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket.
 
     Args:
-        host: Name or address of an interface.
+        host: Name or address of a network interface.
         port: Port; 0: any free port.
 
     Raises:
@@ -42,16 +42,16 @@ def listen(host: str, port: int) -> socket.socket:
             raise
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"serve: expected a free address, cannot listen on {host}:{port} ({reason}); choose another") from None
+        raise ConfigError(f"serve: cannot listen on {host}:{port} ({reason}); choose another address or port") from None
     return found
 
 
 def make_server(app: FastAPI, timeout: float) -> uvicorn.Server:
-    """Return the server of an application; `run(sockets=[...])` starts it.
+    """Return the server of an application. The method `run` of the server starts it.
 
     Args:
         app: Application made by `make_app`.
-        timeout: Largest duration of a request in seconds. The server waits this long for running requests when it ends.
+        timeout: Largest duration of a request in seconds. When the server ends, it waits this time for running requests.
     """
     import uvicorn
 
@@ -73,7 +73,7 @@ def make_server(app: FastAPI, timeout: float) -> uvicorn.Server:
 
 
 def run(app: FastAPI, sock: socket.socket, timeout: float) -> None:
-    """Serve requests until SIGTERM or SIGINT, then finish running requests."""
+    """Serve requests until the process gets SIGTERM or SIGINT, then finish running requests."""
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # the server raises what ended it once more when it has ended
     try:
         make_server(app, timeout).run(sockets=[sock])

@@ -1,7 +1,7 @@
-"""One model and its text encoders, which many threads share. Requests do not copy them.
+"""The model of the service and its text encoders. All threads use the same model and encoders.
 
-Requests are read by `load_transcript` and `prepare`, like the files of `erc-graph predict`. The answers and limits are therefore the same.
-Requests change neither the model nor the encoders.
+The functions `load_transcript` and `prepare` read requests, and also the files of `erc-graph predict`. A conversation therefore gets the
+same answer in both cases. Requests neither copy nor change the model and the encoders.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Service:
     Args:
         pipeline: The model.
         limits: Limits on the number of utterances and characters per request.
-        extractors: Modality → encoder, in place of the encoders that the model names.
+        extractors: Modality → name of an encoder, which replaces the encoder whose name is stored in the model.
         say: Function that is called with each note for the person who starts the service.
 
     Raises:
-        ConfigError: `extractors` has a modality that the model does not read.
+        ConfigError: `extractors` has a modality that the model does not use.
         CheckpointError: an encoder of `extractors` cannot be found.
     """
 
@@ -63,10 +63,10 @@ class Service:
                 if modality in self.extractors:
                     raise
                 if say:
-                    say(f"{modality}: requests must contain vectors of this modality, because of: {error}")
+                    say(f"{modality}: requests must contain vectors of this modality, because its encoder cannot be loaded: {error}")
 
     def about(self) -> dict[str, Any]:
-        """Return the method of the model, its inputs and its labels."""
+        """Return a description of the model: its method, its inputs and its labels."""
         schema, method = self.pipeline.schema, self.pipeline.method
         networks = getattr(method, "networks", [method])
         return {
@@ -80,7 +80,7 @@ class Service:
         }
 
     def warm(self) -> None:
-        """Run the model once, so that no request waits for compilation or imports at first use."""
+        """Run the model once, so that the first request does not wait for compilation or imports."""
         turn = {
             "speaker": "nobody",
             "text": "hello",
@@ -94,13 +94,13 @@ class Service:
     def predict(self, body: bytes) -> dict[str, Any]:
         """Label the conversations in a request.
 
-        The result has the keys `turns`, with the rows of `erc-graph predict --json`, and `notes`.
+        The result has the key `turns` with one row per utterance, as in `erc-graph predict --json`, and the key `notes` with sentences.
 
         Args:
-            body: A transcript, JSON, JSON lines or CSV, in a form that `load_transcript` reads.
+            body: A transcript, JSON, JSON lines or CSV, in a format that `load_transcript` reads.
 
         Raises:
-            ErcGraphError: the readers or the model refuse the request.
+            ErcGraphError: the request cannot be read, or the model cannot label it.
         """
         notes: list[str] = []
         corpus = self._read(body, notes)
@@ -112,25 +112,26 @@ class Service:
         """Begin a live conversation.
 
         Raises:
-            ConfigError: the model reads later utterances (it is not causal), or sequences.
+            ConfigError: the model uses later utterances (it is not causal), or its input has sequences.
         """
         return self.pipeline.stream()
 
     def turn(self, session: Session, body: bytes) -> dict[str, Any]:
-        """Label the next utterance of a live conversation; the result is the row of `predict` and `notes`.
+        """Label the next utterance of a live conversation. The result is a row as in `predict`, with the additional key `notes`.
 
         Args:
-            session: The conversation, locked by the current thread.
-            body: One utterance, in any form that `predict` accepts.
+            session: The conversation, which the current thread has locked.
+            body: One utterance, in any format that `predict` reads.
 
         Raises:
-            ErcGraphError: the readers or the model refuse the utterance. The conversation is then unchanged.
+            ErcGraphError: the utterance cannot be read, or the model cannot label it. The conversation does not change in this case.
         """
         notes: list[str] = []
         corpus = self._read(body, notes)
         if corpus.utterances != 1:
             raise Refusal(
-                422, f"a live conversation takes one utterance at a time, found {corpus.utterances}; send whole conversations to /predict"
+                422,
+                f"a live conversation: expected one utterance per request, found {corpus.utterances}; send whole conversations to /predict",
             )
         speaker, text = corpus.speakers[0], corpus.texts[0]
         features: dict[str, torch.Tensor] = {}
@@ -156,7 +157,9 @@ class Service:
         with self._reading, noting(notes.append):
             corpus = load_transcript(body, name=NAME, most=self.limits.turns)
         if (said := sum(map(len, corpus.texts))) > self.limits.characters:
-            raise Refusal(413, f"found {said} characters of text; expected at most {self.limits.characters} per request; divide it")
+            raise Refusal(
+                413, f"found {said} characters of text; expected at most {self.limits.characters} per request; divide the request"
+            )
         return corpus
 
     def _prepared(self, corpus: Corpus, notes: list[str], load: Callable[[str], Any]) -> Corpus:
@@ -172,7 +175,7 @@ class Service:
 
 
 class _Hearing:
-    """A text encoder for one utterance of a live conversation, with the preceding utterances if it uses context."""
+    """A text encoder for one utterance of a live conversation. The input includes preceding utterances if the encoder uses context."""
 
     context = 0  # the one turn has none beside it; what was said before is in the session
 
@@ -181,7 +184,7 @@ class _Hearing:
         self.tokens = encoder.tokens
         if encoder.context > REMEMBERED:
             raise CheckpointError(
-                f"the text encoder reads {encoder.context} preceding utterances, but live conversations keep {REMEMBERED}; send `features`"
+                f"the text encoder needs {encoder.context} preceding utterances, but the service stores {REMEMBERED}; send `features`"
             )
 
     def __call__(self, texts: list[Reading]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Live conversations. Each has a separate stream, and is deleted after a time without utterances."""
+"""Live conversations of the service. A conversation is deleted after a period without utterances."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Session:
 
     Attributes:
         stream: State of the model for this conversation.
-        said: Speaker and text of the latest utterances with text.
-        used: Time of the latest utterance or of the beginning, in seconds of the clock.
+        said: Speaker and text of the latest utterances that have text.
+        used: Time of the latest utterance, or before the first utterance the time of the beginning, in seconds of the clock.
         nbytes: Memory of the stream after the latest utterance, in bytes.
-        one: Lock that is held while an utterance is labelled.
+        one: Lock that a thread holds while it labels an utterance of the conversation.
     """
 
     stream: Stream
@@ -63,10 +63,10 @@ class Sessions:
         """Begin a conversation, and return its id, which is random and cannot be guessed.
 
         Args:
-            begin: Function that creates the stream.
+            begin: Function that creates the stream of the conversation.
 
         Raises:
-            Refusal: status 503, there are too many conversations, or their memory is used up.
+            Refusal: status 503: there are too many conversations, or all conversations together use too much memory.
             ConfigError: the model cannot label live conversations.
         """
         self.expire()
@@ -83,11 +83,11 @@ class Sessions:
 
     @contextmanager
     def turn(self, name: str) -> Iterator[Session]:
-        """Lock a live conversation for one utterance. Afterwards, its idle time starts again.
+        """Lock a live conversation for one utterance. After the utterance, the idle time of the conversation starts again at zero.
 
         Raises:
-            Refusal: status 404, the id is unknown or expired; 409, another utterance is being processed, or the conversation is too long;
-                503, no memory is left.
+            Refusal: status 404: the id is unknown or expired. Status 409: another utterance is being processed, or the conversation is too
+                long. Status 503: all conversations together use too much memory.
         """
         self.expire()
         with self._change:
@@ -116,7 +116,7 @@ class Sessions:
         """Delete a conversation.
 
         Raises:
-            Refusal: status 404, the id is unknown or expired.
+            Refusal: status 404: the id is unknown or expired.
         """
         self.expire()
         with self._change:
@@ -126,7 +126,7 @@ class Sessions:
             self._nbytes -= session.nbytes
 
     def expire(self) -> None:
-        """Delete all conversations whose idle time is over."""
+        """Delete all conversations that have had no utterance for the largest allowed idle time."""
         with self._change:
             while self._kept:
                 name, session = next(iter(self._kept.items()))

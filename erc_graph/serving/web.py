@@ -27,21 +27,23 @@ from erc_graph.serving.service import Service
 from erc_graph.serving.sessions import Sessions
 
 DESCRIPTION = (
-    "The emotion of every utterance, for whole conversations or for live conversations.  "
-    "No authentication and no TLS: put a proxy in front of the service if others can reach it."
+    "The service predicts the emotion of every utterance, for whole conversations or for live conversations. "
+    "It has no authentication and no TLS: if other people can reach the service, put a proxy in front of it."
 )
 TALK = [{"speaker": "Ann", "text": "We won!"}, {"speaker": "Bob", "text": "Really?"}]
 SESSION = {"name": "session", "in": "path", "required": True, "schema": {"type": "string"}, "description": "Id from `POST /sessions`"}
 DRAIN = 4  # times the largest body that is read and thrown away, so that a client that sends too much can hear why
 Answers = dict[int | str, dict[str, Any]]
-BUSY: Answers = {503: {"model": Problem, "description": "Too many requests, or a timeout; `Retry-After` says when to try again"}}
+BUSY: Answers = {
+    503: {"model": Problem, "description": "Too many requests, or a timeout; the header `Retry-After` has the number of seconds to wait"}
+}
 REFUSED: Answers = {
     408: {"model": Problem, "description": "The request did not arrive in time"},
-    413: {"model": Problem, "description": "The request has more bytes, or more characters of text, than allowed"},
+    413: {"model": Problem, "description": "The request has more bytes or more characters of text than allowed"},
     422: {"model": Problem, "description": "The request cannot be read, or lacks an input of the model"},
     **BUSY,
 }
-UNKNOWN: Answers = {404: {"model": Problem, "description": "No such live conversation, or it has expired"}}
+UNKNOWN: Answers = {404: {"model": Problem, "description": "The live conversation does not exist, or has expired"}}
 CONFLICT: Answers = {
     409: {"model": Problem, "description": "The model is not causal, another utterance is being processed, or the conversation is too long"}
 }
@@ -70,18 +72,23 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
     async def page() -> HTMLResponse:
         return HTMLResponse(api_page(app.openapi()))
 
-    @app.get("/health", response_model=Health, summary="Whether the service answers", response_description="It does")
+    @app.get("/health", response_model=Health, summary="Check that the service answers", response_description="The service answers")
     async def health() -> Response:
         sessions.expire()
         return _json({"status": "ok"})
 
-    @app.get("/model", response_model=Model, summary="What the model reads and predicts", response_description="The model")
+    @app.get(
+        "/model",
+        response_model=Model,
+        summary="Describe the inputs and outputs of the model",
+        response_description="The description of the model",
+    )
     async def model() -> Response:
         return _json(service.about())
 
     @app.get(
         "/metrics",
-        summary="Counters for Prometheus",
+        summary="Return counters for Prometheus",
         response_description="The counters in the text format of Prometheus",
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}}},
@@ -98,7 +105,7 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
         openapi_extra=body({"type": "array", "items": TURN}, TALK, "Ann: We won!\nBob: Really?"),
     )
     async def predict(request: Request) -> Response:
-        """The body is a transcript, JSON, JSON lines or CSV, like a file for `erc-graph predict`."""
+        """The body is a transcript, JSON, JSON lines or CSV, in the format of a file for `erc-graph predict`."""
         answer = await ask(request, service.predict)
         counters.turns.inc(len(answer["turns"]))
         return _json(answer)
@@ -106,7 +113,7 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
     @app.post(
         "/sessions",
         summary="Begin a live conversation",
-        response_description="Begun",
+        response_description="The conversation has begun",
         status_code=201,
         response_model=Opened,
         responses={**CONFLICT, **BUSY},
@@ -128,7 +135,7 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
         openapi_extra={"parameters": [SESSION], **body(TURN, TALK[0], "Ann: We won!")},
     )
     async def turn(request: Request) -> Response:
-        """The body is one utterance, in any form of `/predict`. A refused utterance leaves the conversation unchanged."""
+        """The body is one utterance, in any format of `/predict`. If an utterance is refused, the conversation does not change."""
         session = request.path_params["session"]
 
         def job(content: bytes) -> dict[str, Any]:
@@ -142,7 +149,7 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
     @app.delete(
         "/sessions/{session}",
         summary="End a live conversation",
-        response_description="Ended",
+        response_description="The conversation is deleted",
         status_code=204,
         response_class=Response,
         responses=UNKNOWN,
@@ -160,8 +167,8 @@ def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """The answer with one sentence for any error. Unexpected errors are also logged."""
-    status, words = 500, "the service failed on this request; its log has details"
+    """Return the answer for any error, with a message of one sentence. Unexpected errors are also logged."""
+    status, words = 500, "the service failed on this request; the log of the service has details"
     headers: Mapping[str, str] | None = None
     if isinstance(error, Refusal):
         status, words, headers = error.status, str(error), error.headers
@@ -177,10 +184,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _body(request: Request, limits: Limits) -> bytes:
-    """The body of a request.
+    """Return the body of a request.
 
     Raises:
-        Refusal: status 413, the body is too large; 415, it is compressed; 400, the client has disconnected.
+        Refusal: status 413: the body is too large. Status 415: the body is compressed. Status 400: the client has disconnected.
     """
     most, content, size = limits.body * MIB, bytearray(), 0
     coding = request.headers.get("content-encoding", "identity")
@@ -196,12 +203,15 @@ async def _body(request: Request, limits: Limits) -> bytes:
     if coding != "identity":
         raise Refusal(415, f"expected an uncompressed body, found Content-Encoding {coding[:40]!r}")
     if size > most:
-        raise Refusal(413, f"more than {limits.body} MiB; send fewer conversations at once")
+        raise Refusal(413, f"the request has more than {limits.body} MiB; send fewer conversations per request")
     return bytes(content)
 
 
 def _light(job: Callable[[bytes], dict[str, Any]]) -> Callable[[bytes], dict[str, Any]]:
-    """A job whose errors keep no references to the data of the request. Lack of memory becomes a temporary error (503)."""
+    """Return a job whose errors have no references to the data of the request, so that the memory can be freed.
+
+    If there is not enough memory, the answer has status 503, and the client can try again.
+    """
 
     def work(content: bytes) -> dict[str, Any]:
         try:

@@ -281,7 +281,7 @@ def test_what_is_assumed_is_a_note(model: Path, tmp_path: Path, capsys: pytest.C
     ]  # fmt: skip
     (tmp_path / "long.txt").write_text(f"Ann: {'we won ' * 40}\n")
     assert main(["predict", "--model", str(model), str(tmp_path / "long.txt")]) == 0
-    assert "note: 1 utterance is longer than the 32 tokens" in capsys.readouterr().err
+    assert "note: 1 utterance is longer than 32 tokens" in capsys.readouterr().err
 
 
 def test_of_what_is_refused_the_error_alone_is_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def test_the_starter_model_answers_where_none_is_named() -> None:
         (["--modle", "MODEL"], "(nearest: --model); see erc-graph serve --help"),
         (["--model", "./nowhere"], "no such file or folder"),
         (["--model", "MODEL", "--body", "0"], "serve.body: expected 1 to 1024 MiB, found 0"),
-        (["--model", "MODEL", "--host", "192.0.2.1"], "serve: expected a free address, cannot listen on 192.0.2.1:8000"),
+        (["--model", "MODEL", "--host", "192.0.2.1"], "serve: cannot listen on 192.0.2.1:8000"),
         (["--model", "MODEL", "--port", "70000"], "serve: expected a port of 0 to 65535, found 70000"),
         (["--model", "MODEL", "--extractor", "text"], "--extractor: expected NAME=ENCODER"),
         (["--model", "MODEL", "--extractor", "face=x", "--port", "0"], "extractor: expected a modality of the model"),
@@ -127,7 +127,7 @@ def test_a_port_that_is_taken(model: Path, capsys: pytest.CaptureFixture[str]) -
     with listen("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
         assert main(["serve", "--model", str(model), "--port", str(port)]) == 2
-    assert f"cannot listen on 127.0.0.1:{port} (Address already in use); choose another" in capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1:{port} (Address already in use); choose another address or port" in capsys.readouterr().err
 
 
 def test_without_the_extra_it_says_what_to_install(

@@ -98,9 +98,7 @@ def test_an_encoder_that_reads_what_was_said_before_does_so_live(tiny_encoder: P
     monkeypatch.setattr(Reading, "context", 0)
     assert alone.predict(TALK)["turns"][1]["probabilities"] != pytest.approx(whole[1]["probabilities"], abs=1e-5)
     monkeypatch.setattr(Reading, "context", 65)
-    with pytest.raises(
-        CheckpointError, match="the text encoder reads 65 preceding utterances, but live conversations keep 64; send `features`"
-    ):
+    with pytest.raises(CheckpointError, match="the text encoder needs 65 preceding utterances, but the service stores 64; send `features`"):
         service.turn(session, b"Ann: hi")
 
 
@@ -109,7 +107,7 @@ def test_an_encoder_that_is_not_there_is_said_once_and_never_looked_for_again(mo
     service = Service(of_text("./nothing"), Limits(), say=notes.append)
     monkeypatch.setattr(module, "load_text_encoder", lambda name: pytest.fail("looked for again"))
     assert len(notes) == 1 and notes[0].startswith(
-        "text: requests must contain vectors of this modality, because of: text encoder './nothing'"
+        "text: requests must contain vectors of this modality, because its encoder cannot be loaded: text encoder './nothing'"
     )
     with pytest.raises(CheckpointError, match="was not found when the service was started; send `features` with every utterance"):
         service.predict(b"Ann: hi")
@@ -157,7 +155,7 @@ def test_bounds(tiny_encoder: Path, corpus: Corpus) -> None:
     ):
         with pytest.raises(CorpusError, match=f"request: {words}; expected at most 2000; divide the file"):
             service.predict(many)
-    with pytest.raises(Refusal, match="takes one utterance at a time, found 2"):
+    with pytest.raises(Refusal, match="expected one utterance per request, found 2"):
         service.turn(Session(service.stream(), 0.0), b"a: b\nc: d")
     with pytest.raises(ConfigError) as error:
         Limits(workers=-1, queue=-1, body=0, timeout=float("nan"), sessions=-1, idle=0)

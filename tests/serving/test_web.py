@@ -112,7 +112,7 @@ def test_a_silent_turn_is_heard_and_a_wrong_one_was_not_said(client: Any) -> Non
         ({"speaker": "Ann", "features": {"text": [1.0]}}, "expected vectors of 16 numbers, found 1"),
         (
             [{"text": "a"}, {"text": "b"}],
-            "a live conversation takes one utterance at a time, found 2; send whole conversations to /predict",
+            "a live conversation: expected one utterance per request, found 2; send whole conversations to /predict",
         ),
         ({"speaker": "Ann", "features": {"sound": [1.0]}}, "found only sound"),
     ):
@@ -175,7 +175,7 @@ def test_too_many_bytes_and_compressed_ones_are_refused(pipeline: Pipeline, serv
     limits = Limits(workers=1, body=1)
     with serve(Service(pipeline, limits), limits) as client:
         status, answer, _ = client("POST", "/predict", b"a: b\n" * (MIB // 3))
-        assert (status, answer) == (413, {"error": "more than 1 MiB; send fewer conversations at once"})
+        assert (status, answer) == (413, {"error": "the request has more than 1 MiB; send fewer conversations per request"})
         status, answer, _ = client("POST", "/predict", b"x", {"Content-Encoding": "gzip"})
         assert status == 415 and answer["error"] == "expected an uncompressed body, found Content-Encoding 'gzip'"
         connection = http.client.HTTPConnection("127.0.0.1", client.port)
@@ -193,7 +193,10 @@ def test_too_many_characters_are_refused_before_the_encoder_reads_them(pipeline:
     limits = Limits(workers=1)
     with serve(Service(pipeline, limits), limits) as client:
         status, answer, _ = client("POST", "/predict", b"Ann: " + b"word " * 300_000)
-        assert status == 413 and answer["error"] == "found 1499999 characters of text; expected at most 1000000 per request; divide it"
+        assert (
+            status == 413
+            and answer["error"] == "found 1499999 characters of text; expected at most 1000000 per request; divide the request"
+        )
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(pipeline: Pipeline, serve: Any) -> None:
@@ -256,7 +259,7 @@ def test_who_waits_too_long_is_told_so(serve: Any) -> None:
 def test_what_nobody_foresaw_is_one_sentence_and_in_the_log(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
     with serve(Slow(), Limits(workers=1)) as client:
         status, answer, _ = client("POST", "/predict", b"fail")
-        assert (status, answer) == (500, {"error": "the service failed on this request; its log has details"})
+        assert (status, answer) == (500, {"error": "the service failed on this request; the log of the service has details"})
         for body in (b"full", b"torch"):
             status, answer, headers = client("POST", "/predict", body)
             assert (
