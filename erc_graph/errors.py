@@ -11,7 +11,7 @@ import reprlib
 
 
 class ErcGraphError(Exception):
-    """Base class of all errors that erc_graph raises on purpose."""
+    """Base class of all error classes of erc_graph."""
 
 
 class CorpusError(ErcGraphError, ValueError):

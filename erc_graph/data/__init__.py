@@ -1,1 +1,1 @@
-"""Corpora, utterances, speakers, labels, features, splits and file formats; independent of graphs and models."""
+"""Corpora, utterances, speakers, labels, features, splits and file formats. This subpackage is independent of graphs and models."""

@@ -44,8 +44,8 @@ class Corpus:
         target: `(U,)` int64 label index, -1 if unlabelled. For a score task: `(U,)` float32, NaN if unlabelled.
         features: Modality → feature vectors, `(U, d)` float32. If an utterance lacks the modality, its vector is zero.
         present: Modality → `(U,)` bool: whether the utterance has this modality.
-        sequences: Modality → one sequence of words, frames or samples per utterance; if an utterance lacks the
-            modality, its sequence is empty.
+        sequences: Modality → one sequence of words, frames or samples per utterance. If an utterance lacks the modality, its sequence
+            is empty.
         splits: `train`, `dev`, `test` → dialogue ids; a split may be absent.
         annotations: Annotation → `U` values from the files: `label`, `sentiment`, `score`, and the times `start`, `end` and `time`. `None`
             means unlabelled or unknown. `with_task` computes the targets of another task from these annotations.
@@ -74,7 +74,7 @@ class Corpus:
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, dialogue: object) -> bool:
-        """Return whether the corpus contains a dialogue, given as an object or by its id."""
+        """Return whether the corpus contains a dialogue. The argument is a `Dialogue`, or the id of a dialogue."""
         return (dialogue.id if isinstance(dialogue, Dialogue) else dialogue) in self.position
 
     @overload
@@ -95,10 +95,10 @@ class Corpus:
         if isinstance(key, str):
             if key not in self.position:
                 first = f", the first is {self.dialogue_ids[0]!r}" if len(self) else ""
-                raise CorpusError(f"{self.name}: no dialogue {key!r}; {len(self)} dialogues{first}")
+                raise CorpusError(f"{self.name}: no dialogue {key!r}; the corpus has {len(self)} dialogues{first}")
             key = self.position[key]
         if not -len(self) <= key < len(self):
-            raise IndexError(f"dialogue {key} of {len(self)}")
+            raise IndexError(f"no dialogue at position {key}; the corpus has {len(self)} dialogues")
         return Dialogue(corpus=self.subset([self.dialogue_ids[key]]))
 
     def __repr__(self) -> str:
@@ -141,7 +141,7 @@ class Corpus:
     def speaker(self) -> Tensor:
         """Return the speaker index of every utterance, `(U,)` int64.
 
-        The speakers of each dialogue are numbered from 0 by first appearance.
+        The speakers of each dialogue are numbered from 0, in the order of their first utterances.
         """
         # As objects: numpy's own strings drop a trailing NUL, and two speakers would become one.
         names = np.unique(np.asarray(self.speakers, dtype=object), return_inverse=True)[1]
@@ -186,7 +186,7 @@ class Corpus:
         chosen = set(ids)
         if len(chosen) < len(ids):
             twice = Counter(ids).most_common(1)[0][0]
-            raise CorpusError(f"{self.name}: dialogue {twice!r} is given twice; expected each once")
+            raise CorpusError(f"{self.name}: dialogue {twice!r} is given twice; expected each dialogue once")
         positions = [self.position[name] for name in ids]
         lengths = self.lengths[torch.as_tensor(positions, dtype=torch.long)]
         kept = {name: names for name, all_names in self.splits.items() if (names := tuple(n for n in all_names if n in chosen))}
@@ -232,7 +232,7 @@ class Corpus:
         return replace(self, task=chosen, target=apply_task(chosen, self.annotations, self.utterances))
 
     def batch(self, modalities: Iterable[str] | None = None, sequences: Iterable[str] = ()) -> Batch:
-        """Return all dialogues as one batch of tensors; `Batch.select` returns mini-batches from it.
+        """Return all dialogues as one batch of tensors; `Batch.select` returns mini-batches of this batch.
 
         Args:
             modalities: Modalities whose feature vectors are included; default: all modalities.
@@ -293,7 +293,7 @@ class Corpus:
         A corpus that was saved in this folder earlier is replaced in one step. After a crash, the folder has the old or the new corpus.
 
         Raises:
-            CorpusError: the splits name unknown dialogues, or a split is not train, dev or test.
+            CorpusError: the splits contain unknown dialogues, or the name of a split is not `train`, `dev` or `test`.
             StorageError: the folder contains other files, or cannot be written. No incomplete file is left in the folder.
         """
         save_corpus(self, folder)
@@ -301,7 +301,7 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class Dialogue:
-    """One conversation of a corpus: a sequence of utterances. `corpus` is a corpus that contains only this dialogue."""
+    """One conversation of a corpus: a sequence of utterances. The attribute `corpus` is a corpus with only this dialogue."""
 
     corpus: Corpus
 

@@ -1,7 +1,7 @@
 """The colours of emotions. An emotion has the same colour in all figures.
 
-Hues follow common expectations: anger is red, sadness blue, joy yellow. Within every task of `tasks.TASKS`, readers with red–green colour
-blindness can also distinguish the colours.
+Hues follow common expectations: anger is red, sadness is blue, and joy is yellow. Within every task of `tasks.TASKS`, readers with
+red–green colour blindness can also distinguish the colours.
 """
 
 from __future__ import annotations

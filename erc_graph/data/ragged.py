@@ -79,7 +79,7 @@ class Ragged:
     def __getitem__(self, utterance: int) -> Tensor:
         """Return the sequence of the utterance at a position."""
         if not -len(self) <= utterance < len(self):
-            raise IndexError(f"sequence {utterance} of {len(self)}")
+            raise IndexError(f"no sequence at position {utterance}; expected a position below {len(self)}")
         start, end = self.ptr[utterance % len(self) :][:2].tolist()
         return self.values[start:end]
 

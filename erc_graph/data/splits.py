@@ -94,9 +94,9 @@ def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) 
     Another order of the ids gives the same division.
 
     Args:
-        dialogue_ids: The dialogues.
-        fraction: Share of dialogues to hold out. At least one dialogue is held out, and at least one remains.
-        seed: Seed of the hash; another seed holds out other dialogues.
+        dialogue_ids: Ids of the dialogues.
+        fraction: Share of dialogues to hold out. At least one dialogue is held out, and at least one dialogue remains.
+        seed: Seed of the hash; another seed gives another choice of dialogues.
 
     >>> stay, held_out = hold_out([f"d{i}" for i in range(20)])
     >>> len(stay), len(held_out)
@@ -130,7 +130,7 @@ def development_split(corpus: Corpus, fraction: float = 0.1, seed: int = 0) -> C
         seed: Seed of the random choice; see `hold_out`.
 
     Raises:
-        ConfigError: there is no training split, it has fewer than two dialogues, or the fraction is not between 0 and 1.
+        ConfigError: there is no training split, the training split has fewer than two dialogues, or the fraction is not between 0 and 1.
     """
     if "dev" in corpus.splits:
         return corpus
@@ -146,7 +146,7 @@ class Fold:
     """One division of a corpus into training, development and test dialogues.
 
     Attributes:
-        name: Name such as `session 5` or `speaker Ses05F`.
+        name: Name of the fold, such as `session 5` or `speaker Ses05F`.
         train: Ids of training dialogues.
         dev: Ids of development dialogues.
         test: Ids of test dialogues.
@@ -229,7 +229,9 @@ def _speaker10(corpus: Corpus, seed: int) -> list[Fold]:
         rows = corpus.rows(corpus.position[name] for name in names)
         speakers = sorted({corpus.speakers[row] for row in rows.tolist()})
         if len(speakers) != 2:
-            raise ConfigError(f"two speakers per session, with the same names in all its dialogues; session {session} has {len(speakers)}")
+            raise ConfigError(
+                f"two speakers per session, with the same names in all dialogues of the session; session {session} has {len(speakers)}"
+            )
         if seen & set(speakers):
             raise ConfigError(f"speakers that each belong to only one session; {min(seen & set(speakers))!r} is in several")
         seen |= set(speakers)
@@ -253,7 +255,7 @@ def held_out(corpus: Corpus, by: str, *, seed: int = 0) -> list[Fold]:
     Test dialogues are not used.
 
     Args:
-        corpus: A corpus with an official split.
+        corpus: A corpus with a training and a test split.
         by: `sessions`: each fold holds out one session. `thirds`: each fold holds out one third of the dialogues, chosen by a hash of the
             ids.
         seed: Seed of the division into thirds, and of the choice of development dialogues. In each fold, a tenth of the dialogues that are

@@ -113,7 +113,7 @@ def apply_task(task: Task, annotations: Mapping[str, tuple[Any, ...]], utterance
     """Compute the targets of `task` from the annotations of the files.
 
     Returns:
-        `(utterances,)` int64 label index, -1 if unlabelled. For a score task: float32 score, NaN if unlabelled.
+        One target per utterance, `(utterances,)`: int64 label index, -1 if unlabelled; for a score task, float32 score, NaN if unlabelled.
 
     Raises:
         CorpusError: the files lack the annotation that the task needs, or a label is not in the label set of the task.

@@ -1,8 +1,7 @@
 """Computation of a feature file, in batches of inputs of similar length. An interrupted computation can be continued.
 
 Every twenty seconds, finished features are written to a partial file in the folder `<out>.parts`. At the end, the partial files
-are merged into the feature file and removed. If there are several processes
-(`accelerate launch`), each process computes some of the batches.
+are merged into the feature file and removed. If there are several processes (`accelerate launch`), each process computes some batches.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def extract(out: Path, extraction: Extraction, *, share: Share | None = None, qu
             same = False
         if not same:
             raise CheckpointError(
-                f"{folder}: partial files of another run (other settings or utterances); remove it, or choose another --out"
+                f"{folder}: partial files of another run (other settings or utterances); remove the folder, or choose another --out"
             )
     elif share.first:
         tidy(folder)  # of a run that was killed
@@ -161,7 +160,7 @@ def _finished(folder: Path) -> list[list[int]]:
     try:
         return [load_tensors(path)[0]["rows"].tolist() for path in sorted(folder.glob("*.safetensors"))]
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; remove the file, and its features are computed again") from None
+        raise CheckpointError(f"{error}; remove the file and repeat the command, which computes the lost features again") from None
 
 
 def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]:

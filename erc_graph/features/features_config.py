@@ -17,21 +17,21 @@ class FeaturesConfig:
     """Options of a feature extraction.
 
     Attributes:
-        data: Corpus: a folder with corpus.toml, an annotation file, or a saved corpus.
-        model: Feature extractor: a known name (all-MiniLM-L6-v2), the folder of a model, or a name on the hub. For audio also `mfcc` and
-            sets of openSMILE (`opensmile:IS10`); for visual also `timm:NAME`.
-        out: Feature file to write; its name ends in .safetensors.
+        data: Path of the corpus: a folder with `corpus.toml`, an annotation file, or a saved corpus.
+        model: Feature extractor: a known name (`all-MiniLM-L6-v2`), the folder of a model, or a name on the Hugging Face hub. For audio,
+            `mfcc` and feature sets of openSMILE (`opensmile:IS10`) are also possible. For visual, `timm:NAME` is also possible.
+        out: Feature file to write; its name ends in `.safetensors`.
         modality: Modality of the input.
         source: For audio and visual: folder with one file per utterance; the name of the file is the id of the utterance. For visual, a
             file is a video, an array or a folder of images. Default: the waveforms or face frames in the corpus.
         pooling: How hidden states become features. `own`: the pooling in the files of a text encoder; for audio and visual, the mean over
             time. Text: `cls`, `mean`, `cls+mean`, `last` (the last token, for causal language models), `words` (the states of all tokens),
             `tokens` (the ids of all tokens). Audio, visual: `frames` (the states of all frames).
-        layer: Layer of the hidden states: 0 the embeddings, 1 the first layer, -1 the last. `last4`: the last four layers, concatenated;
-            `last4-mean`: the mean of the last four layers.
+        layer: Layer of the hidden states: 0 is the embeddings, 1 the first layer, -1 the last layer. `last4`: the last four layers,
+            concatenated; `last4-mean`: the mean of the last four layers.
         output: Output of a fine-tuned encoder: its `features`, or the `log-probabilities` of the classes.
         pca: Number of principal components of the vectors of a text encoder. They are fitted to the training dialogues and saved next to
-            OUT. 0: no projection.
+            the feature file. 0: no projection.
         half: Write 16-bit numbers (float16).
         quantize: Load the weight matrices of a text encoder in `8bit` or `4bit`, with bitsandbytes on a GPU; `no`: unchanged.
         fine_tune: First fine-tune the text encoder on the single utterances of the training split.
@@ -43,11 +43,11 @@ class FeaturesConfig:
         repeats: Number of repetitions of the cross-fitting, with other folds and initial weights. The features of a training utterance are
             the mean over all encoders that were not trained on its dialogue.
         encoders: Folder of the fine-tuned encoders. Finished encoders in the folder are reused, and interrupted trainings are continued.
-            Default: OUT with `.tuned` in place of its ending.
+            Default: the path of the feature file, with `.tuned` in place of `.safetensors`.
         task: Label set for fine-tuning, for example `iemocap4`. Default: the default label set of the corpus.
         tokens: Largest number of tokens per batch, including padding.
         device: `auto`, `cpu` or `cuda`.
-        precision: Precision of matrix products: `bf16` (16 bits), `no` (32 bits); `auto`: bf16 on a GPU.
+        precision: Precision of matrix products: `bf16` (16 bits), `no` (32 bits); `auto`: `bf16` on a GPU that supports `bf16`.
         seconds: Largest duration of a recording; longer recordings are cut.
         frames: Largest number of images per utterance. If there are more images, images at equal distances are used.
         strict: Stop if an input is too long or a file cannot be read. Otherwise long inputs are cut, and unreadable files are left out.
@@ -114,4 +114,6 @@ class FeaturesConfig:
                 "pca: expected vectors of a text encoder that is not fine-tuned; omit --fine-tune and --pooling words or tokens"
             )
         if self.fine_tune and (self.pooling != "own" or self.layer != -1):
-            raise ConfigError("fine_tune: expected no pooling and no layer, because a fine-tuned encoder uses the mean of its last states")
+            raise ConfigError(
+                "fine_tune: expected no pooling and no layer, because a fine-tuned encoder uses the mean of the states of its last layer"
+            )

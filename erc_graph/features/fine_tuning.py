@@ -32,11 +32,12 @@ class TuningConfig:
     Attributes:
         epochs: Number of epochs. The encoder gets the weights of the epoch with the best result on the development split.
         batch_size: Number of utterances per optimizer step.
-        learning_rate: Highest learning rate. It grows from zero in the first tenth of the steps, then decreases linearly to zero. Default:
-            1e-4, or 1e-3 for low-rank matrices.
+        learning_rate: Highest learning rate. The learning rate grows from zero in the first tenth of the steps, then decreases linearly to
+            zero. Default: 1e-4, or 1e-3 for low-rank matrices.
         weight_decay: Weight decay of AdamW, for weight matrices only.
         dropout: Dropout before the classifier. Dropout inside the encoder is defined by the files of the encoder.
-        context: Number of preceding utterances in the input of the encoder. The limit of tokens can cut the oldest utterances.
+        context: Number of preceding utterances that are added to the input of the encoder. The limit of tokens can cut the oldest
+            utterances.
         gradient_checkpointing: Recompute the states of the layers in the backward pass instead of storing them, which saves memory but
             takes more time.
         seed: Seed of the initial classifier weights, the order of utterances, dropout and folds.
@@ -106,8 +107,8 @@ def tune(
             `config.seed + r`.
         output: Output of the returned encoder, see `TunedEncoder`.
         device: Device of the computation.
-        precision: `bf16`: matrix products in 16 bits. With low-rank matrices, weights of the pretrained encoder that are stored in 16
-            bits are also loaded in 16 bits.
+        precision: Precision of matrix products: `bf16` (16 bits) or `no` (32 bits). With `bf16` and low-rank matrices, weights of the
+            pretrained encoder that are stored in 16 bits are also loaded in 16 bits.
         share: Share of this process in the work; default: all the work.
         quiet: True: show no progress. Default: show a progress bar on a terminal; without a terminal, print one line per minute.
 

@@ -21,12 +21,13 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 class FrameEncoder:
     """A pretrained image model that computes one vector per image.
 
-    The vector is the output of the pooling layer of the model. Without a pooling layer, it is the mean over image positions.
+    The vector is the output of the pooling layer of the model. Without a pooling layer, the vector is the mean over image positions.
 
     Args:
-        name: A folder or a name on the hub. `timm:NAME` is a model of timm; `timm:NAME@FILE` loads its weights from a safetensors file.
+        name: Folder of the model, or its name on the Hugging Face hub. `timm:NAME` is a model of timm; `timm:NAME@FILE` loads its weights
+            from a safetensors file.
         device: Device of the computation.
-        precision: `bf16`: matrix products in 16 bits.
+        precision: Precision of matrix products: `bf16` (16 bits) or `no` (32 bits).
 
     Attributes:
         width: Width of the vector of an image.

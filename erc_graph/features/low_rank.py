@@ -1,5 +1,6 @@
-r"""Low-rank fine-tuning of an encoder (Hu et al., *LoRA*, ICLR 2022): the weight matrices `W` are frozen,
-and low-rank matrices `A` and `B` are trained.
+r"""Low-rank fine-tuning of an encoder (Hu et al., *LoRA*, ICLR 2022).
+
+The weight matrices `W` are frozen, and low-rank matrices `A` and `B` are trained.
 
 .. math:: W' = W + \frac{\alpha}{r} B A, \qquad A \in \mathbb{R}^{r \times \text{inputs}}, \; B \in \mathbb{R}^{\text{outputs} \times r}
 
@@ -44,7 +45,7 @@ class LowRank:
         rank: The rank `r`.
         scale: Factor of the product `B A`, which is :math:`\alpha / r` in the paper.
         targets: Names of the layers that have low-rank matrices.
-        matrices: Name of a matrix in peft → `A` `(r, inputs)` or `B` `(outputs, r)`.
+        matrices: Name of a matrix in peft → matrix `A` `(r, inputs)` or matrix `B` `(outputs, r)` of a linear layer.
     """
 
     rank: int
@@ -89,7 +90,7 @@ def save_low_rank(folder: Path, model: Any, base: str | None) -> None:
     Args:
         folder: The folder to write.
         model: The model of peft.
-        base: Name of the pretrained encoder on the hub; `None` if the encoder is a folder.
+        base: Name of the pretrained encoder on the Hugging Face hub; `None` if the encoder is a folder.
     """
     with _quiet() as peft:
         matrices = peft.get_peft_model_state_dict(model, save_embedding_layers=False)

@@ -9,10 +9,11 @@ The equations are those of Xie, Zhou and Zhu, *Multimodal Emotion Recognition Ba
     S'_m &= \log |S_m| \tag{4} \\
     c_n &= \sum_{m=1}^{M} S'_m \cos((m - 0.5)\, n \pi / M) \tag{5}
 
-Here :math:`x` is the waveform, :math:`w` the window, :math:`M(f)` the frequency in mel, :math:`M` the number of filters, and :math:`c_n` a
-coefficient. The filters :math:`H_m` are triangles of height one and of equal width on the mel scale. The window is a Hann window of 25 ms;
-a new window begins every 10 ms. The paper does not state the numbers of filters and coefficients; the default is 40 filters and 40
-coefficients. The argument of the logarithm has a lower bound, so that silence gives finite values. The paper does not mention this bound.
+Here :math:`x` is the waveform, :math:`w` the window, :math:`X` the spectrum at time :math:`t` and frequency :math:`f`, :math:`M(f)` the
+frequency in mel, :math:`M` the number of filters, :math:`S_m` the energy in filter :math:`m`, and :math:`c_n` a coefficient. The filters
+:math:`H_m` are triangles of height one and of equal width on the mel scale. The window is a Hann window of 25 ms; a new window begins every
+10 ms. The paper does not state the numbers of filters and coefficients; the default is 40 filters and 40 coefficients. The argument of the
+logarithm has a lower bound, so that silence gives finite values. The paper does not mention this bound.
 """
 
 from __future__ import annotations

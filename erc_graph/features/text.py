@@ -1,4 +1,4 @@
-"""Pretrained text encoders, which compute vectors of sentences. An encoder is loaded from a package, a folder, or the hub."""
+"""Pretrained text encoders, which compute vectors of sentences. An encoder is loaded from a package, a folder, or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def find_encoder(name: str) -> Path:
     """Find a text encoder and return its folder.
 
     Args:
-        name: Name of an encoder in `PACKAGES` (the prefix `sentence-transformers/` is optional), a folder, or a name on the hub.
+        name: Name of an encoder in `PACKAGES` (the prefix `sentence-transformers/` is optional), a folder, or a name on the
+            Hugging Face hub.
 
     Raises:
         CheckpointError: the encoder is not found. The message says what to install or download.
@@ -65,9 +66,9 @@ def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str]
     """Find a pretrained model and return its folder.
 
     Args:
-        name: A folder, or a name on the hub.
+        name: Folder of the model, or its name on the Hugging Face hub.
         what: Kind of the model, a key of `NEEDED`, for example `text encoder`.
-        prefix: Prefix that is added to a name without an owner on the hub, for example `sentence-transformers/`.
+        prefix: Prefix that is added to a name on the hub if the name has no owner, for example `sentence-transformers/`.
         known: Further names that the error message lists as possible.
 
     Raises:
@@ -88,7 +89,10 @@ def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str]
 
 
 def seen_from(folder: Path, name: str) -> str:
-    """Return the name of a text encoder that a file in `folder` can store. If the encoder is a folder, the name is a relative path."""
+    """Return the name by which a file in `folder` refers to a text encoder.
+
+    If the encoder is a folder, the name is the path of the encoder relative to `folder`.
+    """
     return Path(os.path.relpath(Path(name).resolve(), folder.resolve())).as_posix() if find_encoder(name) == Path(name) else name
 
 
@@ -101,7 +105,7 @@ def as_seen_from(folder: Path, name: str) -> str:
 
 
 def revision(folder: Path) -> str:
-    """Return the version of a model: the commit on the hub, or the SHA-256 of the weights in a folder, or `unknown`."""
+    """Return the version of a model: the commit on the Hugging Face hub, or the SHA-256 of the weights in a folder, or `unknown`."""
     if folder.parent.name == "snapshots":
         return folder.name
     parts = [sha256(part) for part in sorted(folder.glob("model*.safetensors"))]
@@ -118,11 +122,10 @@ class TextEncoder:
         device: Device of the computation.
         pooling: `own`: the pooling in the file `modules.json` of sentence-transformers (mean or first token, possibly scaled to length
             one); without this file, the mean. `cls`: the state of the first token. `mean`: the mean over all tokens. `cls+mean`: the
-            vectors of `cls` and `mean`, concatenated.
-            `last`: the state of the last token, for causal language models. `words`: the states of all tokens, including special tokens.
-            `tokens`: the token ids, for methods that train a language model.
-        layer: Layer of the states: 0 the embeddings, 1 the first layer, -1 the last. `last4`: the last four layers, concatenated (Devlin et
-            al., *BERT*, section 5.3); `last4-mean`: the mean of the last four layers.
+            vectors of `cls` and `mean`, concatenated. `last`: the state of the last token, for causal language models. `words`: the states
+            of all tokens, including special tokens. `tokens`: the token ids, for methods that train a language model.
+        layer: Layer of the states: 0 is the embeddings, 1 the first layer, -1 the last layer. `last4`: the last four layers, concatenated
+            (Devlin et al., *BERT*, section 5.3); `last4-mean`: the mean of the last four layers.
         precision: `bf16`: compute matrix products in 16 bits, and keep weights in 16 bits if the file has 16 bits; `no`: 32 bits.
         quantize: `8bit` or `4bit`: number of bits of the weight matrices, on a GPU; `no`: no quantization.
 
@@ -264,7 +267,7 @@ def layers(layer: Layer, depth: int, where: str) -> tuple[list[int], Callable[[l
         four = list(range(depth - 3, depth + 1))
         return four, (lambda states: torch.cat(states, -1)) if layer == "last4" else (lambda states: torch.stack(states).mean(0))
     if not -depth - 1 <= layer <= depth:
-        raise ConfigError(f"layer: expected {-depth - 1} to {depth} (0: the embeddings, -1: the last layer), found {layer}; {where}")
+        raise ConfigError(f"layer: expected {-depth - 1} to {depth} (0: the embeddings, -1: the last layer), found {layer} for {where}")
     return [layer % (depth + 1)], lambda states: states[0]
 
 

@@ -19,7 +19,7 @@ from erc_graph.features.context import Reading
 
 
 class Tokens:
-    """The tokenizer in the folder of a model (`tokenizer.json`). Reading it does not import the transformers library, which takes seconds.
+    """The tokenizer in the folder of a model (`tokenizer.json`). It is read without the transformers library, whose import takes seconds.
 
     Args:
         folder: Folder with `tokenizer.json`, and optionally `tokenizer_config.json` and `sentence_bert_config.json`.
@@ -27,7 +27,7 @@ class Tokens:
 
     Attributes:
         longest: Largest number of tokens of a sentence, which is the smallest limit in the files of the model.
-        closing: Id of the token that the tokenizer adds after a sentence; `None` if the tokenizer adds no token there.
+        closing: Id of the token that the tokenizer adds after a sentence; `None` if the tokenizer adds no such token.
 
     Raises:
         CheckpointError: `tokenizer.json` is not a regular file, or a limit is not a number or too small for a single word.
@@ -80,7 +80,7 @@ class Tokens:
     def own(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return whether each token belongs to the utterance and not to its context, `(n, L)` bool, for `n` texts of `L` tokens.
 
-        The context consists of preceding utterances. It comes after the first token with the id `closing`.
+        The context consists of preceding utterances. The context comes after the first token with the id `closing`.
         """
         if self.closing is None:
             return mask
@@ -141,7 +141,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
     Args:
         path: The file.
-        kind: Expected Python type: `dict`, `list`, or `object` for any type.
+        kind: Expected Python type of the content: `dict`, `list`, or `object` for any type.
 
     Raises:
         CheckpointError: the file is missing, is not a regular file, is not JSON, or has another type.

@@ -25,13 +25,13 @@ OUTPUTS: tuple[Output, ...] = ("features", "log-probabilities")
 
 
 class TunedEncoder:
-    """The text encoders that `tune` wrote to a folder, used as one text encoder. Its output is the mean of their outputs.
+    """The text encoders that `tune` wrote to a folder, used as one text encoder. The output is the mean over the encoders.
 
     Args:
         folder: Folder with `tuned.json`.
         output: `features`: the mean token state. `log-probabilities`: the log-probabilities of the classes; for a score task, the score.
         device: Device of the computation.
-        precision: `bf16`: matrix products in 16 bits.
+        precision: Precision of matrix products: `bf16` (16 bits) or `no` (32 bits).
 
     Attributes:
         width: Width of the vector of a sentence.

@@ -91,9 +91,8 @@ def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
         begun = found.get(key)
         first = key == "members" and isinstance(begun, dict) and bool(begun) and {**value, **begun} == value
         if begun != value and not first:
-            raise CheckpointError(
-                f"{folder}: was fine-tuned {said.get(key, f'with another {key}')}; choose another folder (--encoders), or remove it"
-            )
+            how = said.get(key, f"with another value of `{key}`")
+            raise CheckpointError(f"{folder}: was fine-tuned {how}; choose another folder (--encoders), or remove this folder")
     return bool(found["members"] != wanted["members"])
 
 
@@ -114,8 +113,8 @@ def find_base(folder: Path, about: Mapping[str, Any]) -> Path:
     found, wanted = revision(base), str(about["revision"])
     if found.startswith("sha256:") == wanted.startswith("sha256:") and found != wanted:
         raise CheckpointError(
-            f"{folder}: expected {about['model']} of version {wanted[:20]}, from which it was fine-tuned, found {found[:20]} in {base}; "
-            "put the weights of the expected version there, or fine-tune again"
+            f"{folder}: was fine-tuned from {about['model']}; expected version {wanted[:20]} of that encoder, found {found[:20]} in "
+            f"{base}; put the weights of the expected version there, or fine-tune again"
         )
     return base
 

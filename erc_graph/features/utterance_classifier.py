@@ -82,7 +82,7 @@ class Classified(nn.Module):
         if config.gradient_checkpointing:
             if not self.encoder.supports_gradient_checkpointing:
                 kind = type(self.encoder).__name__
-                raise ConfigError(f"tuning.gradient_checkpointing: expected a model for which transformers supports it, found {kind}")
+                raise ConfigError(f"tuning.gradient_checkpointing: expected a model that supports gradient checkpointing, found {kind}")
             names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")  # of new and older versions of transformers
             enable = next(getattr(self.encoder, name) for name in names if hasattr(self.encoder, name))
             enable({"use_reentrant": False})
@@ -127,10 +127,10 @@ class TuningRun:
         data: Utterances of the whole corpus.
         name: Name of the encoder, which is also the name of its folder.
         held_out: Training dialogues on which the encoder is not trained.
-        folder: Folder of all fine-tuned encoders. The folder of this encoder is created in it at the end.
+        folder: Folder of all fine-tuned encoders. The folder of this encoder is created in this folder at the end.
         config: Options of the fine-tuning.
         device: Device of the computation.
-        precision: `bf16`: matrix products in 16 bits.
+        precision: Precision of matrix products: `bf16` (16 bits) or `no` (32 bits).
         quiet: True: show no progress; default: show the progress.
 
     Raises:
@@ -244,7 +244,7 @@ class TuningRun:
         return float(f1_score(target.numpy(), scores.argmax(-1).numpy(), average="weighted", zero_division=0))
 
     def save(self) -> None:
-        """Save weights, best weights, optimizer state and development metrics, for `load`."""
+        """Save the weights, the weights of the best epoch, the state of the optimizer, and the development metrics, for `load`."""
         tensors = {f"model.{name}": value for name, value in self.model.trained().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
@@ -276,7 +276,7 @@ class TuningRun:
             raise CheckpointError(f"{self.state}: not the state of this fine-tuning ({reason}); remove the file to begin again") from None
 
     def finish(self) -> None:
-        """Write the encoder with its best weights (or its low-rank matrices), and remove the saved state."""
+        """Write the encoder of the best epoch, or only its low-rank matrices, and remove the saved training state."""
         self.model.take(self.best)
         with atomic_folder(self.folder, BESIDE if self.config.lora else WHOLE) as temporary:
             if self.config.lora:

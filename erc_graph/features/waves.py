@@ -1,7 +1,7 @@
 """Pretrained speech models of transformers: wav2vec 2.0, HuBERT, WavLM and data2vec. They compute one vector per frame of a waveform.
 
-Baevski et al., *wav2vec 2.0*, NeurIPS 2020; Chen et al., *WavLM*, IEEE JSTSP 16, 2022. A frame has 25 ms, and
-a new frame begins every 20 ms.
+Baevski et al., *wav2vec 2.0*, NeurIPS 2020; Chen et al., *WavLM*, IEEE JSTSP 16, 2022. A frame is 25 ms long,
+and a new frame begins every 20 ms.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ class WaveEncoder:
     """A pretrained speech model that computes a state for every frame of a recording.
 
     The states of a recording do not depend on other recordings of the batch. Models with group normalisation over time (wav2vec 2.0 base)
-    process one recording at a time, because padding would change the statistics. Other models use padding and masks, as in their training.
+    process one recording at a time, because padding would change the statistics. Other models use padding and
+    masks, as in the training of these models.
 
     Args:
-        name: A folder or a name on the hub.
+        name: Folder of the model, or its name on the Hugging Face hub.
         device: Device of the computation.
         layer: Layer of the states: 0 the input of the first Transformer layer, -1 the last layer. `last4`: the last four layers,
             concatenated; `last4-mean`: the mean of the last four layers.
-        precision: `bf16`: matrix products in 16 bits.
+        precision: Precision of matrix products: `bf16` (16 bits) or `no` (32 bits).
 
     Attributes:
         width: Width of the state of a frame.

@@ -1,1 +1,1 @@
-"""Serving of a trained model over HTTP on one machine, with several threads and limited resources. Started by `erc-graph serve`."""
+"""Serving of a trained model over HTTP on one machine, with several threads and limited resources. The command is `erc-graph serve`."""

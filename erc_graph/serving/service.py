@@ -42,7 +42,7 @@ class Service:
 
     Raises:
         ConfigError: `extractors` has a modality that the model does not use.
-        CheckpointError: an encoder of `extractors` cannot be found.
+        CheckpointError: an encoder of `extractors` cannot be loaded.
     """
 
     def __init__(

@@ -74,7 +74,8 @@ class Sessions:
         with self._change:
             if len(self._kept) >= self.limits.sessions:
                 raise Refusal(
-                    503, f"there are {len(self._kept)} live conversations, the largest number allowed; delete one, or try again later"
+                    503,
+                    f"there are {len(self._kept)} live conversations, the largest number allowed; delete one of them, or try again later",
                 )
             self._check_memory()
             name = secrets.token_urlsafe(16)
@@ -146,4 +147,6 @@ class Sessions:
     def _check_memory(self) -> None:
         most = self.limits.sessions * PER_SESSION
         if self._nbytes >= most:
-            raise Refusal(503, f"live conversations use {most // MIB} MiB, the largest amount allowed; delete one, or try again later")
+            raise Refusal(
+                503, f"live conversations use {most // MIB} MiB, the largest amount allowed; delete a conversation, or try again later"
+            )

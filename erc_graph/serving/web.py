@@ -50,7 +50,7 @@ CONFLICT: Answers = {
 
 
 def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time.monotonic) -> FastAPI:
-    """Return the web application.
+    """Return the web application of the service.
 
     Args:
         service: The service that runs the model.

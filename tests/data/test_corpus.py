@@ -79,13 +79,13 @@ def test_dialogues_by_position_and_by_name():
     assert len(corpus["d0"]) == 2
     assert repr(corpus["d0"]) == "Dialogue(d0: 2 utterances, 2 speakers)"
     assert repr(corpus) == "Corpus(tiny: 2 dialogues, 3 utterances; text 2; train 2; task two)"
-    with pytest.raises(IndexError, match="dialogue 2 of 2"):
+    with pytest.raises(IndexError, match="no dialogue at position 2; the corpus has 2 dialogues"):
         corpus[2]
-    with pytest.raises(CorpusError, match=r"no dialogue 'd7'; 2 dialogues, the first is 'd0'"):
+    with pytest.raises(CorpusError, match=r"no dialogue 'd7'; the corpus has 2 dialogues, the first is 'd0'"):
         corpus["d7"]
     with pytest.raises(CorpusError, match=r"unknown dialogue 'd7' \(1 of 2 unknown\)"):
         corpus.subset(["d0", "d7"])
-    with pytest.raises(CorpusError, match="tiny: dialogue 'd1' is given twice; expected each once"):
+    with pytest.raises(CorpusError, match="tiny: dialogue 'd1' is given twice; expected each dialogue once"):
         corpus.subset(["d0", "d1", "d1"])
 
 

@@ -65,5 +65,5 @@ def test_slices_that_do_not_cover_are_refused(ptr: list[int]) -> None:
         Ragged(torch.zeros(3, 1), torch.tensor(ptr, dtype=torch.long))
     with pytest.raises(CorpusError, match="1-D int64 offsets"):
         Ragged(torch.zeros(3, 1), torch.tensor([0.0, 3.0]))
-    with pytest.raises(IndexError, match="sequence 2 of 2"):
+    with pytest.raises(IndexError, match="no sequence at position 2; expected a position below 2"):
         example([1, 1])[0][2]

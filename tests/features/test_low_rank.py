@@ -180,7 +180,9 @@ def test_less_memory_gives_the_same(place: Path, talks: Corpus, copy: Path, monk
 
     monkeypatch.setattr(BertModel, "supports_gradient_checkpointing", False)
     shutil.rmtree(copy / "tuned" / "fold-0")
-    with pytest.raises(ConfigError, match=r"gradient_checkpointing: expected a model for which transformers supports it, found BertModel"):
+    with pytest.raises(
+        ConfigError, match=r"gradient_checkpointing: expected a model that supports gradient checkpointing, found BertModel"
+    ):
         tune(talks, str(copy / "models" / "base"), copy / "tuned", sparing, cross_fit=2, quiet=True)
 
 
@@ -190,7 +192,7 @@ def test_the_encoder_is_found_beside_it_and_another_is_refused(place: Path, copy
     weights["embeddings.LayerNorm.weight"] = weights["embeddings.LayerNorm.weight"] + 1
     save_tensors(copy / "models" / "base" / "model.safetensors", weights, metadata)
     with pytest.raises(
-        CheckpointError, match=r"tuned: expected \.\./models/base of version sha256:\w+, from which it was fine-tuned, found"
+        CheckpointError, match=r"tuned: was fine-tuned from \.\./models/base; expected version sha256:\w+ of that encoder, found"
     ):
         TunedEncoder(copy / "tuned")
     shutil.rmtree(copy / "models")

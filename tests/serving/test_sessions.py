@@ -72,7 +72,7 @@ def test_conversations_are_bounded_in_number_length_and_memory(monkeypatch: pyte
     sessions = Sessions(Limits(sessions=2))
     a = sessions.open(Memory)  # type: ignore[arg-type]
     say(sessions, a, 2 * module.MIB)
-    held = (503, "live conversations use 2 MiB, the largest amount allowed; delete one, or try again later")
+    held = (503, "live conversations use 2 MiB, the largest amount allowed; delete a conversation, or try again later")
     assert refused(lambda: sessions.open(Memory)) == held == refused(lambda: say(sessions, a))  # type: ignore[arg-type]
     sessions.close(a)
     a = sessions.open(Memory)  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ def _smooth(speaker: NDArray[np.int64], likelihood: Array, config: SampleConfig)
     others = [next((int(s) for s in speaker[:t][::-1] if s != speaker[t]), None) for t in range(len(speaker))]
 
     def front(state: Array, turn: int) -> tuple[Array, int | None]:
-        """Return the state `(a, b, rest...)`, with the axes of the speaker and of the last other speaker moved to the front."""
+        """Return the state with the axis of the speaker first, and the axis of the last other speaker second."""
         s, o = int(speaker[turn]), others[turn]
         if o is None:
             return np.moveaxis(state, s, 0)[:, None], None
@@ -119,8 +119,8 @@ def sample_posterior(corpus: Corpus, *, context: bool = True, modalities: Collec
     """Return the exact posterior probability of every emotion given the vectors.
 
     Args:
-        corpus: A sample corpus, or some of its dialogues. For the raw sample corpus, the vectors are used from which the
-            words, voices and faces were rendered.
+        corpus: A sample corpus, or some of its dialogues. For the raw sample corpus, the posterior is computed from the vectors that were
+            rendered.
         context: True: the posterior given all vectors and speakers of the dialogue. False: the posterior given only the vectors of the
             utterance.
         modalities: Modalities whose vectors are used; default: all modalities.

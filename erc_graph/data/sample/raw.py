@@ -221,7 +221,7 @@ def _own(what: int, shape: int | tuple[int, ...]) -> Array:
 
 
 def _periods(part: dict[str, Array], who: NDArray[np.int64]) -> Single:
-    """Return one period of the waveform of every utterance, `(n, _TABLE)`, with a mean square of one half."""
+    """Return one period of the waveform of every utterance, `(n, samples of a period)`, with a mean square of one half."""
     pitch, size = _pitch(part, who), 0.9 + 0.2 * _own(2, len(NAMES))[who]
     raised = size * 2 ** (0.18 * _soft(part["pitch"]))
     slope = 1.1 - 0.3 * _soft(part["brightness"])
