@@ -179,7 +179,9 @@ class TuningRun:
             for step, rows in enumerate(Progress(self.order(steps), desc=title, disable=self.quiet, unit="step", leave=False)):
                 self.step(rows, epoch * steps + step, self.config.epochs * steps)
             if not all(bool(value.isfinite().all()) for value in self.weights):
-                raise CheckpointError(f"{self.name}: weights are NaN after epoch {epoch + 1}; use a lower --tuning.learning_rate")
+                raise CheckpointError(
+                    f"{self.name}: weights are NaN or infinite after epoch {epoch + 1}; use a lower --tuning.learning_rate"
+                )
             figure = self.judge()
             if not self.figures or figure > max(self.figures) or not self.dev:
                 self.best = {name: value.detach().cpu().clone() for name, value in self.model.trained().items()}
