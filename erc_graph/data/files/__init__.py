@@ -1,1 +1,1 @@
-"""Reading and writing of files: corpora, features, audio, video and transcripts. No other module opens files of the user."""
+"""Reading and writing of files: corpora, features, audio, video and transcripts."""

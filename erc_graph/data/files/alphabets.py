@@ -1,11 +1,11 @@
 """Detection of the encodings Windows-1250, Windows-1254 and Windows-1252 by the spelling of words.
 
 Every byte of a Polish, Czech, Hungarian or Turkish text is also a character of Windows-1252. The bytes alone therefore do not identify the
-encoding, but the words do:
+encoding. The words identify the encoding:
 
 - In the right encoding, all words consist of letters of one language.
 - In the wrong encoding, some words can combine characters as no Western language does (`pøíští`, `mo¿e`, `gülüþ`).
-- In the wrong encoding, words with accents can also be frequent although no single Western language has all their letters.
+- In the wrong encoding, many words can have accents, but no single Western language has all these accented letters.
 
 If one Western language has all letters of the words, the text is read as Windows-1252.
 """
@@ -27,7 +27,7 @@ _FEW, _MANY = 0.2, 5  # such words among all, as no Western language has them by
 
 
 class _Language(NamedTuple):
-    """A language: its letters beyond ASCII, and letters that its words never have."""
+    """A language: its letters beyond ASCII, and a pattern of letters that never occurs in its words."""
 
     name: str
     letters: str
@@ -66,7 +66,7 @@ _WESTERN = (
 
 @dataclass(frozen=True)
 class Spelling:
-    """An encoding in which the words of a text are spelt as in a certain language.
+    """A possible encoding of a text, and the language to which the decoded words belong.
 
     Attributes:
         encoding: Name of the encoding in Python.
@@ -80,9 +80,9 @@ class Spelling:
 
 
 def spellings(content: bytes) -> list[Spelling]:
-    """Return the encodings in which the words of a text belong to one language, the most likely first.
+    """Return the encodings in which the words of a text belong to one language, the most likely encoding first.
 
-    If Windows-1252 is one of them, it is the only result.
+    If Windows-1252 is possible, the list contains only Windows-1252.
 
     >>> found = spellings("Może później. Dziękuję, żegnaj, miły człowieku!".encode("cp1250"))
     >>> found[0].encoding, found[0].language, found[0].sure
@@ -122,12 +122,12 @@ def _spoken(languages: tuple[_Language, ...], text: str) -> list[_Language]:
 
 
 def _share(texts: dict[bytes, str], words: dict[bytes, int], language: _Language) -> float:
-    """Share of the words that are spelt as in a language, 0 to 1."""
+    """Return the share of the words that are spelt as in a language, from 0 to 1."""
     return sum(count for word, count in words.items() if _spelt(texts[word], language)) / sum(words.values())
 
 
 def _spelt(word: str, language: _Language) -> bool:
-    """Whether a word has only letters of a language, and no capital letter after a small letter."""
+    """Return whether a word is spelt as in a language: it has only letters of this language, in a possible order and case."""
     core = word.strip(_SIGNS)
     return (
         all(c.isascii() or c in language.letters or c.lower() in language.letters for c in core)

@@ -44,23 +44,24 @@ def assemble(
     strict: bool = False,
     files: Mapping[str, Path] | None = None,
 ) -> Corpus:
-    """Build a corpus from annotations and further arguments. An argument takes precedence over the annotations.
+    """Build a corpus from annotations and further arguments. If an argument and the annotations differ, the argument is used.
 
     Args:
         annotations: Content of the annotation files.
-        dataset: Name of the data set; it need not be a known one.
-        task: Task to predict. Default: the task of `labels`, else the default task of the data set, else the labels of the file.
-        labels: Names of the labels of the file, in index order.
-        splits: JSON file: `train`, `dev` or `test` → dialogue ids.
+        dataset: Name of the data set; names that are unknown to erc_graph are also allowed.
+        task: Task to predict. Default: a task with the classes `labels`. Without `labels`, the default task of the data set is used. For
+            unknown data sets, the classes are the labels in the annotations.
+        labels: Label names in index order: the first name has index 0.
+        splits: JSON file that lists the dialogue ids of `train`, `dev` and `test`.
         features: Modality → feature file.
         sequences: Modality → file of sequences.
         extractors: Modality → name of the model that extracted its features.
         name: Name of the corpus.
         strict: Raise an error for features with invalid numbers instead of treating them as missing.
-        files: Name → file; their SHA-256 digests are stored in the provenance.
+        files: Name → file; the SHA-256 digests of these files are stored in the provenance.
 
     Raises:
-        CorpusError: the parts do not match, or a label is not in the label set.
+        CorpusError: the annotations and arguments do not match, or a label is not in the label set.
     """
     _check_structure(annotations)
     if dataset is None or str(annotations.dataset).startswith(f"{dataset}-"):  # a file may know which part of the data set it is
@@ -124,7 +125,7 @@ def assemble(
 
 
 def _check_structure(annotations: Annotations) -> None:
-    """Check that lengths match, names are unique and no dialogue is empty."""
+    """Check that lengths match, ids are unique and no dialogue is empty."""
     where, rows = annotations.format, len(annotations.utterance_ids)
     if not annotations.dialogue_ids:
         raise CorpusError(f"{where}: no dialogue found; expected one or more")
@@ -153,7 +154,7 @@ def _own_labels(dataset: str | None) -> tuple[str, ...]:
 
 
 def _columns(annotations: Annotations, names: Sequence[str], task: Task | None) -> dict[str, tuple[Any, ...]]:
-    """The annotation columns, with labels as names of the label set and `None` for scores that are NaN."""
+    """Return the annotation columns, with labels as names of the label set and `None` for scores that are NaN."""
     columns = {column: tuple(values) for column, values in annotations.columns.items()}
     if "label" in columns:
         others = [*task.mapping, *sorted(task.drop), *task.labels] if task is not None and task.column == "label" else []
@@ -194,7 +195,7 @@ def _choose_task(
     name: str,
     notes: list[str],
 ) -> Task:
-    """Choose the task if none is given: the given labels, the default task of the data set, or the labels of the file."""
+    """Choose a task if no task is given: from the argument `labels`, from the data set, or from the labels in the annotations."""
     if labels:
         return Task(name=name, labels=tuple(labels))
     default = TASKS[DEFAULT_TASK[dataset]] if dataset in DEFAULT_TASK else None
@@ -213,7 +214,7 @@ def _choose_task(
 
 
 def _check_labels(task: Task, columns: Mapping[str, tuple[Any, ...]], annotations: Annotations) -> None:
-    """Check labels as `apply_task` does, but name the place of an error."""
+    """Check that every label belongs to the task; an error names the utterance."""
     if task.kind == "score" or task.column not in columns:
         return
     values = columns[task.column]
@@ -223,14 +224,14 @@ def _check_labels(task: Task, columns: Mapping[str, tuple[Any, ...]], annotation
         row = outside[0]
         raise CorpusError(
             f"{_place(annotations, row)}: label {values[row]!r} is not in the label set of task {task.name} ({', '.join(task.labels)}); "
-            f"{len(outside)} such labels; choose another task, or name the labels in corpus.toml"
+            f"{len(outside)} labels are not in the set; choose another task, or name the labels in corpus.toml"
         )
 
 
 def _join(
     annotations: Annotations, files: Mapping[str, Path], strict: bool, notes: list[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Features and presence per modality: those of the manifest first, then what only the annotation file has."""
+    """Return features and presence per modality. Features of the annotation file are used only for modalities without a feature file."""
     features, present = {}, {}
     for modality in [*files, *(name for name in annotations.features if name not in files)]:
         if modality in files:
@@ -244,7 +245,7 @@ def _join(
 
 
 def _join_sequences(annotations: Annotations, files: Mapping[str, Path], strict: bool, notes: list[str]) -> dict[str, Ragged]:
-    """Sequences per modality: those of the manifest first, then what only the annotation file has."""
+    """Return sequences per modality. Sequences of the annotation file are used only for modalities without a sequence file."""
     found = {}
     for modality in [*files, *(name for name in annotations.sequences if name not in files)]:
         if modality in files:

@@ -1,9 +1,9 @@
-"""Limits on the memory for reading. The limit depends on the size of the opened files, and every reader uses this module.
+"""Limits on the memory for reading files. The limit grows with the size of the opened files. Every reader uses this module.
 
-A manipulated file of a few hundred bytes can request gigabytes, for example by repetition, by a false shape or by nested keys. No list of
-such manipulations is complete. Therefore each file is opened with `content_of` or announced with `admit`, which allow memory in proportion
-to its size. Inside a block of `reading`, Linux refuses any further memory. On other systems, only memory that a reader counts itself is
-limited. Errors of libraries are reported in one line.
+A manipulated file of a few hundred bytes can request gigabytes of memory, for example by repetition, by a false shape or by nested keys. No
+list of such manipulations is complete. Therefore each file is opened with `content_of` or announced with `admit`. Both functions allow
+memory in proportion to the size of the file. Inside a block of `reading`, Linux refuses memory beyond this limit. On other systems, a
+reader limits only the memory that it counts itself. Errors of libraries are reported in one line.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _collects = True  # whether Python looked for garbage before them
 
 
 def _floor() -> int:
-    """Memory in bytes that reading may always use.
+    """Return the number of bytes that reading may use, whatever the size of the files.
 
     Raises:
         ConfigError: `ERC_GRAPH_READING` is not a size such as `8G`.
@@ -49,7 +49,7 @@ def _floor() -> int:
 
 
 def _used() -> int:
-    """Address space of this process in bytes; 0 if the system does not report it."""
+    """Return the address space of this process in bytes; 0 if the system does not report this number."""
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
@@ -57,7 +57,7 @@ def _used() -> int:
 
 
 def _limit(most: int) -> None:
-    """Let the operating system refuse more address space than `most`; -1 removes this limit."""
+    """Limit the address space of this process to `most` bytes; -1 removes the limit."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -120,7 +120,7 @@ def admit(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusErro
 
     Raises:
         refuse: the path is not a regular file, but for example a pipe or a device.
-        OSError: the file does not exist, is a folder, or must not be read.
+        OSError: the file does not exist, is a folder, or there is no permission to read it.
     """
     found = os.stat(path)
     if stat.S_ISDIR(found.st_mode):
@@ -142,7 +142,7 @@ def allow(size: int) -> None:
 
 
 def count_cells(cells: int, size: int, path: str | os.PathLike[str]) -> None:
-    """Limit the number of cells of a table, and so the time for reading it.
+    """Raise an error if a table has too many cells, because reading them would take too long.
 
     Empty cells and repeated values take almost no space in a compressed file, so a small file can contain billions of cells.
 

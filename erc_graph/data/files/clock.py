@@ -33,11 +33,11 @@ def seconds(value: object) -> float | None:
 def are_milliseconds(path: Path, columns: Mapping[str, str], times: Iterable[object]) -> bool:
     """Return whether a table is a .tsv file of Whisper, whose times are integer milliseconds.
 
-    In this case, a note reports that the times are read as milliseconds.
+    For such a table, a note reports that the times are read as milliseconds.
 
     Args:
         path: The file.
-        columns: Content of a column → its name, as returned by `find_columns`.
+        columns: Property of an utterance, such as `text` → name of its column, as returned by `find_columns`.
         times: All start and end times of the table.
     """
     if path.suffix.lower() != ".tsv" or {*columns.values()} != WHISPER or not all(isinstance(t, str) and t.isdecimal() for t in times):

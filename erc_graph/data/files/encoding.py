@@ -1,7 +1,9 @@
-"""Decoding of text. UTF-8 and UTF-16 are certain; any other encoding is detected and noted, or refused if it stays unclear.
+"""Decoding of text. UTF-8 and UTF-16 are recognised with certainty; any other encoding is detected.
 
-Almost any bytes are valid Windows-1252, so it must not be assumed: Chinese, Japanese and Cyrillic texts would silently become Latin
-letters.
+A note reports the detected encoding. If the detection is unsure, an error is raised.
+
+Windows-1252 is not simply assumed, because almost any bytes are valid in it: Chinese, Japanese and Cyrillic texts would silently become
+Latin letters.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def decode(content: bytes, path: str | Path) -> str:
 
 
 def _unmarked_utf16(content: bytes) -> str | None:
-    """Recognise UTF-16 without a byte order mark: every second byte of a Latin text is NUL."""
+    """Recognise UTF-16 without a byte order mark. In Latin texts, every second byte is then NUL."""
     head = content[:512]
     for name, start in (("utf-16-le", 1), ("utf-16-be", 0)):
         nothing = head[start::2].count(0)
@@ -67,7 +69,7 @@ def _unmarked_utf16(content: bytes) -> str | None:
 
 
 def _detected(content: bytes, path: str | Path) -> str:
-    """Decode the text with the encoding that its words or the library determine with certainty."""
+    """Decode a text with an encoding that its words or the library `charset_normalizer` determine with certainty."""
     name, western = Path(path).name, _try(content, "cp1252")
     lines = b"\n".join(line for line in content.splitlines() if not line.isascii())
     lines = lines if len(lines) <= _SAMPLE else lines[:_SAMPLE].rsplit(b"\n", 1)[0]
@@ -106,9 +108,9 @@ def _detected(content: bytes, path: str | Path) -> str:
 
 
 def _plausible(encoding: str, content: bytes) -> bool:
-    """Whether a text decoded with an East Asian encoding is in the script of that language.
+    """Return whether a text, decoded with an East Asian encoding, is in the script of the corresponding language.
 
-    Most of these encodings also accept bytes of the others.
+    Most East Asian encodings also accept bytes of other East Asian encodings.
     """
     if encoding.startswith(("utf_16", "utf_32", "utf_7")):  # has a mark, or was seen before
         return False

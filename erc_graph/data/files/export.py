@@ -19,10 +19,11 @@ TABLES = (".csv", ".jsonl")
 def turns(corpus: Corpus) -> list[dict[str, Any]]:
     """Return one row per utterance: `dialogue`, `turn`, `speaker`, `text`, `utterance`, and further columns if the corpus has them.
 
-    The further columns are `label`, `sentiment`, `start` and `end` (seconds), `time`, and `split`.
+    The further columns are `label`, `sentiment`, `start` and `end` (seconds), `time` (exactly as in the file), and `split`.
 
-    Labels are those of the files, not of the task, so that any task can be chosen when the table is loaded. If the corpus has scores,
-    `sentiment` is the score, unless the task needs the names.
+    The column `label` contains the labels of the annotation files, not the classes of the task. Any task can therefore be chosen when the
+    table is loaded. If the corpus has scores, the column `sentiment` contains the scores. Only for a task with sentiment classes, it
+    contains the class names.
     """
     scored = "score" in corpus.annotations and corpus.task.column != "sentiment"
     sources = {"label": "label", "sentiment": "score" if scored else "sentiment", **{name: name for name in TIMES}}

@@ -1,4 +1,7 @@
-"""Feature files, which have a row of numbers per utterance id, and their join to a corpus."""
+"""Reading of feature files, and assignment of their rows to the utterances of a corpus.
+
+A feature file has one row of numbers per utterance id.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +41,11 @@ def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
             files.
 
     Returns:
-        `n` ids, and the array `(n, d)` with the number type of the file.
+        `n` utterance ids, and the features `(n, d)` in the number type of the file: `n` rows of `d` numbers.
 
     Raises:
-        CorpusError: the file has another form, is damaged, contains Python objects or duplicate ids, or the numbers of ids and rows differ.
+        CorpusError: the file is no feature file, is damaged, contains Python objects or duplicate ids, or the numbers of ids and rows
+            differ.
     """
     path = Path(path)
     if path.is_dir():
@@ -80,15 +84,15 @@ def check_unique(ids: Sequence[str], path: Path) -> None:
 
 
 def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> tuple[np.ndarray, list[str]]:
-    """Return the position of each utterance of the corpus among the rows of a file.
+    """Return the row number of each utterance of the corpus in a file.
 
     Args:
-        ids: `n` ids of the file.
+        ids: `n` utterance ids of the file, one per row.
         utterance_ids: `U` ids of the corpus.
         where: Name of the features in messages, for example `features.audio (audio.npz)`.
 
     Returns:
-        `(U,)` int64 positions, -1 if the file has no row; sentences about missing and unused rows.
+        Row numbers `(U,)` int64, -1 for an utterance without a row; messages about missing and unused rows.
 
     Raises:
         CorpusError: no row of the file belongs to an utterance of the corpus.
@@ -125,14 +129,14 @@ def join_features(
     """Sort feature rows in the order of the utterances of a corpus.
 
     Args:
-        ids: `n` ids of the rows.
-        array: `(n, d)`.
+        ids: `n` utterance ids, one per row.
+        array: Feature rows `(n, d)`: `d` numbers per row.
         utterance_ids: `U` ids of the corpus.
         where: Name of these features in messages, for example `features.audio (audio.npz)`.
         strict: Raise an error for rows with invalid numbers (`erc_graph.data.numbers`) instead of treating them as missing.
 
     Returns:
-        Features `(U, d)` float32, zero if missing; presence `(U,)` bool; sentences about missing and unused rows.
+        Features `(U, d)` float32, zero if missing; presence `(U,)` bool, False if missing; messages about missing and unused rows.
 
     Raises:
         CorpusError: no row belongs to an utterance of the corpus, or with `strict` a row has invalid numbers.
@@ -162,7 +166,7 @@ def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
     """Read a numpy file like `np.load`, but only arrays of numbers and text.
 
     Returns:
-        The array. For an archive: name → array for the given `names`, `None` for other arrays.
+        The array of an `.npy` file. For an `.npz` archive, a dictionary name → array; arrays that are not in `names` are `None`.
 
     Raises:
         CorpusError: the file is missing or damaged, contains Python objects, or a member of the archive is not an array.
@@ -197,7 +201,7 @@ def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
 
 
 def _known(path: Path) -> bool:
-    """Whether the file begins like a numpy array, an archive or a pickle."""
+    """Return whether the file begins like a numpy array, an archive or a pickle."""
     with path.open("rb") as stream:
         return stream.read(6).startswith((b"\x93NUMPY", b"PK", b"\x80"))
 
@@ -257,7 +261,9 @@ def _read_id_list(path: Path) -> list[str]:
             except (UnicodeDecodeError, OSError) as error:
                 raise CorpusError(f"{beside}: not readable as UTF-8 text ({error})") from error
             return [line for line in text.split("\n") if line] if beside.suffix == ".txt" else parse_ids(text, beside)
-    raise CorpusError(f"{path}: no utterance ids beside it; expected {path.stem}.ids.txt (one per line) or {path.stem}.ids.json")
+    raise CorpusError(
+        f"{path}: no utterance ids in the same folder; expected {path.stem}.ids.txt (one id per line) or {path.stem}.ids.json"
+    )
 
 
 def _read_safetensors(path: Path) -> tuple[list[str], np.ndarray]:
@@ -301,7 +307,7 @@ def write_features(path: str | os.PathLike[str], ids: Sequence[str], features: T
     Args:
         path: The file.
         ids: `n` utterance ids.
-        features: `(n, d)`.
+        features: Vectors `(n, d)`, one per id.
         note: Origin of the features (model, layer, versions) as plain JSON values, stored under the metadata key `note`.
 
     Raises:
@@ -311,7 +317,7 @@ def write_features(path: str | os.PathLike[str], ids: Sequence[str], features: T
 
 
 def read_note(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the note of a feature file or sequence file; an empty dictionary if there is no note."""
+    """Read the note on the origin of a feature or sequence file; the result is an empty dictionary if the file has no note."""
     try:
         _, metadata = load_tensors(path)
         note = json.loads(metadata.get("note", "{}"))

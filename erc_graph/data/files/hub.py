@@ -25,7 +25,7 @@ def hub_folder(name: str, patterns: Sequence[str]) -> Path:
 
     Args:
         name: Name of the model, `owner/model`.
-        patterns: Names of the files; `*` stands for any characters.
+        patterns: Names of the files; `*` matches any characters.
 
     Raises:
         CheckpointError: the model does not exist, or there is no network connection and the cache lacks the files. The message says which

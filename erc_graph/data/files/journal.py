@@ -15,17 +15,17 @@ Record = dict[str, Any]
 
 
 class Journal:
-    """A list of finished work in a file, one JSON record per line; a context manager.
+    """A file that lists finished work, with one JSON record per line. The class is a context manager.
 
-    Lines that are not records are ignored. An incomplete last line is removed, and its work counts as not done.
+    Lines that are not records are ignored. An incomplete last line is removed, and the work of this line counts as not done.
 
     Args:
         path: The file; it is created if it does not exist.
-        name_of: Function that returns the name of the work of a record, or `None` for other records. Of several records of a name, the last
-            one counts.
+        name_of: Function that returns the name of the work in a record, or `None` if the record has no such name. If several records have
+            the same name, the last record counts.
 
     Attributes:
-        place: Name → position in the file at which its line begins.
+        place: Name of the work → byte position of its line in the file.
     """
 
     def __init__(self, path: Path, name_of: Callable[[Record], str | None]) -> None:
@@ -60,7 +60,7 @@ class Journal:
         self.file.close()
 
     def add(self, record: Record) -> int:
-        """Append a record, and return the position of its line."""
+        """Append a record, and return the byte position of its line."""
         place = self.file.seek(0, os.SEEK_END)
         self.file.write(json.dumps(record).encode("ascii") + b"\n")
         self.file.flush()
@@ -69,12 +69,12 @@ class Journal:
         return place
 
     def line(self, place: int) -> bytes:
-        """Return the line that begins at a position of the file."""
+        """Return the line that begins at a byte position of the file."""
         self.file.seek(place)
         return self.file.readline()
 
     def get(self, name: str) -> Record | None:
-        """Return the last record with a name; `None` if there is no such record."""
+        """Return the last record with the given name; `None` if no record has this name."""
         found: Record | None = json.loads(self.line(self.place[name])) if name in self.place else None
         return found
 

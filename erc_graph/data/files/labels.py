@@ -1,6 +1,6 @@
 """The mapping of labels for all readers. A label in a file becomes a name of the label set, or `None` if it means "unlabelled".
 
-- `hap`, `Joy`, `NEUTRAL`, or `anger` followed by a space, are other forms of names.
+- `hap`, `Joy`, `NEUTRAL`, and `anger` followed by a space are other spellings of label names.
 - `"0.0"` and `2` are indices of the label set.
 - `-1`, NaN and `xxx` mean "unlabelled".
 
@@ -36,7 +36,7 @@ NOTHING = {"", "nan", "null", "n/a", "#n/a", "-", "--", "xxx"}  # `xxx` is IEMOC
 
 
 def whole(value: Any) -> int | None:
-    """Return a label as an integer, if it is an integer as a number or as text; else `None`.
+    """Return a label as an integer if it is a whole number, written as a number or as text; otherwise return `None`.
 
     >>> whole("0.0"), whole(-1), whole("joy"), whole(2.5)
     (0, -1, None, None)
@@ -49,7 +49,7 @@ def whole(value: Any) -> int | None:
 
 
 def is_empty(value: Any) -> bool:
-    """Return whether a value means "unlabelled". The value -1 is not included, because it is a valid score."""
+    """Return whether a value means "unlabelled". For -1, the result is False, because -1 is a valid score."""
     return value is None or value != value or str(value).strip().lower() in NOTHING
 
 
@@ -58,8 +58,8 @@ def translate(values: Iterable[Any], names: Sequence[str] = (), *, others: Seque
 
     Args:
         values: The labels in the file, text or numbers.
-        names: The label set in index order; empty: the names in the file are the label set.
-        others: Names of the task, if they differ from the label set. They take precedence over `names` for labels that are words.
+        names: The label set in index order. If it is empty, the names in the file are the label set.
+        others: Label names of the task, if they differ from `names`. For a label that is a word, they take precedence over `names`.
         what: Name of the labels in notes.
 
     >>> translate(["hap", "SAD", None], ["happy", "sad"]), translate(["1", 0.0, -1], ["happy", "sad"])
@@ -85,7 +85,7 @@ def translate(values: Iterable[Any], names: Sequence[str] = (), *, others: Seque
 
 
 def fits(values: Iterable[Any], names: Sequence[str]) -> bool:
-    """Return whether at least one value is a label, and all labels are names of the label set or other forms of them.
+    """Return whether there is at least one label, and every label is a name of the label set or another spelling of a name.
 
     >>> fits(["Happiness", None], ["happy"]), fits(["joy"], ["happy"]), fits([None], ["happy"])
     (True, False, False)
@@ -95,13 +95,13 @@ def fits(values: Iterable[Any], names: Sequence[str]) -> bool:
 
 
 def _forms(names: Sequence[str]) -> dict[str, str]:
-    """Form of a name → the name, for all forms of all names."""
+    """Return a dictionary: spelling of a name → the name, for all known spellings of all names."""
     forms = {plain(form): name for name in names for words in FORMS if plain(name) in map(plain, words) for form in words}
     return forms | {plain(name): name for name in names}
 
 
 def _note_forms(names: Sequence[Any], what: str) -> None:
-    """Note classes that may be one: forms of the same word, and numbers among words. They stay separate classes."""
+    """Write notes on classes that may be identical: spellings of one word, and numbers among words. They stay separate classes."""
     own = {plain(name): name for name in names if isinstance(name, str) and whole(name) is None}
     for words in FORMS:
         if len(same := list(dict.fromkeys(own[plain(form)] for form in words if plain(form) in own))) > 1:
@@ -119,7 +119,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _one_case(counts: Counter[Any], found: Sequence[str]) -> dict[str, str]:
-    """Map names that differ only by case to one spelling: the lower-case one if it occurs, else the most frequent one."""
+    """Map names that differ only by case to one spelling: to lower case if it occurs, otherwise to the most frequent spelling."""
     groups: dict[str, list[str]] = {}
     for value in found:
         groups.setdefault(value.casefold(), []).append(value)
@@ -128,7 +128,7 @@ def _one_case(counts: Counter[Any], found: Sequence[str]) -> dict[str, str]:
 
 
 def _indices(values: Sequence[Any], counts: Counter[Any], names: Sequence[str], what: str) -> list[Any]:
-    """Convert indices to names of the set, or to integers as text if there is no set. An index of -1 means unlabelled."""
+    """Convert indices to names of the label set, or to integers as text without a label set. The index -1 means unlabelled."""
     if absent := sum(times for value, times in counts.items() if value is not None and value not in names and whole(value) == -1):
         note(f"{what}: {absent} labels are -1 and count as unlabelled")
     result: list[Any] = []

@@ -39,8 +39,8 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
 
     Args:
         path: A folder with `corpus.toml`, a folder written by `Corpus.save`, an annotation file, or the folder of a released data set, such
-            as `IEMOCAP_full_release`. Or the name of a generated corpus: `sample`, or `sample-raw` with words, waveforms and face frames.
-            Write `./sample` for a file that is called `sample`.
+            as `IEMOCAP_full_release`. The path can also be the name of a generated corpus: `sample`, or `sample-raw` with words, waveforms
+            and face frames. Write `./sample` for a file that is called `sample`.
         task: Label set to predict, for example `iemocap4`. Default: the default task of the corpus.
         strict: Raise an error for features with NaN, inf or numbers beyond 1e15 instead of treating them as missing.
         name: Name of the loaded corpus.
@@ -89,7 +89,7 @@ def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Co
             return assemble(release_annotations(path), task=chosen, name=name or "iemocap", strict=strict)
         found = ", ".join(one_line(file.name) for file in sorted(path.iterdir())[:4]) or "nothing"
         raise CorpusError(
-            f"{path}: a folder without {MANIFEST}, {SAVED}, or the files of a data set as its owners release it; found {found}; "
+            f"{path}: a folder without {MANIFEST}, {SAVED}, or the files of a released data set; found {found}; "
             f'write a {MANIFEST} there, at least: annotations = "<file>"'
         )
     if path.suffix == ".toml":
@@ -150,7 +150,7 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
 
 
 def _located(extractor: str, beside: Path) -> str:
-    """The name of an encoder. If it is a folder relative to the feature file, its absolute path."""
+    """Return the name of an encoder. A folder relative to the feature file becomes an absolute path."""
     folder, colon, options = extractor.partition(":")
     return f"{(beside / folder).resolve()}{colon}{options}" if (beside / folder).is_dir() else extractor
 

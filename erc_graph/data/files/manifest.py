@@ -22,7 +22,7 @@ def _problem(text: str) -> PydanticCustomError:
 
 
 def _inside(value: Any, info: ValidationInfo) -> Path:
-    """The path of a file that lies in the manifest's folder."""
+    """Return the path of a file that lies in the manifest's folder."""
     if not isinstance(value, str) or not value or "\0" in value:
         raise _problem("expected the path of a file, relative to the manifest, as a string")
     folder: Path = (info.context or {})["folder"]
@@ -44,7 +44,7 @@ def _inside(value: Any, info: ValidationInfo) -> Path:
 
 
 def _slashes(value: str) -> str:
-    """A hint for paths written as on Windows: in double quotes, TOML reads a backslash and a letter as one character."""
+    """Return a hint for a path with backslashes: in double quotes, TOML reads a backslash and a letter as one character."""
     written = value.encode("unicode_escape").decode("ascii").replace("\\\\", "\\") if any(ord(c) < 32 for c in value) else value
     if "\\" not in written:
         return ""
@@ -59,14 +59,15 @@ class Manifest(BaseModel):
     """A checked `corpus.toml`: every path exists and is in the folder of the manifest.
 
     Attributes:
-        dataset: Name of the data set. A key of `tasks.DEFAULT_TASK` selects the label set and the default task; any other name is allowed.
+        dataset: Name of the data set. If the name is a key of `tasks.DEFAULT_TASK`, it selects the label set and the default task. Other
+            names are also allowed.
         annotations: One or several annotation files in a known format.
-        splits: JSON file: `train`, `dev` or `test` → dialogue ids.
+        splits: JSON file that lists the dialogue ids of `train`, `dev` and `test`.
         features: Modality → file with one feature row per utterance id.
         sequences: Modality → file or folder with one sequence of words, frames or samples per utterance id.
         extractors: Modality → name of the model that extracted the features.
         task: A name of `tasks.TASKS`; default: the default task of the data set.
-        labels: Names of the labels of the file, in index order.
+        labels: Label names in index order: the first name has index 0.
         name: Name of the corpus; default: `dataset`.
     """
 

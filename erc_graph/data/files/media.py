@@ -20,16 +20,16 @@ _CLIP = re.compile(r"(final_videos_test)?(dia\d+_utt\d+)")
 
 
 def split_of_name(path: Path) -> str | None:
-    """Return the split that the name of a file or folder contains, such as `train_sent_emo.csv`; `None` if it contains no split."""
+    """Return the split in the name of a file or folder, such as `train` in `train_sent_emo.csv`; `None` if the name has no split."""
     words = [SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", path.name.lower()) if word in SPLIT_NAMES]
     return words[0] if len(set(words)) == 1 else None
 
 
 def list_media(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
-    """Return utterance id → its file or folder of images, for all files in a folder and its subfolders.
+    """Return a dictionary utterance id → its file or folder of images, for all files in a folder and its subfolders.
 
     The id is the file name without its ending. The id of a MELD clip such as `dia0_utt1` begins with the split of its folder:
-    `train_dia0_utt1`. If an utterance has several files, the earlier entry of `endings` takes precedence.
+    `train_dia0_utt1`. If an utterance has several files, the file whose ending comes first in `endings` is used.
 
     Args:
         folder: The folder.
@@ -50,7 +50,7 @@ def list_media(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
 
 
 def _walk(folder: Path, endings: Sequence[str], depth: int) -> list[tuple[int, Path]]:
-    """Files and the position of their ending in `endings`, sorted by name."""
+    """Return the files with the position of their ending in `endings`, sorted by name."""
     found = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -65,7 +65,7 @@ def _walk(folder: Path, endings: Sequence[str], depth: int) -> list[tuple[int, P
 
 
 def _utterance(path: Path, folder: Path) -> tuple[str, bool]:
-    """The utterance id of a file, and whether any other file of the utterance takes precedence."""
+    """Return the utterance id of a file, and whether any other file of the utterance takes precedence over it."""
     name = path.name if path.is_dir() else path.stem
     clip = _CLIP.fullmatch(name)
     if clip is None:
@@ -76,10 +76,10 @@ def _utterance(path: Path, folder: Path) -> tuple[str, bool]:
 
 
 def find_files(folder: Path, ids: Sequence[str], endings: Sequence[str], what: str) -> dict[str, Path]:
-    """Return utterance id → its file or folder of images, for the given ids that have a file at any depth.
+    """Return a dictionary utterance id → its file or folder of images, for the given ids that have a file.
 
     Args:
-        folder: The folder; its files are named by utterance ids.
+        folder: The folder, with subfolders; the files are named by utterance ids.
         ids: Utterance ids of the corpus.
         endings: Endings of the files to find, the preferred ones first. `""` stands for folders of images.
         what: Name of the files in messages.

@@ -1,8 +1,8 @@
 """Notes for the user. A reader reports every assumption about a file in one short sentence.
 
 A reader calls `note("…")` wherever it makes an assumption. `load_corpus` and `load_transcript` collect the notes with `noting()`. If the
-file can be read, each note is printed once on standard error. The note is also stored under `notes` in the provenance, which `--json`
-shows. If the file cannot be read, only the error is printed.
+file can be read, each note is printed once on standard error. The note is also stored under `notes` in the provenance, which commands show
+with the option `--json`. If the file cannot be read, only the error is printed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The constructors that a pickle may use: arrays, their item types, numbers, text and plain containers.
 
-All are functions of this module. Those of numpy are not used, because `dtype.__setstate__` of numpy does not check its input. The shape of
-an array is checked before memory is allocated. All memory counts towards the limit of the file.
+All constructors are functions of this module. Constructors of numpy are not used, because `dtype.__setstate__` of numpy does not check its
+input. The shape of an array is checked before memory is allocated. All memory counts towards the memory limit of the file.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _KEYS = (str, int, float, bytes, type(None), np.generic)
 
 
 class Reader(Protocol):
-    """Interface of the interpreter of pickles that the constructors use."""
+    """Methods of the interpreter of pickles that the constructors call."""
 
     def charge(self, size: int) -> None:
         """Count `size` bytes towards the memory limit of the file."""
 
 
 class Constructor:
-    """A constructor that a pickle may name. Its only use is a call with arguments: `make(reader, *arguments)`."""
+    """A constructor that a pickle may name. The interpreter only calls it with arguments: `make(reader, *arguments)`."""
 
     __slots__ = ("make",)
 
@@ -81,7 +81,7 @@ class Array(np.ndarray):
 
 
 def _checked(reader: Reader, shape: Any, dtype: Any, data: Any) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
-    """Shape, item type and content of an array, checked for agreement here, because numpy allocates before it checks."""
+    """Return shape, item type and content of an array after a check that they agree. Numpy would allocate memory before a check."""
     if not isinstance(dtype, Dtype):
         raise pickle.UnpicklingError("array without an item type")
     if not isinstance(shape, tuple) or len(shape) > 16 or not all(type(n) is int and n >= 0 for n in shape):
@@ -142,7 +142,7 @@ def _collect(make: Callable[[Any], Any]) -> Constructor:
 
 
 def _mapping(reader: Reader, *arguments: Any) -> dict[Any, Any]:
-    """Ordered and default dicts as plain dicts. Python 2 passes the pairs here; later versions add them afterwards."""
+    """Return a plain dict for an ordered or default dict. Only Python 2 passes the pairs here; Python 3 adds them later."""
     pairs = arguments[-1] if arguments and isinstance(arguments[-1], list) else []
     reader.charge(64 * len(pairs))
     hashable([key for key, _ in pairs])

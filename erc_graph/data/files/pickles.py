@@ -1,6 +1,6 @@
 """Reading of pickles without running their code. Only numpy arrays, numbers, text and plain containers are allowed.
 
-A pickle is a program. Here its instructions are interpreted one by one. A file may only use the constructors of
+A pickle is a program. This module interprets its instructions one by one. A file may only use the constructors of
 `erc_graph.data.files.pickle_constructors`. Instructions that create or change other objects are not implemented. The memory for the result
 is limited by the size of the file.
 """
@@ -61,7 +61,7 @@ def spelled_out(value: Any) -> float:
 def read_pickle(path: str | Path) -> Any:
     """Read a pickle of numpy arrays, numbers, text and plain containers.
 
-    Files of Python 2 are also read, with byte strings as Latin-1. No code of the file is run.
+    Pickles of Python 2 are also read; their byte strings are decoded as Latin-1. No code of the file is run.
 
     Args:
         path: The file.
@@ -121,8 +121,8 @@ class _PlainUnpickler(_PythonUnpickler):
         self.budget -= size
         if self.budget < 0:
             raise CorpusError(
-                f"{self.path}: repeated objects in it need far more memory than its size allows, so it is malicious or "
-                f"corrupt and is not read"
+                f"{self.path}: repeated objects in the file need far more memory than its size allows, so the file is "
+                f"malicious or corrupt and is not read"
             )
 
     def find_class(self, module: str, name: str) -> Constructor:
@@ -153,7 +153,7 @@ class _PlainUnpickler(_PythonUnpickler):
         )
 
     def persistent_load(self, identifier: Any) -> Any:
-        """Refuse objects that are stored outside the pickle, as by `torch.save`."""
+        """Refuse objects that are stored outside the pickle, such as tensors in a file of `torch.save`."""
         self.refuse("torch storage")
 
     def load_reduce(self) -> None:

@@ -19,7 +19,9 @@ MOST_PIXELS = 64_000_000  # of a picture: a small file can claim to be a huge on
 
 
 def read_frames(path: Path, most: int) -> Tensor:
-    """Read face frames as `(T, 3, H, W)` uint8. Of more than `most` frames, `most` frames at equal distances are kept.
+    """Read face frames as `(T, 3, H, W)` uint8: frames, colours, height, width.
+
+    If there are more than `most` frames, `most` frames at equal distances are used.
 
     Args:
         path: `.npy` of shape `(T, H, W, 3)` or `(T, 3, H, W)` uint8, a folder of images (read in the order of their names), or a video.
@@ -39,7 +41,9 @@ def read_frames(path: Path, most: int) -> Tensor:
 
 
 def evenly_spaced(number: int, most: int) -> list[int]:
-    """Return at most `most` positions below `number` at equal distances: the middles of `most` equal parts.
+    """Return at most `most` positions from 0 to `number` - 1, at equal distances.
+
+    The positions are the middles of `most` intervals of equal length.
 
     >>> evenly_spaced(10, 3), evenly_spaced(2, 5)
     ([1, 5, 8], [0, 1])

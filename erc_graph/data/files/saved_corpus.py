@@ -86,7 +86,7 @@ def read_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> dict[
     manifest = _read_manifest(path)
     file = folder / TENSORS
     if not file.is_file():
-        raise CorpusError(f"{file}: missing; {path.name} belongs to it; save the corpus again")
+        raise CorpusError(f"{file}: missing, but {path.name} needs this file; save the corpus again")
     if sha256(file) != manifest["files"].get(TENSORS):
         raise CorpusError(
             f"{file}: its SHA-256 differs from the one in {path.name}, so it is damaged, incomplete or edited; save the corpus again"

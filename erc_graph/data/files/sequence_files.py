@@ -1,4 +1,7 @@
-"""Sequence files, which have a sequence of words, frames or samples per utterance id, and their join to a corpus."""
+"""Reading of sequence files, and assignment of their sequences to the utterances of a corpus.
+
+A sequence file has one sequence of words, frames or samples per utterance id.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +48,11 @@ def read_sequences(
         sound: Read the audio of videos, not their images.
 
     Returns:
-        `n` ids and `n` sequences. Images are uint8, all other sequences are float32.
+        `n` utterance ids and `n` sequences. Images are uint8, all other sequences are float32.
 
     Raises:
-        CorpusError: the file has another form, is damaged, or contains Python objects, duplicate ids or wrong offsets. Also for images that
-            are not bytes, and samples far outside [-1, 1].
+        CorpusError: the file is no sequence file, is damaged, or contains Python objects, duplicate ids or wrong offsets. The error is also
+            raised if images are not uint8, or samples are far outside [-1, 1].
         ConfigError: the libraries that read audio files or videos are not installed.
     """
     path, notes = Path(path), [] if notes is None else notes
@@ -97,14 +100,14 @@ def join_sequences(
     """Sort sequences in the order of the utterances of a corpus.
 
     Args:
-        ids: `n` ids of the sequences.
+        ids: `n` utterance ids, one per sequence.
         sequences: `n` sequences.
         utterance_ids: `U` ids of the corpus.
         where: Name of the sequences in messages, for example `sequences.text (words.npz)`.
         strict: Raise an error for items with invalid numbers (`erc_graph.data.numbers`) instead of leaving them out.
 
     Returns:
-        `U` sequences, empty if missing; sentences about missing, unused and left-out sequences.
+        `U` sequences, empty if missing; messages about missing and unused sequences, and about left-out items.
 
     Raises:
         CorpusError: no sequence belongs to an utterance of the corpus, or with `strict` an item has invalid numbers.
@@ -133,7 +136,7 @@ def join_sequences(
 
 
 def _checked_items(values: Tensor, path: Path, notes: list[str]) -> Tensor:
-    """Checked items: images as bytes with the channels first, samples in [-1, 1]."""
+    """Return the items after a check: images must be uint8 with the channels first, samples must be in [-1, 1]."""
     if values.ndim == 4:
         if values.dtype != torch.uint8:
             raise CorpusError(
@@ -233,7 +236,7 @@ def read_sounds(path: Path, files: Mapping[str, Path], *, strict: bool = False, 
     """Read the audio of utterances from audio files or videos, and return the ids and 16 kHz waveforms of readable files.
 
     Raises:
-        CorpusError: no file can be read, or with `strict` any file cannot be read.
+        CorpusError: no file can be read, or with `strict` at least one file cannot be read.
         ConfigError: the libraries for audio are not installed.
     """
     rates: Counter[int] = Counter()
@@ -263,10 +266,10 @@ def _read_pictures(path: Path, files: Mapping[str, Path], kind: str, strict: boo
 def _readable(
     path: Path, files: Mapping[str, Path], kind: str, read: Callable[[Path], Tensor], strict: bool, notes: list[str]
 ) -> tuple[list[str], list[Tensor]]:
-    """Ids and content of the files that can be read. Other files are noted, or refused.
+    """Return ids and content of the files that can be read. For other files, a note is written or an error is raised.
 
     Raises:
-        CorpusError: no file can be read, or with `strict` any file cannot be read.
+        CorpusError: no file can be read, or with `strict` at least one file cannot be read.
     """
     ids: list[str] = []
     found: list[Tensor] = []

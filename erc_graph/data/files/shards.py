@@ -1,7 +1,8 @@
-"""Reading of many files of conversations shard by shard. The memory depends only on the largest shard, not on the total size.
+"""Reading of many files of conversations shard by shard. A shard is a file, or a part of a file with whole conversations.
 
-JSON lines and Parquet files are cut between conversations. The rows of a conversation must be consecutive. Every other file is one shard.
-The cuts depend only on the file, and a shard is read independently of others. Shards can therefore be processed anywhere and in any order.
+The memory depends only on the largest shard, not on the total size. JSON lines and Parquet files are cut between conversations. In these
+files, the rows of a conversation must be consecutive. Every other file is one shard. The cuts depend only on the file, and each shard is
+read independently of other shards. Shards can therefore be processed on any machine and in any order.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Source:
 
     Attributes:
         path: Path of the file or folder.
-        name: Name of its results: the path relative to the common folder of all inputs.
+        name: Name of the result files: the path of the source, relative to the common folder of all inputs.
         size: Size in bytes.
         modified: Time of the last change, in nanoseconds.
     """
@@ -60,8 +61,8 @@ class Shard:
         number: Index of the shard in the file, from 0.
         start: Position of the first byte (JSON lines), or index of the first row (Parquet).
         stop: End of the shard (exclusive); default: the whole file is read.
-        first: Number of non-empty lines or rows before the shard.
-        share: Share of the file in this shard, for time estimates.
+        first: Number of non-empty lines or rows in the file before the shard.
+        share: Fraction of the file that this shard contains, for time estimates.
         only: Whether the shard is the whole file.
     """
 
@@ -81,7 +82,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Input that could not be read or labelled, and the reason. `dialogue` is empty if it is a whole file or a line."""
+    """Input that could not be read or labelled, and the reason. `dialogue` is empty if the input is a whole file or a single line."""
 
     source: str
     reason: str
@@ -128,7 +129,7 @@ def find_sources(paths: Sequence[str], outside: Path | None = None) -> Iterator[
 
 
 def _files(path: str, outside: str | None) -> Iterator[str]:
-    """A file, or the files of a folder, sorted by name."""
+    """Return the path itself for a file or a corpus, or the files of any other folder, sorted by name."""
     if not os.path.isdir(path) or is_corpus(Path(path)):
         yield path
         return
@@ -150,7 +151,7 @@ def _files(path: str, outside: str | None) -> Iterator[str]:
 def cut(source: Source) -> Iterator[Shard]:
     """Return the shards of a file in order.
 
-    A file that cannot be cut is one shard; reading this shard raises the error.
+    A file that cannot be cut is one shard. If the file is damaged, the error is raised when this shard is read.
     """
     ending = source.path.suffix.lower()
     found = (_cut_lines if ending in CUT[:2] else _cut_rows)(source) if ending in CUT and source.path.is_file() else iter(())
@@ -187,7 +188,7 @@ def _cut_lines(source: Source) -> Iterator[Shard]:
 
 
 def _another(previous: bytes, line: bytes) -> bool:
-    """Whether it is certain that a line begins another conversation."""
+    """Return whether a line certainly belongs to another conversation than the previous line."""
     ours, theirs = conversation_of(line), conversation_of(previous)
     return ours is not None and theirs is not None and (ours != theirs or ours == WHOLE)
 
@@ -212,12 +213,12 @@ def conversation_of(line: bytes) -> str | None:
 
 
 def used_columns(names: Iterable[object]) -> dict[str, str]:
-    """Return the columns of a transcript that are among `names`, as a dictionary: content (such as `speaker`) → name of the column."""
+    """Return the columns that a transcript needs, as a dictionary: property of an utterance (such as `speaker`) → name of the column."""
     return {what: name for what, name in find_columns(names).items() if what in READ}
 
 
 def _cut_rows(source: Source) -> Iterator[Shard]:
-    """Shards of a Parquet file, in which the rows of a conversation are consecutive."""
+    """Return the shards of a Parquet file, in which the rows of a conversation are consecutive."""
     start = number = row = 0
     try:
         with reading(source.path):
@@ -243,7 +244,7 @@ def _cut_rows(source: Source) -> Iterator[Shard]:
 
 
 def _columns(file: Any, column: str, path: Path) -> Iterator[list[object]]:
-    """The values of a column of a Parquet file, many rows at once."""
+    """Return the values of a column of a Parquet file, as lists for many rows each."""
     batches = file.iter_batches(batch_size=1 << 16, columns=[column])
     while True:
         with reading(path):
@@ -266,7 +267,7 @@ class Records:
         lines: Lines, each with one JSON object or list.
         numbers: Numbers of the lines or Parquet rows in their file, from 1.
         first: Number of non-empty lines before these lines in the file.
-        spoilt: Number of an unreadable line that is this conversation, or may contain an utterance of it; `None`: no such line.
+        spoilt: Number of an unreadable line that may belong to this conversation; `None` if there is no such line.
     """
 
     lines: list[bytes]
@@ -278,7 +279,7 @@ class Records:
         """Return the conversations as a corpus.
 
         Raises:
-            CorpusError: see `load_transcript`; one bad line is enough.
+            CorpusError: a line is unreadable, or `load_transcript` raises the error.
         """
         corpus = load_transcript(b"[%s]" % b",".join(self.lines), name=name)
         if not self.first or conversation_of(self.lines[0]) != WHOLE:
@@ -287,7 +288,7 @@ class Records:
         return replace(corpus, dialogue_ids=tuple(own))
 
     def split(self) -> Iterator[tuple[str, Records]]:
-        """Return the conversations one by one with their names. A line that cannot be read counts as a conversation."""
+        """Return the conversations one by one with their names. A line that cannot be read counts as a separate conversation."""
         keys = [conversation_of(line) for line in self.lines]
         near: dict[object, int] = {}  # a turn of theirs may stand in such a line
         for row, key in enumerate(keys):
@@ -311,7 +312,7 @@ class Records:
 
 
 def _unnamed(id: str, lines: list[bytes], first: int) -> str:
-    """The name of a conversation that has no name in the file: its position."""
+    """Return a name for a conversation without a name in the file: it contains the position in the file."""
     head, _, place = id.rpartition("-")
     if head != "dialogue" or not place.isdecimal() or int(place) >= len(lines) or f'"{id}"'.encode() in lines[int(place)]:
         return id
@@ -344,7 +345,7 @@ def _filled(row: Row) -> Row:
 
 
 class _Rows:
-    """Rows of a Parquet file, read from start to end. Earlier row groups are skipped; earlier rows of the same group are read."""
+    """Rows of a Parquet file, read from start to end. To reach a row, earlier row groups are skipped."""
 
     def __init__(self, path: Path) -> None:
         self.file, self.at = open_parquet(path), 0
@@ -375,7 +376,7 @@ class _Rows:
         return found
 
     def _group(self, row: int) -> tuple[int, int]:
-        """Index of the row group of a row, and the first row of the group."""
+        """Return the index of the row group that contains a row, and the first row of this group."""
         begins = 0
         for group, rows in enumerate(self.groups):
             if row < begins + rows:

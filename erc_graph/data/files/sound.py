@@ -104,7 +104,7 @@ def _av():  # type: ignore[no-untyped-def]
 
 
 def _video_header(path: Path) -> tuple[int, int, int]:
-    """Number of samples, sampling rate and number of channels of the first audio track of a video."""
+    """Return the number of samples, the sampling rate and the number of channels of the first audio track of a video."""
     av = _av()
     try:
         admit(path)
@@ -121,7 +121,7 @@ def _video_header(path: Path) -> tuple[int, int, int]:
 
 
 def _video_samples(path: Path, most: int) -> np.ndarray:
-    """Samples of the first audio track of a video, `(samples, channels)`, up to a maximal number."""
+    """Return the samples of the first audio track of a video, `(samples, channels)`, up to a maximal number."""
     av, found, number = _av(), [], 0
     with av.open(str(path)) as video:
         resampler = av.AudioResampler(format="fltp")

@@ -47,7 +47,7 @@ def _storage_error(path: Path, error: OSError) -> StorageError:
 
 
 def _beside(path: Path, ending: str) -> Path:
-    """A temporary path of this process in the folder of `path`.
+    """Return a temporary path of this process in the folder of `path`.
 
     Raises:
         StorageError: `path` is the working folder or the root, which cannot be replaced.
@@ -62,7 +62,7 @@ def _beside(path: Path, ending: str) -> Path:
 def tidy(folder: Path, name: str | None = None) -> None:
     """Clean up temporary files that killed processes of this machine left in a folder.
 
-    Files that were put aside are restored, and half-written files are removed.
+    Folders that were renamed before a replacement get their names back, and half-written files are removed.
 
     Args:
         folder: The folder.
@@ -93,7 +93,7 @@ def _runs(process: int) -> bool:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange the names of two folders in one step, if the system supports it (Linux, most file systems)."""
+    """Exchange the names of two folders in one step, and return whether the system supports this (Linux, most file systems)."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
         return rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
@@ -218,7 +218,7 @@ def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], me
 
     Args:
         path: The file.
-        tensors: Name → tensor on any device and of any memory layout. Each is stored as a contiguous copy.
+        tensors: Name → tensor on any device and of any memory layout. Each tensor is stored as a contiguous copy.
         metadata: Name → text to store in the file.
 
     Raises:

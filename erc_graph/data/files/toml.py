@@ -66,7 +66,7 @@ def _check_depth(values: dict[str, Any]) -> None:
 
 
 def _hint(content: bytes) -> str:
-    """A hint for typical errors of word processors and of paths from Windows."""
+    """Return a hint for typical errors: curly quotes of word processors, and backslashes in paths of Windows."""
     if any(quote.encode() in content for quote in "“”„‘’"):
         return "; the file has curly quotes; TOML needs straight quotes"
     if b"\\" in content:

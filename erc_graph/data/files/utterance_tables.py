@@ -1,4 +1,4 @@
-"""Tables of utterances: CSV, JSON lines, Parquet and Excel workbooks, with the columns of the vocabulary in any order and case."""
+"""Reading of tables of utterances: CSV, JSON lines, Parquet and Excel workbooks, with known columns in any order and case."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Table:
 
     Attributes:
         rows: Rows, each a mapping column → value. All rows of a CSV have the same columns; JSON objects may differ.
-        places: Place of each row in the file, such as `line 3`, used in messages.
+        places: Position of each row in the file, such as `line 3`, used in messages.
         format: Format of the file: CSV, JSON, JSON lines, Parquet or Excel.
     """
 
@@ -104,7 +104,10 @@ def read_csv(content: bytes | str, path: Path) -> Table:
 
 
 def _has_bare_quotes(text: str) -> bool:
-    """Whether the quotes of a tab-separated table belong to the text: they do not enclose whole fields, or Whisper wrote the table."""
+    """Return whether the quotes of a tab-separated table belong to the text.
+
+    This is the case if quotes do not enclose whole fields, or if Whisper wrote the table.
+    """
     lines = [line.split("\t") for line in re.split(r"\r\n?|\n", text) if line.strip()]
     if not lines or any(len(fields) != len(lines[0]) for fields in lines):
         return False
@@ -157,12 +160,15 @@ def cell(value: Any) -> str:
 
 
 def read_table(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """CSV, JSON, JSON lines, Parquet or Excel with `text` and, where known, dialogue, turn, speaker, label, split, in many spellings.
+    """Read the annotations in a table of utterances; return `None` if the content is not a table.
+
+    The table needs a column for the text; columns for dialogue, turn, speaker, label and split are optional. Many spellings of the column
+    names are known.
 
     If no column gives the split, the split is taken from the file name.
 
     Raises:
-        CorpusError: no column contains the text, or `table_annotations` raises the error.
+        CorpusError: see `table_annotations`.
     """
     if not isinstance(content, Table):
         return None
@@ -177,12 +183,13 @@ def read_table(content: Any, path: Path, size: int, dataset: str | None = None) 
 def table_annotations(
     rows: list[Row], path: Path, format: str, *, places: list[str] | None = None, dataset: str | None = None
 ) -> Annotations:
-    """Convert a table to annotations. It needs the column `text`; other known columns are optional.
+    """Convert a table to annotations. The table needs the column `text`; other columns are optional.
 
-    These are dialogue, turn, speaker, id, label, sentiment, split and times.
+    The optional columns are dialogue, turn, speaker, id, label, sentiment, split and times.
 
-    A numeric `sentiment` is a score. Dialogues are in order of first appearance, utterances in order of `turn`. Notes report all
-    assumptions: a single conversation, a single speaker, utterances in the order of the rows, and columns that are not read.
+    Numbers in the column `sentiment` are scores. Dialogues are in order of first appearance, and their utterances are in order of `turn`.
+    Notes report all assumptions: a single conversation, a single speaker, utterances in the order of the rows, and columns that are not
+    read.
 
     Raises:
         CorpusError: the text is missing, a turn number is invalid or occurs twice, a dialogue is in two splits, or ids are not unique.
@@ -229,7 +236,7 @@ def table_annotations(
 
 
 def _plain_row(row: Row, columns: dict[str, str], path: Path, place: str) -> dict[str, str]:
-    """The cells that are read, as standard column name → text."""
+    """Return the cells of a row that are read, as a dictionary: standard column name → text."""
     found = {}
     for what, name in columns.items():
         value = row.get(name)
@@ -240,7 +247,7 @@ def _plain_row(row: Row, columns: dict[str, str], path: Path, place: str) -> dic
 
 
 def assemble_rows(rows: list[dict[str, str]], path: Path, places: list[str], format: str, dataset: str | None) -> Annotations:
-    """Build annotations from rows of standard column names and text; the rows are sorted and checked.
+    """Build annotations from rows with standard column names. The rows are checked, and sorted by dialogue and turn.
 
     Raises:
         CorpusError: see `table_annotations`.
@@ -292,7 +299,7 @@ def assemble_rows(rows: list[dict[str, str]], path: Path, places: list[str], for
 
 
 def _columns(rows: list[dict[str, str]], order: list[int], path: Path, places: list[str]) -> dict[str, list[Any]]:
-    """The columns `label` and `sentiment` (names), `score` (numbers), `start` and `end` (seconds)."""
+    """Return the columns `label` and `sentiment` (names), `score` (numbers), `start` and `end` (seconds)."""
     columns: dict[str, list[Any]] = {}
     for name in ("label", "sentiment", "score"):
         if not any(name in row for row in rows):

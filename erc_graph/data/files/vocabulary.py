@@ -1,7 +1,7 @@
-"""One vocabulary for all readers: the spellings of the columns and keys for the properties of an utterance.
+"""The vocabulary of all readers: the known spellings of columns and keys for each property of an utterance.
 
-Spellings are compared by their letters and digits only, without case: `Scene_ID`, `sceneId` and `scene id` are equal. To teach all readers
-a new spelling, add one word here.
+Spellings are compared by their letters and digits only, without case: `Scene_ID`, `sceneId` and `scene id` are equal. To add a new spelling
+for all readers, add one word to `SPELLINGS`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ SPLIT_NAMES = {
 
 
 def plain(name: object) -> str:
-    """Return the form of a spelling that is used for comparison: lower case, only letters and digits.
+    """Return a name in the form that is used for comparison: in lower case, with only its letters and digits.
 
     >>> plain("Scene_ID"), plain(" start time")
     ('sceneid', 'starttime')
@@ -69,7 +69,9 @@ _ABOUT = {plain(name) for name in ABOUT_SPEECH}
 
 
 def is_about_speech(name: str) -> bool:
-    """Return whether a tier contains annotations instead of speech, by its name or the first or last part of the name.
+    """Return whether a tier of an annotation tool contains annotations instead of speech.
+
+    The decision uses the name of the tier, or the first or last word of the name.
 
     >>> is_about_speech("Emotion"), is_about_speech("gesture@Ann"), is_about_speech("Ann - notes"), is_about_speech("Ann Berg")
     (True, True, True, False)
@@ -79,7 +81,7 @@ def is_about_speech(name: str) -> bool:
 
 
 def find_columns(names: Iterable[object]) -> dict[str, str]:
-    """Return property of an utterance → the column or key that holds it, chosen from the given names.
+    """Return a dictionary: property of an utterance → the given name that is its column or key.
 
     >>> find_columns(["Utterance", "Speaker", "Emotion", "Scene_ID", "Utterance_ID"])
     {'text': 'Utterance', 'speaker': 'Speaker', 'dialogue': 'Scene_ID', 'turn': 'Utterance_ID', 'label': 'Emotion'}

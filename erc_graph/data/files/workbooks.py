@@ -66,7 +66,7 @@ def read_workbook(path: Path) -> Table:
 
 
 class _Cells:
-    """A count of the cells read so far. One cell with a very large row or column number creates millions of empty cells before it."""
+    """A counter of the cells that were read. One cell with a very large row or column number creates millions of empty cells before it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.size, self.found = path, path.stat().st_size, 0
@@ -82,7 +82,7 @@ class _Cells:
 
 
 def _rows(sheet: Any, cells: _Cells) -> list[tuple[int, list[Any]]]:
-    """Row number and values of the rows that are not empty."""
+    """Return the row number and the values of each row that is not empty."""
     sheet.reset_dimensions()  # what the file claims about its size
     found = []
     for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):

@@ -183,7 +183,7 @@ def test_an_archive_that_claims_more_than_there_is(tmp_path):
 
 def test_id_lists(tmp_path):
     np.save(tmp_path / "f.npy", ROWS)
-    with pytest.raises(CorpusError, match=r"no utterance ids beside it; expected f\.ids\.txt"):
+    with pytest.raises(CorpusError, match=r"no utterance ids in the same folder; expected f\.ids\.txt"):
         read_features(tmp_path / "f.npy")
     beside = tmp_path / "f.ids.json"
     for text, message in (

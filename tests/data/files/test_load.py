@@ -250,7 +250,7 @@ def test_broken_files(folder):
 
 def test_labels_outside_the_set(folder):
     folder.table([*ROWS[:4], ("d1", 1, "d1_1", "Cy", "So", "bliss"), ("d2", 0, "d2_0", "Di", "Hm", "bliss")])
-    message = r"dialogue 'd1', utterance 'd1_1': label 'bliss' is not in the label set of task meld7 \(neutral, .*\); 2 such labels"
+    message = r"dialogue 'd1', utterance 'd1_1': label 'bliss' is not in the label set of task meld7 \(neutral, .*\); 2 labels are not in the set"
     with pytest.raises(CorpusError, match=message):
         folder.load()
 
@@ -266,7 +266,7 @@ def test_what_is_not_there(tmp_path):
         with pytest.raises(CorpusError, match=r"no such file or folder; expected a folder with corpus\.toml"):
             load_corpus(path)
     with pytest.raises(
-        CorpusError, match=r"a folder without corpus\.toml, corpus\.json, or the files of a data set .*; write a corpus\.toml"
+        CorpusError, match=r"a folder without corpus\.toml, corpus\.json, or the files of a released data set; found .*; write a corpus\.toml"
     ):
         load_corpus(tmp_path)
 

@@ -251,7 +251,7 @@ def test_missing_files(folder):
     with pytest.raises(CorpusError, match=r"corpus\.json: cannot be read \(No such file"):
         read_saved(folder.parent)
     (folder / "corpus.safetensors").unlink()
-    with pytest.raises(CorpusError, match=r"corpus\.safetensors: missing; corpus\.json belongs to it"):
+    with pytest.raises(CorpusError, match=r"corpus\.safetensors: missing, but corpus\.json needs this file"):
         load_corpus(folder)
     (folder / "corpus.json").write_text("[" * 99_999)
     with pytest.raises(CorpusError, match=r"corpus\.json: not valid JSON"):

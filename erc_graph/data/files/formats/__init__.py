@@ -1,8 +1,8 @@
 """Readers of published annotation formats. The format of a file is recognised by its content.
 
 `open_content` returns the content of a file as plain containers, a `Table` or text. JSON lines become a list. The functions in `READERS`
-are then called in order until one recognises the content. If no reader recognises rows or text, they are tried again as a table. To add a
-format, write one file with one function in this folder, and add one line to `READERS`.
+are then called in order until one recognises the content. If no reader recognises JSON rows or a text, the content is converted to a table,
+and the readers are called again. To add a format, write one file with one function in this folder, and add one line to `READERS`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["READERS", "merge_annotations", "read_annotations"]
 Reader = Callable[[Any, Path, int, str | None], Annotations | None]
 """A function of the opened content, the path (for messages), the size of the file in bytes and the name of the data set, if known.
 
-It returns `None` if the content has another format. The size limits how many utterances a file may claim to have.
+The function returns `None` if the content has another format. The size limits how many utterances a file may claim to have.
 """
 
 READERS: dict[str, Reader] = {
@@ -62,11 +62,11 @@ READERS: dict[str, Reader] = {
 
 
 def read_annotations(path: str | Path, *, dataset: str | None = None) -> Annotations:
-    """Read an annotation file: dialogues, speakers, texts, labels, and splits and features if it has them.
+    """Read an annotation file: dialogues, speakers, texts, labels, and splits and features if the file has them.
 
     Args:
         path: A file in one of the known formats.
-        dataset: Name of the data set, if it is known from `corpus.toml`. It determines the meaning of integer labels.
+        dataset: Name of the data set, if `corpus.toml` gives one. The name determines the meaning of integer labels.
 
     Raises:
         CorpusError: the file is missing, damaged, malicious or of an unknown format, or its fields contradict each other.
@@ -94,7 +94,7 @@ def read_annotations(path: str | Path, *, dataset: str | None = None) -> Annotat
 
 
 def _forms(value: Any, path: Path) -> Iterator[Any]:
-    """The content itself, then JSON rows, a single JSON object or text as a table."""
+    """Return the content itself, and then the table for JSON rows, a single JSON object or a text."""
     yield value
     if isinstance(value, str):
         refuse_talk(value, path)

@@ -1,4 +1,4 @@
-"""Layouts with one padded array per modality and split: those of MMSA (CMU-MOSI, CMU-MOSEI, CH-SIMS) and MultiBench (MulT)."""
+"""Reader of files with one padded array per modality and split: MMSA (CMU-MOSI, CMU-MOSEI, CH-SIMS) and MultiBench (MulT)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ _ID = re.compile(r"(.+)(?:\$_\$|\[)([^\[\]]+)\]?", re.DOTALL)  # `video$_$clip` 
 
 
 def read_arrays(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """A dict split → dict of arrays over clips: `id`, `text`, `audio`, `vision`, `regression_labels`, `raw_text` (MMSA, MultiBench).
+    """Read a dictionary split → arrays with one entry per clip; return `None` if the content has another form.
 
-    The clips of a video, in the order of their numbers, form a conversation with one speaker. Padding is removed by means of `text_bert`
-    (words), `audio_lengths` and `vision_lengths` (frames). Without these fields, zeros at the beginning and end count as padding. If a clip
-    contains only zeros, the modality is missing. Arrays with two axes have one vector per utterance.
+    The names of the arrays are `id`, `text`, `audio`, `vision`, `regression_labels` and `raw_text`.
+
+    The clips of a video, in the order of their numbers, form a conversation with one speaker. The arrays `text_bert` (words),
+    `audio_lengths` and `vision_lengths` (frames) show what is padding. Without these arrays, zeros at the beginning and end count as
+    padding. If a modality of a clip contains only zeros, it is missing for this clip. An array with two axes has one vector per clip.
 
     Raises:
         CorpusError: fields differ in length or shape, or contain other values than numbers, or an id does not name a clip.
@@ -42,7 +44,7 @@ def read_arrays(content: Any, path: Path, size: int, dataset: str | None = None)
 
 
 class Clips(Protocol):
-    """The clips of one split, as `by_video` takes them.
+    """The clips of one split, as input of `by_video`.
 
     Attributes:
         split: Name of the split.
@@ -112,7 +114,7 @@ def by_video(path: Path, parts: Sequence[Clips], dataset: str | None) -> Annotat
 
 
 def clip_of(value: Any, where: str) -> tuple[str, str]:
-    """Return the video and the clip that an id names: `video$_$clip`, `video[clip]`, or a row (video, start, end).
+    """Return the video and the clip that an id names: the id is `video$_$clip`, `video[clip]`, or a row (video, start, end).
 
     Raises:
         CorpusError: the id has another form.
@@ -127,7 +129,7 @@ def clip_of(value: Any, where: str) -> tuple[str, str]:
 
 
 def _number(clip: str) -> tuple[float, str]:
-    """Sorting key of a clip within its video."""
+    """Return the sorting key of a clip within its video."""
     try:
         number = float(clip)
     except ValueError:
@@ -136,7 +138,7 @@ def _number(clip: str) -> tuple[float, str]:
 
 
 def _stacked(path: Path, parts: Sequence[Clips]) -> tuple[dict[str, Ragged], dict[str, NDArray[np.float32]]]:
-    """Sequences and vectors of all splits, concatenated."""
+    """Concatenate the sequences and vectors of all splits."""
     sequences, features = {}, {}
     for name in MODALITIES.values():
         found = [part.arrays[name] for part in parts if name in part.arrays]
@@ -155,12 +157,12 @@ def _stacked(path: Path, parts: Sequence[Clips]) -> tuple[dict[str, Ragged], dic
 
 
 class _Part:
-    """One split.
+    """The clips of one split, built from the arrays of the file.
 
     Attributes:
         clips: Video and number of every clip.
-        columns: `score`, `sentiment`, `text`: one value per clip.
-        arrays: Modality → its sequences without padding, or one vector per clip.
+        columns: `score`, `sentiment` and `text`, each with one value per clip.
+        arrays: Modality → sequences without padding, or one vector per clip.
         notes: Notes for the user.
     """
 
@@ -205,7 +207,7 @@ class _Part:
         return values
 
     def numbers(self, key: str, shape: tuple[int, ...] | None = None, *, flat: bool = False) -> NDArray[Any]:
-        """Return a field as an array of numbers, after a check of its shape if one is given."""
+        """Return a field as an array of numbers, after a check of its shape if `shape` is given."""
         given = self.rows(key)
         try:
             values = np.asarray(given)
@@ -219,7 +221,7 @@ class _Part:
         return values
 
     def modality(self, key: str, name: str) -> Ragged | NDArray[np.float32]:
-        """Return the sequences of a modality without padding, `(T, d)` per clip, or its vectors `(clips, d)`."""
+        """Return one sequence `(items, width)` without padding per clip, or the vectors `(clips, width)` of a modality."""
         values = self.numbers(key)
         with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, and is left out as such
             values = values.astype(np.float32, copy=False)
@@ -234,7 +236,7 @@ class _Part:
         return Ragged(torch.from_numpy(values[real]), torch.from_numpy(ptr))
 
     def real(self, key: str, values: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return the mask of real items, `(clips, length)`: False for padding."""
+        """Return a mask of the items, `(clips, length)`, that is False for padding."""
         place = np.arange(values.shape[1])
         told: NDArray[np.bool_] = np.asarray(np.any(values, axis=2))
         some = told.any(1, keepdims=True)

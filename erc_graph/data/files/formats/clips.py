@@ -1,4 +1,4 @@
-"""Further layouts of video clips: `label.csv` of MMSA, lists of words of MAG, and arrays without ids of MulT."""
+"""Readers of further files of video clips: `label.csv` of MMSA, lists of words of MAG, and arrays without ids of MulT."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ EMOTIONS = ("neutral", "happy", "sad", "angry")  # of MulT's IEMOCAP, in the ord
 
 
 def read_label_table(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """`label.csv` of MMSA, with the columns `video_id`, `clip_id`, `text`, `label` (a score), `annotation` and `mode` (the split).
+    """Read `label.csv` of MMSA; return `None` if the content has another form.
+
+    The columns are `video_id`, `clip_id`, `text`, `label` (a score), `annotation` and `mode` (the split).
 
     Raises:
         CorpusError: see `assemble_rows`.
@@ -51,7 +53,7 @@ def read_label_table(content: Any, path: Path, size: int, dataset: str | None = 
 
 @dataclass
 class _Words:
-    """The clips of one split, as `by_video` takes them."""
+    """The clips of one split, as input of `by_video`."""
 
     split: str
     clips: list[tuple[str, str]] = field(default_factory=list)
@@ -66,7 +68,9 @@ class _Words:
 
 
 def read_words(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """Pickles of MAG: split → list of `((words, visual, acoustic), score, "video[clip]")`, read as sequences of one vector per word.
+    """Read a pickle of MAG as sequences of one vector per word; return `None` if the content has another form.
+
+    The pickle is a dictionary: split → list of `((words, visual, acoustic), score, "video[clip]")`.
 
     Raises:
         CorpusError: a clip has another form.
@@ -107,8 +111,8 @@ def read_words(content: Any, path: Path, size: int, dataset: str | None = None) 
 def read_without_ids(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
     """Read `iemocap_data.pkl` of MulT: split → `text`, `audio`, `vision`, `labels`. Every utterance is a separate conversation.
 
-    Labels of shape (clips, 4, 2) say for each of four emotions whether it is present. An utterance is labelled only if exactly one is
-    present.
+    Labels of shape (clips, 4, 2) mark for each of four emotions whether this emotion is present. An utterance gets a label only if exactly
+    one emotion is present.
 
     Raises:
         CorpusError: see `read_arrays`.

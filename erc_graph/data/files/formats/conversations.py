@@ -1,4 +1,4 @@
-"""JSON files of conversations, each a list of utterances with known keys: EmotionLines, EmotionX, RECCON and similar files."""
+"""Reader of JSON files in which a conversation is a list of utterances with known keys: EmotionLines, EmotionX, RECCON."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ UNDECIDED = "non-neutral"  # EmotionLines: the annotators did not agree
 
 
 def read_conversations(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """JSON: a list of conversations (EmotionLines, EmotionX), or id → conversation (RECCON).
+    """Read a list of conversations (EmotionLines, EmotionX), or a dictionary id → conversation (RECCON).
 
-    A conversation is a list of utterances with the keys `utterance`, `speaker` and `emotion`.
+    A conversation is a list of utterances with the keys `utterance`, `speaker` and `emotion`. The result is `None` if the content has
+    another form.
 
     Raises:
-        CorpusError: an utterance has another form, or see `assemble_rows`.
+        CorpusError: an utterance lacks the text or has nested values, or `assemble_rows` raises the error.
     """
     named = _named(content)
     if not named:
@@ -63,7 +64,7 @@ def read_conversations(content: Any, path: Path, size: int, dataset: str | None 
 
 
 def _named(content: Any) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Name and utterances of every conversation; an empty list if the content has another form."""
+    """Return the name and the utterances of every conversation; an empty list if the content has another form."""
     if isinstance(content, list):
         found: Iterable[tuple[str, Any]] = ((str(number), turns) for number, turns in enumerate(content))
     elif isinstance(content, dict):
@@ -83,7 +84,7 @@ def _named(content: Any) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _data_set(names: list[str], labels: list[str], path: Path, *, nested: bool) -> str | None:
-    """The data set whose label set contains all labels. If there are several, the one that usually has this form."""
+    """Return the data set whose label set contains all labels. If several data sets match, the usual one for this form is returned."""
     if all(SESSION.match(name) for name in names):
         return "iemocap6"
     order = ("emotionlines", "dailydialog") if nested else ("dailydialog", "emotionlines")

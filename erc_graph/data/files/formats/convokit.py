@@ -1,4 +1,4 @@
-"""Reader of `utterances.jsonl` of ConvoKit (Chang et al., 2020), which has one utterance per line and the id that it replies to."""
+"""Reader of `utterances.jsonl` of ConvoKit (Chang et al., 2020), with one utterance per line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ REPLY = ("reply-to", "reply_to")
 
 
 def read_convokit(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """Utterances of ConvoKit, with the keys `id`, `conversation_id`, `text`, `speaker`, `reply-to`, `timestamp`, and a label in `meta`.
+    """Read the utterances of ConvoKit; return `None` if the content has another form.
+
+    The keys of an utterance are `id`, `conversation_id`, `text`, `speaker`, `reply-to`, `timestamp` and `meta`, which contains the label.
 
     The utterances of a conversation are sorted by time. If times are missing or equal, a reply follows the utterance that it replies to.
 
@@ -71,7 +73,7 @@ def read_convokit(content: Any, path: Path, size: int, dataset: str | None = Non
 
 
 def _ordered(rows: list[dict[str, Any]], own: list[int], start: str | None) -> tuple[list[int], bool]:
-    """The rows of a conversation in order, and whether all rows have times."""
+    """Return the rows of a conversation in order, and whether all rows have times."""
     place = {cell(rows[number]["id"]): number for number in own}
     answers: dict[int | None, list[int]] = {}
     for number in own:

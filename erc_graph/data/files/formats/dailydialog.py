@@ -21,10 +21,10 @@ NAMES = TASKS["dailydialog7"].labels  # in the order of the data set's numbers
 
 
 def read_dailydialog(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """DailyDialog: `dialogues_….txt`, with `dialogues_emotion….txt` in the same folder; or rows with `dialog` and `emotion`.
+    """Read DailyDialog: `dialogues_….txt` with `dialogues_emotion….txt` in the same folder, or rows with `dialog` and `emotion`.
 
-    In the text files, `__eou__` ends an utterance. The two speakers alternate. If the number of labels differs from the number of
-    utterances, the dialogue is unlabelled.
+    In the text files, `__eou__` ends an utterance. The two speakers alternate. If a dialogue has different numbers of labels and
+    utterances, it is unlabelled.
 
     Raises:
         CorpusError: a label is not a number from 0 to 6, or the rows have another form.
@@ -50,7 +50,9 @@ def _of_text(content: str, path: Path, dataset: str | None) -> Annotations:
     if named != path.name and beside.is_file():
         labels = [line.split() for line in decode(content_of(stay_inside(beside)), beside).splitlines() if line.strip()]
         if len(labels) != len(texts):
-            raise CorpusError(f"{beside}: {len(labels)} lines of labels for {len(texts)} dialogues in {path.name}; expected one each")
+            raise CorpusError(
+                f"{beside}: {len(labels)} lines of labels for {len(texts)} dialogues in {path.name}; expected one line per dialogue"
+            )
     else:
         lacking = named if named != path.name else "dialogues_emotion….txt"
         note(f"{path.name}: no {lacking} in the same folder, so there are no labels")

@@ -32,13 +32,15 @@ SESSION = re.compile(r"Ses0\d")
 def recognise(
     fields: Fields, plain: Mapping[Any, str | int], values: list[Any], splits: dict[str, list[Any]], notes: list[str]
 ) -> tuple[str | None, list[str]]:
-    """Return the data set, if the dialogue keys or their number determine it, and the names of the dialogues in it.
+    """Return the data set of a file and the names of its dialogues.
+
+    The data set is given, or recognised by the dialogue keys or the number of dialogues; otherwise it is `None`.
 
     Args:
         fields: Fields of the file.
-        plain: Key → the key as text or as a number.
+        plain: Dialogue key in the file → the key as text or as an integer.
         values: Label values of all utterances.
-        splits: Split → keys. If the file mixes the training and development splits of MELD, the development split is restored here.
+        splits: Split → dialogue keys. If `train` also contains the development dialogues of MELD, they are moved to `dev` here.
         notes: Notes for the user, to which assumptions are added.
 
     Raises:
@@ -62,7 +64,7 @@ def recognise(
 
 
 def _agrees_with_meld(numbers: dict[Any, int], splits: dict[str, list[Any]], notes: list[str]) -> bool:
-    """Whether the integer keys of each split are in the range of MELD. Restores the development split if it is pooled."""
+    """Whether the integer keys of each split are in the range of MELD. Development dialogues in `train` are moved to `dev`."""
     if not all(0 <= number <= MELD_KEYS["test"][1] for number in numbers.values()):
         return False
     pooled = "dev" not in splits

@@ -14,7 +14,7 @@ TURNS = ("turn1", "turn2", "turn3")
 
 
 def read_emocontext(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """EmoContext rows with `id`, `turn1`, `turn2`, `turn3`, `label`.
+    """Read the rows of EmoContext, with `id`, `turn1`, `turn2`, `turn3` and `label`; return `None` if the content has another form.
 
     A row is a conversation of two speakers; only its last utterance is labelled.
 

@@ -20,7 +20,7 @@ Row = dict[str, str]
 
 
 def read_emorynlp(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """EmoryNLP as CSV, or as JSON: `{"episodes": [{"scenes": [{"scene_id", "utterances": […]}]}]}`.
+    """Read EmoryNLP as CSV, or as JSON: `{"episodes": [{"scenes": [{"scene_id", "utterances": […]}]}]}`.
 
     A dialogue is a scene of an episode of a season, such as `s01_e02_c03`. Its utterances are numbered, such as `s01_e02_c03_u004`. Several
     simultaneous speakers count as one speaker with a joint name. The split is taken from the file name.

@@ -14,17 +14,17 @@ class Fields:
 
     Attributes:
         path: Path of the file, used in messages.
-        size: Size of the file in bytes; the number of utterances must not exceed it.
+        size: Size of the file in bytes; the number of utterances must not exceed this number.
         format: Name of the recognised format.
         labels: Dialogue → one label (index, name or score) per utterance. The keys of `labels` define the dialogues and their order.
-        speakers: Dialogue → speakers as `M`/`F`, names, numbers or one-hot vectors.
-        texts: Dialogue → sentences or token lists, or `None`.
-        ids: Dialogue → utterance ids, or `None`.
-        sentiments: Dialogue → sentiment index, or `None`.
+        speakers: Dialogue → one speaker per utterance: `M` or `F`, a name, a number or a one-hot vector.
+        texts: Dialogue → one sentence or token list per utterance, or `None`.
+        ids: Dialogue → one id per utterance, or `None`.
+        sentiments: Dialogue → one sentiment index per utterance, or `None`.
         features: Modality → dialogue → one vector per utterance.
         splits: Split → dialogue keys.
         dataset: Name of the data set, if the layout or the caller determines it.
-        maybe_meld: Whether integer keys may be those of MELD. They are if they match the ranges of its splits.
+        maybe_meld: Whether the dialogue keys may be those of MELD. They count as keys of MELD if they are in the key ranges of its splits.
     """
 
     path: Path

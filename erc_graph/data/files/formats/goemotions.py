@@ -20,9 +20,10 @@ SPEAKER = "writer"
 
 
 def read_goemotions(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """GoEmotions: `train.tsv`, `dev.tsv` or `test.tsv`, with the label names in a file of the same folder.
+    """Read GoEmotions: `train.tsv`, `dev.tsv` or `test.tsv`, with the label names in a file of the same folder.
 
-    Every comment is a conversation of one utterance. A comment with several emotions gets no label, because an utterance has at most one.
+    Every comment is a conversation of one utterance. A comment with several emotions gets no label, because an utterance has at most one
+    label.
 
     Raises:
         CorpusError: a line has another number of columns, or a label number has no name.

@@ -46,12 +46,12 @@ class Turn:
 
 
 def read_iemocap(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """IEMOCAP transcriptions (`dialog/transcriptions/*.txt`) with the labels in the folder `EmoEvaluation`, or label files alone.
+    """Read IEMOCAP transcriptions (`dialog/transcriptions/*.txt`) with the labels in the folder `EmoEvaluation`, or label files alone.
 
-    A speaker is named by session and gender, such as `Ses01F`. Unlabelled utterances, such as `MXX0`, are kept as context.
+    A speaker is named by session and gender, such as `Ses01F`. Utterances without a label, such as `MXX0`, remain in the corpus as context.
 
     Raises:
-        CorpusError: a line is damaged, or the transcription lacks labelled utterances.
+        CorpusError: a line is damaged, or most labels belong to utterances that the transcription lacks.
     """
     if not isinstance(content, str):
         return None
@@ -122,7 +122,7 @@ def release_annotations(folder: Path) -> Annotations:
 
 
 def _sessions(folder: Path) -> list[Path]:
-    """The folders of the sessions of a release, or the folder itself if it is a session."""
+    """Return the session folders of a release, or the folder itself if it is a session."""
     found = sorted(path for path in folder.glob("Session[1-5]") if path.is_dir())
     return [stay_inside(path) for path in found] or [folder]
 
@@ -132,7 +132,7 @@ def _text(path: Path) -> str:
 
 
 def _transcription(text: str, path: Path) -> list[Turn]:
-    """Utterances in the order of the file. Lines without an id, such as `M: [LAUGHTER]`, are left out."""
+    """Return the utterances in the order of the file. Lines without an id, such as `M: [LAUGHTER]`, are left out."""
     others = 0
     turns: list[Turn] = []
     for line in text.splitlines():
@@ -149,7 +149,7 @@ def _transcription(text: str, path: Path) -> list[Turn]:
 
 
 def _evaluation(text: str, path: Path) -> list[Turn]:
-    """The majority label of every utterance. Lines of single annotators are not read."""
+    """Return the majority label of every utterance. Lines of single annotators are not read."""
     turns = []
     if "EMOTION [V, A, D]" not in text[:400]:
         return []
@@ -176,7 +176,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _labelled(turns: list[Turn], labels: list[Turn], path: Path) -> list[Turn]:
-    """Utterances with their labels.
+    """Return the utterances with their labels.
 
     Raises:
         CorpusError: most labels belong to utterances that the transcription lacks.

@@ -1,4 +1,4 @@
-"""Reader of the CSV files of MELD: one per split, and the dyadic files, whose dialogues are parts of dialogues of MELD."""
+"""Reader of the CSV files of MELD, one per split, and of the dyadic files, which contain parts of MELD dialogues."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SENTIMENTS = ("neutral", "positive", "negative")
 
 
 def read_meld(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """MELD's `{train,dev,test}_sent_emo.csv`, or the dyadic `…_sent_emo_dya.csv`.
+    """Read `{train,dev,test}_sent_emo.csv` of MELD, or the dyadic `…_sent_emo_dya.csv`.
 
     The split is taken from the file name. Utterances get the ids of MELD, such as `dev_dia1_utt4`. The dyadic files number dialogues
-    differently, and have the original numbers in other columns, which are used for the ids. If an utterance is in several dyadic dialogues,
-    its further copies get ids that end in `#2`, `#3`.
+    differently, but the ids use the original numbers, which are in other columns. If an utterance is in several dyadic dialogues, its
+    further copies get ids that end in `#2`, `#3` and so on.
 
     Raises:
         CorpusError: the file name does not contain a split, or an emotion or sentiment is unknown.

@@ -19,8 +19,8 @@ def merge_annotations(parts: list[Annotations]) -> Annotations:
     """Merge the annotations of several files.
 
     Files with different dialogues, such as the three CSVs of MELD, are concatenated. Files with the same dialogues are joined utterance by
-    utterance. The first file then gives speakers, utterances and texts; the others add columns and features. M3NET, for example, needs the
-    files of MMGCN and COSMIC.
+    utterance. The first file then gives speakers, utterances and texts; the other files add columns and features. For example, the method
+    M3NET needs the files of MMGCN and COSMIC.
 
     Raises:
         CorpusError: the files are of different data sets, share only some dialogues, or have duplicate utterance ids. For joined files:
@@ -50,7 +50,7 @@ def merge_annotations(parts: list[Annotations]) -> Annotations:
 
 
 def _apart(parts: list[Annotations]) -> list[Annotations]:
-    """If files of one split each use the same dialogue numbers, put the split in front of the ids, as in MELD."""
+    """Put the split in front of all ids, as in MELD, if each file has one split and files have equal dialogue numbers."""
     own = [
         next(iter(part.splits)) if len(part.splits) == 1 and len(part.dialogue_ids) == sum(map(len, part.splits.values())) else None
         for part in parts
@@ -124,7 +124,7 @@ def _concatenate(parts: list[Annotations]) -> Annotations:
 
 
 def _union(labels: list[list[str]]) -> list[str]:
-    """Label names of all files: indices in numerical order, names sorted."""
+    """Return the label names of all files: indices in numerical order, names sorted."""
     longest = max(labels, key=len)
     if all(own == longest[: len(own)] for own in labels):
         return longest

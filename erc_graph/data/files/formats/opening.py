@@ -28,7 +28,7 @@ def open_content(content: bytes, path: Path) -> Any:
     """Return the content of a file, given its bytes.
 
     Raises:
-        CorpusError: the file is empty, damaged, malicious, or of a known other kind. The message names that kind.
+        CorpusError: the file is empty, damaged, malicious, or of a kind without annotations, such as PDF. The message names the kind.
     """
     if not content.strip():
         raise CorpusError(f"{path}: is empty; expected an annotation file")

@@ -1,6 +1,6 @@
 """Packing of the fields of a file into rows. Each field is a dict: dialogue → list with one value per utterance.
 
-All checks of the agreement of fields are here: keys, lengths, widths, labels, ids and splits.
+This module checks that the fields agree in keys, lengths, widths, labels, ids and splits.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def pack(fields: Fields) -> Annotations:
 
     Raises:
         CorpusError: fields differ in dialogues or lengths, feature widths differ, labels are not in the label set, ids are not unique, or
-            dialogues are empty. Also if splits overlap or name unknown dialogues.
+            dialogues are empty. The error is also raised if splits overlap or name unknown dialogues.
     """
     packer = _Packer(fields)
     return packer.annotations()
 
 
 class _Packer:
-    """State that the checks share: the file, its dialogues, their names and lengths."""
+    """State that all checks use: the file, its dialogues, and their names and lengths."""
 
     def __init__(self, fields: Fields) -> None:
         self.fields, self.path = fields, fields.path
@@ -100,7 +100,7 @@ class _Packer:
         return key
 
     def column(self, name: str, mapping: Any) -> list[Sequence[Any]]:
-        """Return the values of one field per dialogue, in the order of the labels."""
+        """Return the values of one field, one list per dialogue, in the order of `labels`."""
         if not isinstance(mapping, dict):
             raise CorpusError(f"{self.path}: {name}: expected a dict dialogue → values, found {spell(mapping)}")
         columns: list[Any] = []
@@ -127,7 +127,7 @@ class _Packer:
         return columns
 
     def where(self, row: int) -> str:
-        """Return the dialogue of a row and the position in it, as text for messages."""
+        """Return the dialogue of a row and the position of the utterance in this dialogue, as text for messages."""
         for name, length in zip(self.names, self.lengths, strict=True):
             if row < length:
                 return f"dialogue {name!r}, utterance {row}"
@@ -135,7 +135,7 @@ class _Packer:
         raise IndexError(row)
 
     def read_splits(self) -> dict[str, list[Any]]:
-        """Return split → keys: a list in its order, a set sorted."""
+        """Return a dictionary split → dialogue keys. A list keeps its order; a set is sorted."""
         result: dict[str, list[Any]] = {}
         owner: dict[Any, str] = {}
         for split, keys in self.fields.splits.items():
@@ -183,7 +183,7 @@ class _Packer:
         return columns, labels
 
     def are_scores(self, numbers: list[int | float]) -> bool:
-        """Return whether the labels are scores, not indices: the data set has scores, or there are fractions or numbers below -1."""
+        """Return whether the labels are scores, not indices: the data set has scores, or the file has fractions or numbers below -1."""
         task = TASKS.get(DEFAULT_TASK.get(self.dataset or "", ""))
         floats = [value for value in numbers if isinstance(value, float) and value == value]
         if self.dataset == "mosi" or (task is not None and task.kind == "score"):
@@ -198,7 +198,7 @@ class _Packer:
         return [None if value is None or value != value else float(value) for value in values]
 
     def read_indices(self, values: list[Any], names: tuple[str, ...] | None) -> tuple[list[str | None], list[str]]:
-        """Return the label names of indices; for an unknown data set, the indices as text."""
+        """Return the label names of label indices. For an unknown data set, the names are the indices as text."""
         if names is not None:
             return self.read_names("label", values, names), []
         top = max((int(value) for value in values if value is not None and math.isfinite(value)), default=-1)
@@ -228,7 +228,7 @@ class _Packer:
         return result
 
     def read_speakers(self) -> list[str]:
-        """Return speaker names: session and gender for IEMOCAP, `speaker0`, … for numbers and one-hot vectors."""
+        """Return speaker names: session and gender for IEMOCAP; `speaker0`, `speaker1`, … for numbers and one-hot vectors."""
         iemocap = (self.dataset or "").startswith("iemocap")
         result: list[str] = []
         numbered = False
@@ -251,7 +251,7 @@ class _Packer:
         return result
 
     def read_texts(self) -> list[str]:
-        """Return the texts, with Windows-1252 punctuation repaired and lists of tokens joined."""
+        """Return the texts, with repaired Windows-1252 punctuation and joined lists of tokens."""
         if self.fields.texts is None:
             return []
         repaired: dict[str, str] = {}
@@ -272,7 +272,7 @@ class _Packer:
         return result
 
     def read_ids(self) -> list[str]:
-        """Return the utterance ids of the file, or ids made of the dialogue and the position in it."""
+        """Return the utterance ids of the file, or ids made of the dialogue and the position of the utterance."""
         numbered = [f"{name}_{turn}" for name, length in zip(self.names, self.lengths, strict=True) for turn in range(length)]
         if self.fields.ids is None:
             if self.dataset == "meld":
@@ -296,9 +296,9 @@ class _Packer:
         return result
 
     def read_features(self, modality: str, mapping: Any) -> np.ndarray:
-        """Return the features of a modality, `(utterances, width)` float32.
+        """Return the features of a modality, `(utterances, width)` float32; NaN for missing features.
 
-        An empty vector means missing (NaN). Several frames are averaged over time.
+        An empty vector means that the features are missing. If an utterance has several frames, they are averaged over time.
         """
         result = np.full((self.total, 0), np.nan, dtype=np.float32)
         averaged = number = 0

@@ -22,7 +22,9 @@ _SHORT = {"hap": "happy", "sad": "sad", "neu": "neutral", "ang": "angry", "exc":
 
 
 def read_dict(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """A dict of fields: `speaker(s)`, `label(s)`, `text`, `audio`, `visual`, `sentence`, `trainVid`, `testVid` and optionally `valVid`.
+    """Read a dictionary of named fields (DnR); return `None` if the content has another form.
+
+    The keys are `speaker(s)`, `label(s)`, `text`, `audio`, `visual`, `sentence`, `trainVid`, `testVid` and optionally `valVid`.
 
     Raises:
         CorpusError: speakers or labels are missing, or fields contradict each other.
@@ -56,7 +58,9 @@ def _plain_name(name: str) -> str:
 
 
 def read_samples(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """A dict split → list of dialogues, each a dict `vid`, `speakers`, `labels`, `text`, `audio`, `visual`, `sentence` (CORECT).
+    """Read a dictionary split → list of dialogues (CORECT); return `None` if the content has another form.
+
+    Each dialogue is a dictionary with `vid`, `speakers`, `labels`, `text`, `audio`, `visual` and `sentence`.
 
     Raises:
         CorpusError: a sample lacks `vid`, `speaker` or `label`, a dialogue id occurs twice, or fields contradict each other.
@@ -101,10 +105,13 @@ def read_samples(content: Any, path: Path, size: int, dataset: str | None = None
 
 
 def read_dialogues(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """A JSON list of dialogues, each a list of `{text, speaker, label?, cls}` (DAG-ERC; MultiDAG: `cls` = three vectors).
+    """Read a JSON list of dialogues (DAG-ERC, MultiDAG); return `None` if the content has another form.
+
+    Each dialogue is a list of objects with `text`, `speaker`, `cls` and optionally `label`. `cls` is one vector in DAG-ERC, and a list of
+    three vectors in MultiDAG.
 
     Raises:
-        CorpusError: an utterance lacks `text` or `speaker`, the vocabulary has another form, or fields contradict each other.
+        CorpusError: an utterance lacks `text` or `speaker`, `label_vocab.pkl` lacks the label names, or fields contradict each other.
     """
     if not isinstance(content, list) or not content or not all(isinstance(dialogue, list) for dialogue in content):
         return None
@@ -148,7 +155,7 @@ def read_dialogues(content: Any, path: Path, size: int, dataset: str | None = No
 
 
 def _vocabulary(path: Path) -> list[str]:
-    """Label names of `label_vocab.pkl` in the same folder, if it exists."""
+    """Return the label names in `label_vocab.pkl` of the same folder, if this file exists."""
     beside = path.with_name("label_vocab.pkl")
     if not stay_inside(beside).is_file():
         return []
@@ -162,7 +169,7 @@ def _vocabulary(path: Path) -> list[str]:
 
 
 def _name_labels(labels: dict[str, list[Any]], vocabulary: list[str]) -> str | None:
-    """Replace indices and short names of IEMOCAP by label names, in place, and return the data set."""
+    """Replace indices and short names of IEMOCAP by label names, in place; return the data set with these label names."""
     for values in labels.values():
         for turn, value in enumerate(values):
             if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(vocabulary):

@@ -1,4 +1,4 @@
-"""Files that are recognised but not read. The error says in one sentence what the file is and what to do."""
+"""Errors for files that are recognised but cannot be read. An error says in one sentence what the file is and what to do."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _FOREIGN = (
 
 
 def refuse_foreign(content: bytes, path: Path) -> None:
-    """Raise an error if the first bytes show that a file is of another kind.
+    """Raise an error if the first bytes of a file show that it has no annotations, such as a PDF.
 
     Raises:
-        CorpusError: the file is of a known other kind. The message says what to do.
+        CorpusError: the file has no annotations. The message names its kind and says what to do.
     """
     head = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for mark, words in _FOREIGN:

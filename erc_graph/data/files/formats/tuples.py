@@ -1,7 +1,7 @@
-"""Reader of tuples and lists of fields without names. They are distinguished by their length and the content of each field.
+"""Reader of tuples and lists of fields without names.
 
-A layout lists the fields of a tuple in order. If several layouts have the same length, the first utterance of every field decides.
-Examples: 9-tuples of IEMOCAP and of MELD, 10-tuples with and without utterance ids.
+A layout lists the fields of a tuple in order. The layout of a file is recognised by the number of fields. If several layouts have this
+number, the first utterance of every field decides. For example, there are 9-tuples of IEMOCAP and of MELD.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _fits(kind: str, name: str) -> bool:
 
 
 def _kind(part: Any) -> str:
-    """Kind of content of a field, judged by its first utterance: `keys` for a split, `empty` if there is no utterance."""
+    """Return the kind of content of a field, given by its first utterance: `keys` for a split, `empty` if there is no utterance."""
     if isinstance(part, list | tuple | set | frozenset | np.ndarray):
         return "keys"
     if not isinstance(part, dict):
@@ -157,7 +157,7 @@ def _kind_of_value(value: Any) -> str:
 
 
 def _looks_like_sentiments(extra: Any, labels: Any) -> bool:
-    """Whether the last field, which has no name, has one sentiment index per utterance."""
+    """Return whether the last field, which has no name, has one sentiment index per utterance."""
     if not isinstance(extra, dict) or not isinstance(labels, dict) or set(extra) != set(labels) or _kind(extra) != "number":
         return False
     try:

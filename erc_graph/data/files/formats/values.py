@@ -1,4 +1,4 @@
-"""Conversion of single values of a file (text, numbers, speaker indices, vectors), and their form in messages."""
+"""Conversion of single values of a file (text, numbers, speaker indices, vectors), and their display in messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def spell(value: Any) -> str:
-    """Return a short text of any value, for a message."""
+    """Return a short description of any value, for a message."""
     if isinstance(value, str | int | float | bool | np.generic) or value is None:
         return repr(value if not isinstance(value, np.generic) else value.item())[:60]
     if isinstance(value, np.ndarray):
@@ -17,7 +17,7 @@ def spell(value: Any) -> str:
 
 
 class Odd:
-    """A value that is neither text nor a number, kept until a message can name its place in the file."""
+    """A value that is neither text nor a number. A later error message names its position in the file."""
 
     def __init__(self, value: Any) -> None:
         self.text = spell(value)

@@ -1,7 +1,8 @@
-"""Reading of transcripts, subtitles and chats, from a file or a pipe, as conversations whose emotions are to be predicted.
+"""Reading of transcripts, subtitles and chats from a file or a pipe, as conversations without labels.
 
-The format is recognised by the content. `TEXTS` and `VALUES` list the readers of text and of JSON in the order in which they are tried. A
-new format needs one function in a file of this folder and one line in the list. A reader reports its assumptions with `note`.
+The format is recognised by the content. `TEXTS` lists the readers of text, `VALUES` the readers of JSON. The readers are called in the
+order of these lists until one recognises the content. A new format needs one function in a file of this folder and one line in a list. A
+reader reports its assumptions with `note`.
 """
 
 from __future__ import annotations
@@ -57,14 +58,15 @@ A_TURN = 50  # lines or JSON objects of one, at most, where turns are bounded
 def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None = None, most: int | None = None) -> Corpus:
     """Load the conversations in a file as a corpus without labels.
 
-    Times are stored in the annotations of the corpus: `start` and `end` in seconds of a recording, `time` exactly as in the file. Every
-    assumption about the file is printed on standard error and stored under `notes` in the provenance.
+    Times are stored in the annotations of the corpus: `start` and `end` are seconds of a recording, `time` is the time exactly as in the
+    file. Every assumption about the file is printed on standard error and stored under `notes` in the provenance.
 
     Args:
-        source: A file, or its content as bytes. Text: lines of `Speaker: text`, subtitles, exports of speech recognisers and chats, or
-            annotations of ELAN, Praat and CHAT. A line without a speaker continues the utterance above. Tables: JSON, JSON lines or CSV
-            with `speaker`, `text`, and optionally `dialogue`, `turn` and `features` (only JSON: modality → vector). Also anything that
-            `load_corpus` recognises by its name, such as a folder, a Parquet file or `sample`.
+        source: A file, or its content as bytes. The file can be a text: lines of `Speaker: text`, subtitles, exports of speech recognisers
+            and chats, or annotations of ELAN, Praat and CHAT. A line without a speaker continues the utterance above. The file can be a
+            table: JSON, JSON lines or CSV with `speaker`, `text`, and optionally `dialogue`, `turn` and `features` (only JSON: modality →
+            vector). The source can also be a corpus that `load_corpus` recognises by its name, such as a folder, a Parquet file or
+            `sample`.
         name: Name of the conversation; default: the name of the file.
         most: Largest number of utterances, unless the source is a corpus; default: no limit.
 
@@ -96,7 +98,7 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
 
 
 def find_recordings(corpus: Corpus, folder: Path) -> dict[str, Path]:
-    """Return utterance id → audio file, for all utterances that have an audio file in a folder.
+    """Return a dictionary utterance id → audio file, for all utterances that have an audio file in a folder.
 
     Args:
         corpus: Result of `load_transcript`. The utterances of `talk.txt` are called `talk_0`, `talk_1`, …; long transcripts have leading
@@ -158,7 +160,7 @@ _NUMBERS = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?\s{0,20}(?:,|\]\s{0,20}$)")
 
 
 def _is_json(text: str) -> bool:
-    """Whether a text begins like JSON, and not like `[00:12] Ann: …`, `[SPEAKER_00] …` or `{\\an8}`."""
+    """Return whether a text begins like JSON, and not like `[00:12] Ann: …`, `[SPEAKER_00] …` or `{\\an8}`."""
     start = text[:HEAD].lstrip()
     inner = start[1:].lstrip()
     if start[:1] == "{":

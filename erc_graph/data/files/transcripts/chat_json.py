@@ -27,7 +27,7 @@ def _items(value: Any, key: str) -> list[Value]:
 
 
 def _text(value: Any) -> str:
-    """Text that may be divided into parts, as in `["see ", {"type": "link", "text": "…"}]`."""
+    """Return a text that may be divided into parts, as in `["see ", {"type": "link", "text": "…"}]`."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
@@ -42,7 +42,7 @@ def _name(value: Any, *keys: str) -> str:
 
 
 def _apart(names: list[str]) -> list[str]:
-    """Names of several chats. Chats with equal names get a number at the end; a single chat gets no name."""
+    """Return the names of several chats. Chats with equal names get a number at the end; a single chat gets no name."""
     if len(names) < 2:
         return [""] * len(names)
     names = [name.strip() for name in names]
@@ -191,7 +191,7 @@ _ASIDES = ("system", "developer", "tool", "function", "tool_call", "ipython")
 
 
 def _models(value: Any) -> Talk | None:
-    """Conversations with chat models: `{"role", "content"}` or `from` and `value`, perhaps one conversation per line."""
+    """Read conversations with chat models. A message has `role` and `content`, or `from` and `value`."""
     several = value if isinstance(value, list) and value and all(isinstance(one, dict) for one in value) else [value]
     lists: list[tuple[Value, list[Value]]] = []
     for one in several:
@@ -223,7 +223,7 @@ def _is_model(one: Value) -> bool:
 
 
 def _chatgpt(value: Any) -> Talk | None:
-    """Export of ChatGPT: a tree of messages, of which the branch that was shown last is read."""
+    """Read an export of ChatGPT. From its tree of messages, the branch that was shown last is read."""
     chats = value if isinstance(value, list) else [value]
     if not chats or not all(isinstance(chat, dict) and isinstance(chat.get("mapping"), dict) for chat in chats):
         return None
@@ -255,7 +255,7 @@ def _chatgpt(value: Any) -> Talk | None:
 
 
 def _signal(value: Any) -> Talk | None:
-    """Rows of signal-export with `date`, `sender` and `body`."""
+    """Read rows of signal-export with `date`, `sender` and `body`."""
     messages = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else _items(value, "messages")
     if not messages or not all({"sender", "body"} <= one.keys() for one in messages):
         return None

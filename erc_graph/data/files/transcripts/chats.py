@@ -3,7 +3,7 @@
 Every message begins with its date and time. In LINE and KakaoTalk, it may begin with the time of day, and the date is on a line above.
 
 WhatsApp marks service messages and media with an invisible character (U+200E) or angle brackets, in every language. Messages without a name
-are service messages as well. A line without a date continues the previous message, even if it looks like a name.
+are also service messages. A line without a date continues the previous message, unless it begins with the name of a known speaker.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def read_chat(text: str, path: Path) -> Talk | None:
 
 
 def _head(line: str) -> tuple[str, int] | None:
-    """Time of a message, and its position in the line."""
+    """Return the time of a message, and the position at which the time ends in the line."""
     head = line[:HEAD].translate(_SPACES)
     start = len(head) - len(head.lstrip("\u200e\u200f\ufeff "))
     found = _STAMP.match(head, start)
@@ -149,14 +149,14 @@ def _head(line: str) -> tuple[str, int] | None:
 
 
 def _split(rest: str) -> tuple[str, str]:
-    """Name and text of a message; a service message has no name."""
+    """Return the name and the text of a message; a service message has no name."""
     found = _NAME.match(rest[:HEAD])
     is_name = found is not None and any(map(str.isalnum, found["name"])) and not _SENTENCE.search(found["name"])
     return (found["name"], rest[found.end() :]) if found and is_name else ("", rest)
 
 
 def _kind(said: str) -> str:
-    """Kind of a message: service message, media, or text."""
+    """Return the kind of a message: `service`, `media`, or empty for a text."""
     text = said.strip()
     plain = text.translate(_HIDDEN).strip()
     if len(plain) <= 200 and (_BRACKETS.fullmatch(plain) or _MEDIA.fullmatch(plain) or _FILE.fullmatch(plain)):
@@ -169,7 +169,7 @@ def _kind(said: str) -> str:
 
 
 def _copied(lines: list[str]) -> Talk | None:
-    """Messages copied from Telegram: a line with name and date, then the text."""
+    """Read messages copied from Telegram: a line with name and date, then the text."""
     heads = [_HEAD_LINE.fullmatch(line.strip().translate(_SPACES)[:HEAD]) for line in lines]
     first = next((line for line in lines if line.strip()), "")
     if not _HEAD_LINE.fullmatch(first.strip().translate(_SPACES)[:HEAD]):
@@ -188,7 +188,7 @@ def _copied(lines: list[str]) -> Talk | None:
 
 
 def _exported(lines: list[str]) -> Talk | None:
-    """Export of Discord: a heading, then per message a line with date and name, the text, and attachments in braces."""
+    """Read an export of Discord: a heading, then per message a line with date and name, the text, and attachments in braces."""
     turns: list[tuple[Turn, list[str]]] = []
     beside = False
     for line in lines:
@@ -209,7 +209,7 @@ def _exported(lines: list[str]) -> Talk | None:
 
 
 def _dayed(lines: list[str]) -> Talk | None:
-    """LINE and KakaoTalk: a line with only the date, then messages with their time of day."""
+    """Read a chat of LINE or KakaoTalk: a line with only the date, then messages with their time of day."""
     found = [_LINE.fullmatch(line) or _KAKAO.fullmatch(line) if len(line) <= _LONGEST else None for line in lines]
     found = [one if one and (one["text"] is not None or one.re is _LINE) else None for one in found]
     first = next((number for number, one in enumerate(found) if one and one["text"] is not None), None)

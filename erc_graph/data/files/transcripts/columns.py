@@ -32,10 +32,10 @@ def heads_of(text: str) -> list[str]:
 
 
 def read_columns(text: str, path: Path) -> Talk | None:
-    """Read a table whose first line names the columns; return `None` if it does not.
+    """Read a table whose first line names the columns; return `None` if this line names no columns.
 
     Raises:
-        CorpusError: a .csv file has no such line, or the table is damaged.
+        CorpusError: a .csv file has no line with the column names, or the table is damaged.
     """
     fields = heads_of(text)
     columns = find_columns(fields)

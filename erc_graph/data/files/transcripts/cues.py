@@ -1,7 +1,10 @@
-"""Reader of subtitles: WebVTT of Teams, Zoom and YouTube, SubRip and SBV, complete or pasted without the beginning.
+"""Reader of subtitles: WebVTT of Teams, Zoom and YouTube, SubRip and SBV, complete or without the beginning.
 
-No library is used. The pattern of `srt` has cubic cost and takes minutes for five thousand digits. `webvtt-py` reads only complete files,
-silently drops cues with unknown forms of time, and assigns a cue with two voices to one of them.
+A cue is a text with its start and end time. A voice is the name of a speaker in a cue.
+
+The module uses no library for subtitles. The regular expression of the library `srt` has cubic cost and takes minutes for five thousand
+digits. The library `webvtt-py` reads only complete files, silently drops cues with unknown time formats, and assigns a cue with two voices
+to only one voice.
 """
 
 from __future__ import annotations
@@ -65,7 +68,7 @@ _Cue = tuple[float | None, float | None, list[str]]
 
 
 def _cues(lines: list[str], times: list[re.Match[str] | None], is_vtt: bool) -> tuple[list[_Cue], list[str]]:
-    """Cues with their lines, and the lines before the first cue, whose times may be missing from a pasted text."""
+    """Return the cues with their lines, and the lines before the first cue. A pasted text may lack the times of these lines."""
     cues: list[_Cue] = []
     before: list[str] = []
     voice = ""
@@ -101,7 +104,7 @@ def _cues(lines: list[str], times: list[re.Match[str] | None], is_vtt: bool) -> 
 
 
 def _is_id(lines: list[str], times: list[re.Match[str] | None], number: int, is_vtt: bool) -> bool:
-    """Whether a line is the name of the cue that begins in the next line."""
+    """Return whether a line is the name of the cue that begins in the next line."""
     if number + 1 >= len(lines) or not times[number + 1]:
         return False
     first = number == 0 or not lines[number - 1].strip()
@@ -113,7 +116,10 @@ def _voice_tag(name: str) -> str:
 
 
 def _name_first_lines(cues: list[_Cue], times: list[re.Match[str] | None]) -> None:
-    """Convert names alone on the first line of a cue to voices, with a note. Google Meet and old documents of Teams have them."""
+    """Convert a name alone on the first line of a cue to a voice, and write a note.
+
+    Google Meet and old documents of Teams write names in this way.
+    """
     said = [lines for _, _, lines in cues]
     if not said or not said[0] or said[0][0].startswith("<v "):
         return
@@ -132,7 +138,7 @@ def _name_first_lines(cues: list[_Cue], times: list[re.Match[str] | None]) -> No
 
 
 def _voices(said: list[str]) -> list[tuple[str, str]]:
-    """Voice and text, line by line. Text between two voice marks belongs to the first voice."""
+    """Return voice and text, line by line. The text between two voice marks belongs to the first voice."""
     found: list[tuple[str, str]] = []
     voice = ""
     for line in said:
@@ -146,7 +152,7 @@ def _voices(said: list[str]) -> list[tuple[str, str]]:
 
 
 def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
-    """One utterance per cue, and a further one whenever the speaker changes within a cue."""
+    """Return one utterance per cue, and a further utterance whenever the speaker changes within a cue."""
     lines = [line for _, line in pieces]
     found = find_speakers(lines, styles=("colon", "bracket", "angle"))
     if not any(turn.speaker for turn, _ in pieces):
@@ -189,7 +195,7 @@ def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
 
 
 def _unrolled(lines: list[str], times: list[re.Match[str] | None]) -> list[str]:
-    """Remove repeated lines: rolling captions show a line several times."""
+    """Remove repeated lines: captions that roll over the screen show a line several times."""
     kept, last, dropped = [], "", 0
     for line, found in zip(lines, times, strict=True):
         plain = "" if found else " ".join(_TAG.sub("", line).split())

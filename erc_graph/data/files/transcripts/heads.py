@@ -1,4 +1,4 @@
-"""Removal of lines before and after a conversation: date, place and participants, the head of a mail, a summary."""
+"""Removal of lines before and after a conversation, such as date, place, participants, the head of a mail, or a summary."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ _NUMBER = re.compile(r" ?#?\d{1,6}$")  # `Interview 12`
 
 
 def without_frame(said: Sequence[str], kept: Sequence[int]) -> list[int]:
-    """Return the numbers of the lines without headings (`ABOVE`) and endings (`BELOW`), which a note quotes.
+    """Return the line numbers of the conversation, without headings (`ABOVE`) and endings (`BELOW`).
 
-    Only names that occur once are left out, because a name that occurs twice is a speaker. A line such as `Interviewer: Ann`, whose name is
-    in `ROLES`, is left out if Ann speaks below and the text has another heading.
+    A heading such as `Date: 3 May` is left out only if the word before the colon occurs once, because a word that occurs twice is a
+    speaker. A line such as `Interviewer: Ann`, with a word of `ROLES`, is left out if Ann is a speaker and the text has another heading. A note quotes the lines
+    that are left out.
 
     Args:
         said: All lines.
-        kept: Numbers of the lines that are to be read.
+        kept: Numbers of the lines that are not empty or stage directions, from 0.
     """
     names = {number: before_colon(said[number]) for number in kept}
     words = {number: _NUMBER.sub("", name.casefold()) for number, name in names.items() if name}

@@ -1,6 +1,6 @@
-"""Recognition of speaker names in lines of text, in the common ways to write a name before an utterance or alone on a line.
+"""Recognition of speaker names that are written before an utterance or alone on a line.
 
-All patterns look only at the first `HEAD` characters of a line, so the cost per line is bounded.
+All patterns are applied only to the first `HEAD` characters of a line. This bounds the cost per line.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ NO_NAMES = {  # what stands before a colon and is nobody, where it does so once
 
 @dataclass(slots=True)
 class Line:
-    """A line of text: the speaker who begins in it (empty if none), its times, and its text."""
+    """A line of text: the name at its beginning (empty if there is no name), its times, and its text."""
 
     name: str
     text: str
@@ -65,7 +65,7 @@ class Line:
 
 
 def clean(name: str) -> str:
-    """Return a name without marks, bullets, stage directions and invisible characters.
+    """Return a name without formatting marks, bullets, stage directions and invisible characters.
 
     >>> clean("- **Dr. Mary-Jane O'Neil** (on the phone, upset)"), clean("[SPEAKER_00]"), clean("~ Cleo")
     ("Dr. Mary-Jane O'Neil", 'SPEAKER_00', 'Cleo')
@@ -109,10 +109,11 @@ def say_cleaned(pairs: Counter[tuple[str, str]]) -> None:
 
 
 def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_STYLES)) -> list[Line]:
-    """Find the speaker of every line, by the style of writing names that most lines of the text have.
+    """Find the speaker of every line, by the style of writing names that fits most lines.
 
-    A line `Name: text` begins an utterance if the name occurs several times or looks like a name. A name begins with capital letters,
-    unless its script has none. A line is `doubtful` if the name may be part of a sentence.
+    A line `Name: text` begins an utterance if the words before the colon occur several times or are written like a name. The words of a
+    name begin with capital letters, unless the script has no capital letters. Other lines with a colon are `doubtful`: the words before the
+    colon may be a name or part of a sentence.
     """
     lines = _questions(_unnumbered(lines))
     parts = [_split(line) for line in lines]
@@ -146,8 +147,8 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
 def without_strays(lines: Sequence[str], found: Sequence[Line]) -> list[Line]:
     """Return the result of `find_speakers` without false names, such as in `Look: no hands`.
 
-    All names are false if most lines, including the first, have no name, and no name occurs twice or is in capitals. For other texts, a
-    note lists names that occur only once. `lines` are the lines that were given to `find_speakers`.
+    All names are false if most lines and the first line have no name, no name occurs twice, and no name is in capitals. For other texts, a
+    note reports names that occur only once. `lines` are the lines that were given to `find_speakers`.
     """
     times = Counter(line.name.casefold() for line in found if line.name)
     single = [line for line in found if line.name and times[line.name.casefold()] == 1]
@@ -164,7 +165,7 @@ def without_strays(lines: Sequence[str], found: Sequence[Line]) -> list[Line]:
 
 
 def _unnumbered(lines: Sequence[str]) -> Sequence[str]:
-    """Lines without their numbers (`01 Ann: Hi`), if the numbers are consecutive."""
+    """Return the lines without line numbers (`01 Ann: Hi`), if the numbers are consecutive."""
     numbers = [int(found[1]) if (found := _NUMBER.match(line[:40])) else None for line in lines]
     pairs = list(pairwise(numbers))
     if len(lines) < 2 or 2 * sum(a is not None and b == a + 1 for a, b in pairs) < len(pairs):
@@ -174,7 +175,7 @@ def _unnumbered(lines: Sequence[str]) -> Sequence[str]:
 
 
 def _questions(lines: Sequence[str]) -> Sequence[str]:
-    """Lines with `Q: ` and `A: ` in place of `Q. ` and `A. `, if the text has both."""
+    """Return the lines with `Q:` and `A:` in place of `Q.` and `A.`, if the text has both."""
     found = [_QUESTION.match(line.lstrip()[:40]) for line in lines]
     if {mark[1] for mark in found if mark} != {"Q", "A"}:
         return lines
@@ -183,7 +184,7 @@ def _questions(lines: Sequence[str]) -> Sequence[str]:
 
 
 def _split(line: str) -> tuple[str, str, str]:
-    """Times at the beginning of a line, or between hashes at its end, and the rest of the line."""
+    """Return the times at the beginning of a line, or between hashes at its end, and the rest of the line."""
     stripped = line.strip()
     first = _HASHED.match(stripped[:20])
     last = _HASHED.search(stripped, max(first.end() if first else 0, len(stripped) - 20))
@@ -236,7 +237,7 @@ def _is_name(name: str) -> bool:
 
 
 def _accepted(style: str, matches: Sequence[_Match | None]) -> list[bool]:
-    """Whether each line begins an utterance."""
+    """Return for each line whether it begins an utterance."""
     times = Counter(match[1].casefold() for match in matches if match and match[3])
     sure = {match[1].casefold() for match in matches if match and match[3] and _capital(match[1])}
     sure -= {name for name in sure if name.strip(".") in NO_NAMES and times[name] == 1 and len(sure) > 1}
@@ -255,7 +256,7 @@ def _accepted(style: str, matches: Sequence[_Match | None]) -> list[bool]:
 
 
 def _capital(name: str) -> bool:
-    """Whether a text is written like a name: the first and last word have capitals, and other words too, except particles such as "van"."""
+    """Return whether a text is written like a name: all words begin with capitals, except particles such as "van" in the middle."""
     words = name.split()
     small = [word[0].islower() for word in words]
     return not small[0] and not small[-1] and all(not is_small or word in _PARTICLES for word, is_small in zip(words, small, strict=True))

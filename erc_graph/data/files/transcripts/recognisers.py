@@ -1,7 +1,7 @@
 """Reader of the JSON of speech recognisers: Whisper and similar programs, and cloud services.
 
-A segment is an utterance. If a service gives only single words, they are joined to utterances. Such an utterance ends when the speaker
-changes; if the service does not name speakers, it ends with a sentence.
+A segment of the recogniser is an utterance. If a service gives only single words, they are joined to utterances. An utterance then ends
+when the speaker changes, or at the end of a sentence if the service does not name speakers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_recognised(value: Any, path: Path) -> Talk | None:
 
 
 def _objects(value: Any, *keys: str | int) -> list[Value]:
-    """The list of objects at the end of a path of keys; empty if there is no such list."""
+    """Return the list of objects at the end of a path of keys; empty if there is no such list."""
     inner = _at(value, *keys)
     return [one for one in inner if isinstance(one, dict)] if isinstance(inner, list) else []
 
@@ -61,7 +61,7 @@ def _text(value: Any) -> str:
 
 
 def _who(value: Any) -> str:
-    """The name of a speaker; a number becomes `speaker 1`, as in recognisers."""
+    """Return the name of a speaker; a number such as 1 becomes `speaker 1`."""
     if isinstance(value, dict):
         value = next((value[key] for key in ("name", "label", "id") if isinstance(value.get(key), str | int)), None)
     if value is None or value == "" or isinstance(value, bool) or not isinstance(value, str | int):
@@ -70,7 +70,7 @@ def _who(value: Any) -> str:
 
 
 def _time(value: Any, unit: float = 1.0) -> float | None:
-    """Seconds from values such as `1.5`, `"1.500s"`, `"PT1M2.5S"` and `"00:00:01,000"`."""
+    """Convert values to seconds, such as `1.5`, `"1.500s"`, `"PT1M2.5S"` and `"00:00:01,000"`."""
     if isinstance(value, str):
         if found := _DURATION.fullmatch(value.strip()[:60]):
             hours, minutes, rest = (float(part or 0) for part in found.groups())
@@ -90,7 +90,7 @@ _Word = tuple[str, str, float | None, float | None]  # text, speaker, start, end
 
 
 def _sentences(words: Iterable[_Word]) -> list[Turn]:
-    """Join words to utterances, which end when the speaker changes, or without speakers at the end of a sentence."""
+    """Join words to utterances, which end when the speaker changes, or at the end of a sentence if no speakers are named."""
     words = [word for word in words if word[0]]
     told = any(speaker for _, speaker, _, _ in words)
     turns: list[Turn] = []
@@ -126,7 +126,7 @@ def _segments(items: Iterable[Value], *, text: str, speaker: Iterable[str], star
 
 
 def _plain_segments(value: Any) -> Talk | None:
-    """A list of segments without a header, as returned by whisperX in Python."""
+    """Read a list of segments without a header, as returned by whisperX in Python."""
     if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
         return None
     if all({"start", "end", "text"} <= one.keys() for one in value) and not any(

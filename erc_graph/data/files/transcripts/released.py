@@ -1,4 +1,4 @@
-"""Files of released data sets. The readers of data sets are tried first, because other rules apply to such files."""
+"""Reading of files of released data sets. Their readers are called first, because these files look like other transcripts."""
 
 from __future__ import annotations
 

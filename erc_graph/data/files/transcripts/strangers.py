@@ -1,4 +1,4 @@
-"""Files that are not transcripts. The error names the kind of file and says what to do."""
+"""Errors for files that are not transcripts. An error names the kind of file and says what to do."""
 
 from __future__ import annotations
 

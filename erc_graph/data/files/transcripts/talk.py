@@ -1,4 +1,4 @@
-"""The result of a reader of transcripts, and its conversion to a corpus. Notes on assumptions of all formats are written here."""
+"""The result of a reader of transcripts, and its conversion to a corpus. The module writes the notes that can occur for all formats."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Turn:
 
     Attributes:
         text: Text of the utterance.
-        speaker: Name of the speaker; empty if none is named.
+        speaker: Name of the speaker; empty if the file names no speaker.
         start: Start in seconds from the beginning of the recording.
         end: End in seconds from the beginning of the recording.
-        time: When the utterance was written, exactly as in the file.
-        dialogue: Name of the conversation; empty if the file names none.
+        time: Time at which the utterance was written, exactly as in the file.
+        dialogue: Name of the conversation; empty if the file names no conversation.
         number: Number of the utterance in the conversation, if the file has numbers.
-        features: Modality → vector, from JSON.
+        features: Modality → vector, if a JSON file contains features.
     """
 
     text: str
@@ -57,7 +57,8 @@ class Talk:
     Attributes:
         form: Name of the recognised format.
         turns: The utterances in the order of the file.
-        alone: Whether the format always has one conversation. For other formats, a note says that a single conversation is assumed.
+        alone: Whether the format normally has one conversation per file. For other formats, a note reports that a single conversation is
+            assumed.
         found: Names of the columns of a table.
     """
 
@@ -68,7 +69,7 @@ class Talk:
 
 
 def count(number: int, what: str) -> str:
-    """Return a number with its noun.
+    """Return a number with a noun, in the plural unless the number is 1.
 
     >>> count(1, "turn"), count(2, "turn")
     ('1 turn', '2 turns')
@@ -84,7 +85,7 @@ def left_out(service: int, media: int) -> None:
 
 
 def moment(seconds: float) -> str:
-    """Convert a time since 1970 in seconds, milliseconds or microseconds to a date (UTC); empty if it is not such a time.
+    """Convert a time since 1970 in seconds, milliseconds or microseconds to a date (UTC); return an empty text for any other number.
 
     >>> moment(1577186580000), moment(1683301691.1)
     ('2019-12-24T11:23:00', '2023-05-05T15:48:11.100000')
@@ -96,11 +97,11 @@ def moment(seconds: float) -> str:
 
 
 def to_corpus(talk: Talk, path: Path, name: str, most: int | None = None) -> Corpus:
-    """Build the corpus, and write notes on assumptions about speakers, conversations and order.
+    """Build a corpus from the result of a reader, and write notes on assumptions about speakers, conversations and order.
 
     Raises:
-        CorpusError: there are no utterances or more than `most`, the number of an utterance is used twice, or features are not lists of
-            numbers.
+        CorpusError: there are no utterances or more than `most`, two utterances of a conversation have the same number, or features are not
+            lists of numbers.
     """
     turns = talk.turns
     if not turns:
@@ -150,7 +151,7 @@ def _say(talk: Talk, dialogues: dict[str, list[int]]) -> None:
 
 
 def _ordered(turns: list[Turn], own: list[int], dialogue: str, path: Path) -> list[int]:
-    """The utterances of one conversation sorted by their numbers, or by their times if the newest is first in the file."""
+    """Return the utterances of one conversation, sorted by number, or by time if the newest utterance is first in the file."""
     numbers: dict[int, int] = {}
     for row in own:
         number = turns[row].number
@@ -176,7 +177,7 @@ def _ordered(turns: list[Turn], own: list[int], dialogue: str, path: Path) -> li
 
 
 def _instant(turn: Turn) -> tuple[str, float] | None:
-    """The clock of an utterance and its time on it in seconds; `None` for a time of day without a date."""
+    """Return the kind of time of an utterance (recording or date) and the time in seconds; `None` for a time of day without a date."""
     if turn.start is not None:
         return "recording", turn.start
     try:
@@ -189,7 +190,7 @@ def _instant(turn: Turn) -> tuple[str, float] | None:
 
 
 def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Modality → `(U, d)` features, NaN if missing, and sentences about invalid vectors. Vectors of JSON are checked number by number."""
+    """Return a dictionary modality → features `(U, d)`, NaN if missing, and messages about invalid vectors."""
     vectors: dict[str, dict[int, list[float]]] = {}
     for row, (turn, features) in enumerate(zip(order, given, strict=True)):
         if features is None or features == "":
@@ -225,7 +226,7 @@ def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str,
 
 
 def finite(value: Any) -> float | None:
-    """Return a number of JSON, given as a number or as text; `None` if it is not a finite number."""
+    """Return a JSON value as a number, if it is a number or the text of a number; `None` if it is not finite."""
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):

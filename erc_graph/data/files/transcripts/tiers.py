@@ -1,8 +1,10 @@
-"""Reader of the annotation tools ELAN, Praat and CHAT. A tier or participant is a speaker, and utterances are sorted by time.
+"""Reader of files of the annotation tools ELAN, Praat and CHAT. A tier (a layer of annotations) or a participant is a speaker.
 
-Only the standard library is used. `pympi-ling` fails on files without a schema location, which other programs write for ELAN, and accepts
-document types, which may be malicious. `praatio` fails on a label that contains `intervals [`. The rule of Praat for both of its text
-formats is short: only numbers, quoted texts and flags count, in their order.
+The utterances of ELAN and Praat are sorted by time.
+
+Only the standard library is used. The library `pympi-ling` fails on ELAN files without a schema location, which other programs write. It
+also accepts document types, which may be malicious. The library `praatio` fails on a label that contains `intervals [`. Both text formats
+of Praat are simple to read: only numbers, quoted texts and flags count, in their order.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ def read_tiers(text: str, path: Path) -> Talk | None:
     """Read annotations; return `None` if the text has none of the three formats.
 
     Raises:
-        CorpusError: the file is damaged, has no annotations, or defines a document type or entities.
+        CorpusError: the file is damaged, has no speech, or is XML that defines a document type or entities.
     """
     start = text[:400].lstrip()
     if start.startswith(("<?xml", "<ANNOTATION_DOCUMENT")):
@@ -81,7 +83,7 @@ class _Aside:
 
 
 def _keep(name: str, own: list[tuple[float, Turn]], turns: list[tuple[float, Turn]], aside: _Aside) -> None:
-    """Add the utterances of a tier; or its name, if it has annotations or single words of a forced aligner."""
+    """Add the utterances of a tier to `turns`. If the tier has annotations or single words instead, add its name to `aside`."""
     if own and is_about_speech(name):
         aside.about.append(name)
     elif _ALIGNED.fullmatch(name[:100]) and 2 * sum(" " in turn.text for _, turn in own) <= len(own):

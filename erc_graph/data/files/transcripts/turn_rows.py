@@ -1,4 +1,4 @@
-"""Reader of tables and JSON in the user's own form: rows with a speaker and a text, under many column names."""
+"""Reader of tables and JSON of users: each row has a speaker and a text, and many column names are known."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_rows(value: Any, path: Path) -> Talk:
     """Read utterances from a list of objects, a list of dialogues, or an object that contains such a list.
 
     Raises:
-        CorpusError: the value has another form. The message lists the keys that were found.
+        CorpusError: the value has another form, or no key contains the text.
     """
     if isinstance(value, dict):
         inner = _inside(value, (*LISTS, *_OUTER))
@@ -60,7 +60,7 @@ def read_rows(value: Any, path: Path) -> Talk:
 
 
 def _inside(item: Row, keys: Sequence[str]) -> list[Any] | None:
-    """The list of utterances or dialogues in an object; `None` if the object is itself an utterance."""
+    """Return the list of utterances or dialogues in an object; `None` if the object is itself an utterance."""
     found: list[Any] | None = next((item[key] for key in keys if isinstance(item.get(key), list)), None)
     if found is not None and not all(isinstance(one, dict | list) for one in found) and "text" in find_columns(item):
         return None
@@ -68,7 +68,10 @@ def _inside(item: Row, keys: Sequence[str]) -> list[Any] | None:
 
 
 def _named(value: Row) -> list[Any] | None:
-    """Dialogues under their names. A name has a list of utterances (one dialogue), or a list of such lists (several dialogues: RECCON)."""
+    """Return dialogues whose keys are their names; `None` if the object has another form.
+
+    A name has a list of utterances (one dialogue), or a list of lists of utterances (several dialogues, as in RECCON).
+    """
     if not value or not all(isinstance(one, list) and one for one in value.values()):
         return None
     parts = {name: one if isinstance(one[0], list) else [one] for name, one in value.items()}
@@ -85,7 +88,10 @@ def _named(value: Row) -> list[Any] | None:
 
 
 def _deeper(value: Row) -> list[Any] | None:
-    """Search for utterances: the first list of objects with text and speaker or time, and lists of the same form next to it."""
+    """Search nested objects for the first list of utterances; lists of the same form with other names are further dialogues.
+
+    An utterance is an object with a text and a speaker or time.
+    """
     level: list[tuple[tuple[str, ...], Any]] = [((), value)]
     for _ in range(_DEPTH):
         inner = [((*path, str(key)), one) for path, outer in level for key, one in outer.items()]
@@ -112,7 +118,7 @@ def _is_turns(rows: list[Any]) -> bool:
 
 
 def _beside(first: tuple[str, ...], found: dict[tuple[str, ...], list[Row]]) -> tuple[int, list[tuple[str, ...]]] | None:
-    """The one key in which the paths of the lists differ, and the paths; `None` if the lists are forms of one dialogue."""
+    """Return the position at which the key paths of several dialogues differ, and these paths; `None` for versions of one dialogue."""
     columns = find_columns(found[first][0])
     same = [path for path, rows in found.items() if find_columns(rows[0]) == columns]
     for place in range(len(first)):
@@ -167,7 +173,7 @@ def read_table(rows: Sequence[Row], path: Path, form: str) -> Talk:
 
 
 def _is_list(rows: Sequence[Row], name: str) -> bool:
-    """Whether a key has only objects and lists as values, so that it is not a column."""
+    """Return whether a key has only objects and lists as values, and is therefore not a column."""
     values = [row[name] for row in rows if _filled(row.get(name))]
     return (
         bool(values)
@@ -197,7 +203,7 @@ def _speaker(row: Row, name: str | None, number: int, path: Path) -> str:
 
 
 def _numbers(rows: Sequence[Row], columns: dict[str, str]) -> list[int | None]:
-    """Numbers of the utterances, for dialogues in which every row has one; with a note on other dialogues."""
+    """Return the utterance numbers of dialogues in which every row has a number, and write a note on other dialogues."""
     name = columns.get("turn")
     if name is None:
         return [None] * len(rows)
@@ -216,7 +222,7 @@ def _numbers(rows: Sequence[Row], columns: dict[str, str]) -> list[int | None]:
 
 
 def _dated(rows: list[Row], names: Sequence[str], columns: dict[str, str]) -> list[Row]:
-    """Rows in which the date of another column is put before the time of day."""
+    """Return the rows; if the column `date` exists, the date is put before the time of day."""
     time, date = columns.get("start", ""), next((name for name in names if plain(name) == "date"), None)
     if plain(time) != "time" or date is None or "end" in columns:
         return rows
@@ -237,7 +243,10 @@ _SINCE_WHEN = ("time", "timestamp", "datetime", "date", "createdat", "sentat", "
 
 
 def _of_day(rows: Sequence[Row], columns: dict[str, str]) -> bool:
-    """Whether times such as `23:59` are times of day: there are no end times, and times decrease within a dialogue; with a note."""
+    """Return whether times such as `23:59` are times of day, and write a note in this case.
+
+    Times are times of day if there are no end times, and the times decrease within a dialogue.
+    """
     name = columns.get("start", "")
     if plain(name) not in _SINCE_WHEN or "end" in columns:
         return False
@@ -257,7 +266,7 @@ def _of_day(rows: Sequence[Row], columns: dict[str, str]) -> bool:
 
 
 def _times(rows: Sequence[Row], columns: dict[str, str], form: str, path: Path) -> list[tuple[float | None, float | None, str]]:
-    """Start and end in seconds, or the time exactly as in the file."""
+    """Return start and end in seconds, or the time exactly as in the file."""
     values = [[row.get(columns[what]) if what in columns else None for what in ("start", "end")] for row in rows]
     unit = 1000 if are_milliseconds(path, columns, [value for pair in values for value in pair]) else 1
     if _of_day(rows, columns):

@@ -84,7 +84,7 @@ def test_one_row_is_one_conversation(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"1 lines of labels for 2 dialogues in dialogues_test.txt; expected one each"):
+    with pytest.raises(CorpusError, match=r"1 lines of labels for 2 dialogues in dialogues_test.txt; expected one line per dialogue"):
         read_annotations(official(tmp_path, "test", "0 4 0\n"))
     with pytest.raises(CorpusError, match="dialogue 2, utterance 1: emotion '7' is not a number from 0 to 6"):
         read_annotations(official(tmp_path, "test", "0 4 0\n1 7\n"))
