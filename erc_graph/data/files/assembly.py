@@ -205,10 +205,10 @@ def _choose_task(
         found = sorted({str(value) for value in columns.get(column, ()) if value is not None}, key=lambda name: (whole(name) or 0, name))
         if found:
             own = tuple(annotations.labels) if column == "label" and annotations.labels else tuple(found)
-            notes.append(f"task: the file's own {column} names, in this order: {', '.join(own)}")
+            notes.append(f"the classes of the task are the {column} names of the file, in this order: {', '.join(own)}")
             return Task(name=name, labels=own, column=column)
     if "score" in columns:
-        notes.append("task: the file's scores")
+        notes.append("the task predicts the scores of the file")
         return TASKS["sentiment"]
     return default or Task(name=name)
 

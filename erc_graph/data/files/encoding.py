@@ -74,10 +74,10 @@ def _detected(content: bytes, path: str | Path) -> str:
     lines = b"\n".join(line for line in content.splitlines() if not line.isascii())
     lines = lines if len(lines) <= _SAMPLE else lines[:_SAMPLE].rsplit(b"\n", 1)[0]
     told = spellings(lines)
-    as_western = f"{name}: not UTF-8; read as Windows-1252; check the letters"
+    as_western = f"{name}: the text is not UTF-8; it is read as Windows-1252; check the letters"
     if told and told[0].sure and (text := _try(content, told[0].encoding)) is not None:
-        other = f"{name}: not UTF-8; read as {_NAMES[told[0].encoding]}, because its words are {told[0].language}; check the letters"
-        note(as_western if told[0].encoding == "cp1252" else other)
+        why = f"it is read as {_NAMES[told[0].encoding]}, because its words are {told[0].language}"
+        note(as_western if told[0].encoding == "cp1252" else f"{name}: the text is not UTF-8; {why}; check the letters")
         return text
     if told and not told[0].sure:
         as_western += f"; its words could also be {told[0].language} in {_NAMES[told[0].encoding]}"
@@ -103,7 +103,7 @@ def _detected(content: bytes, path: str | Path) -> str:
         seems = f"; it could be {', '.join(sorted(match.encoding for match in texts.values())[:4])}" if texts else ""
         raise CorpusError(f"{path}: not UTF-8, and the encoding cannot be determined{seems}; save the file as UTF-8")
     ((text, match),) = texts.items()
-    note(f"{name}: not UTF-8; read as {match.encoding}, which was detected; check the letters")
+    note(f"{name}: the text is not UTF-8; it is read as {match.encoding}, which was detected; check the letters")
     return text
 
 

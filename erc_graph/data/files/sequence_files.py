@@ -249,7 +249,7 @@ def read_sounds(path: Path, files: Mapping[str, Path], *, strict: bool = False, 
     ids, waves = _readable(path, files, "audio files", heard, strict, notes)
     if others := {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLING_RATE}:
         said = ", ".join(f"{count} of {rate} Hz" for rate, count in others.items())
-        notes.append(f"{path.name}: audio files resampled to {SAMPLING_RATE} Hz: {said}")
+        notes.append(f"{path.name}: audio files are resampled to {SAMPLING_RATE} Hz: {said}")
     return ids, Ragged.of(waves)
 
 

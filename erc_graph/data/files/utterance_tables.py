@@ -221,7 +221,7 @@ def table_annotations(
     assumed = {
         "dialogue": "one conversation is assumed",
         "speaker": "one speaker is assumed",
-        "turn": "turns are counted in the order of the rows",
+        "turn": "utterances are numbered in the order of the rows",
     }
     count: Counter[str] = Counter()
     for what, words in assumed.items():

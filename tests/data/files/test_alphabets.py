@@ -100,7 +100,7 @@ def test_three_sentences_are_enough(language: str, order: list[int]) -> None:
     with noting() as notes:
         assert decode(text.encode(ENCODING[language]), "talk.txt") == text
     name = f"Windows-{ENCODING[language][2:]}"
-    assert notes == [f"talk.txt: not UTF-8; read as {name}, because its words are {language}; check the letters"]
+    assert notes == [f"talk.txt: the text is not UTF-8; it is read as {name}, because its words are {language}; check the letters"]
 
 
 @pytest.mark.parametrize("language", CENTRAL)
@@ -122,7 +122,7 @@ def test_western_text_stays_western(language: str, order: list[int]) -> None:
     text = talk([WESTERN[language][i] for i in order])
     with noting() as notes:
         assert decode(text.encode("cp1252"), "talk.txt") == text
-    assert notes == ["talk.txt: not UTF-8; read as Windows-1252; check the letters"]
+    assert notes == ["talk.txt: the text is not UTF-8; it is read as Windows-1252; check the letters"]
 
 
 @settings(max_examples=30, deadline=None)

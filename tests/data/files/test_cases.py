@@ -150,7 +150,7 @@ def test_labels_are_never_lost_in_silence(caplog: pytest.LogCaptureFixture) -> N
 def test_far_eastern_tables(name: str, first: str, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("charset_normalizer")
     assert load_corpus(CASES / "36-gbk-mojibake" / name).texts[0] == first
-    assert "not UTF-8; read as" in caplog.messages[0]
+    assert "not UTF-8; it is read as" in caplog.messages[0]
 
 
 def test_a_table_of_ten_cyrillic_letters_is_refused() -> None:

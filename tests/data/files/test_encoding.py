@@ -31,7 +31,7 @@ def test_detected_with_a_note(encoding: str, head: str) -> None:
     pytest.importorskip("charset_normalizer")
     with noting() as notes:
         assert decode((head + TALKS[encoding]).encode(encoding), "talk.csv") == head + TALKS[encoding]
-    assert len(notes) == 1 and notes[0].startswith("talk.csv: not UTF-8; read as ")
+    assert len(notes) == 1 and notes[0].startswith("talk.csv: the text is not UTF-8; it is read as ")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])

@@ -137,7 +137,7 @@ def test_a_data_set_of_ones_own(folder):
     folder.manifest("mine")
     corpus = folder.load()
     assert corpus.task.labels == ("anger", "joy", "neutral")
-    assert any("file's own label names, in this order: anger, joy, neutral" in note for note in corpus.provenance["notes"])
+    assert any("label names of the file, in this order: anger, joy, neutral" in note for note in corpus.provenance["notes"])
     folder.manifest("mine", extra='name = "other"')
     assert folder.load().name == "other"
 
@@ -250,7 +250,9 @@ def test_broken_files(folder):
 
 def test_labels_outside_the_set(folder):
     folder.table([*ROWS[:4], ("d1", 1, "d1_1", "Cy", "So", "bliss"), ("d2", 0, "d2_0", "Di", "Hm", "bliss")])
-    message = r"dialogue 'd1', utterance 'd1_1': label 'bliss' is not in the label set of task meld7 \(neutral, .*\); 2 labels are not in the set"
+    message = (
+        r"dialogue 'd1', utterance 'd1_1': label 'bliss' is not in the label set of task meld7 \(neutral, .*\); 2 labels are not in the set"
+    )
     with pytest.raises(CorpusError, match=message):
         folder.load()
 
@@ -266,7 +268,8 @@ def test_what_is_not_there(tmp_path):
         with pytest.raises(CorpusError, match=r"no such file or folder; expected a folder with corpus\.toml"):
             load_corpus(path)
     with pytest.raises(
-        CorpusError, match=r"a folder without corpus\.toml, corpus\.json, or the files of a released data set; found .*; write a corpus\.toml"
+        CorpusError,
+        match=r"a folder without corpus\.toml, corpus\.json, or the files of a released data set; found .*; write a corpus\.toml",
     ):
         load_corpus(tmp_path)
 

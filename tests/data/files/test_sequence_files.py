@@ -97,7 +97,7 @@ def test_a_folder_of_sound_files(tmp_path: Path) -> None:
     for i in range(4):
         assert np.abs(read[i].numpy() - wave).max() < 1e-4
     assert abs(read.sizes[4] - 8000) <= 1 and np.abs(read[4][100:7900].numpy() - wave[100:7900]).max() < 5e-3
-    assert notes == ["wav: audio files resampled to 16000 Hz: 1 of 8000 Hz, 1 of 32000 Hz"]
+    assert notes == ["wav: audio files are resampled to 16000 Hz: 1 of 8000 Hz, 1 of 32000 Hz"]
 
 
 def test_bad_sound_files_are_left_out_and_named(tmp_path: Path) -> None:

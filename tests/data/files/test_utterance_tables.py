@@ -103,7 +103,7 @@ def test_a_text_of_any_length_is_read(tmp_path: Path) -> None:
 def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
     with noting() as notes:
         read = read_annotations(write(tmp_path, b"dialogue,turn,speaker,text\nx,0,A,it\x92s\n"))
-    assert read.texts == ["it’s"] and notes == ["table.csv: not UTF-8; read as Windows-1252; check the letters"]
+    assert read.texts == ["it’s"] and notes == ["table.csv: the text is not UTF-8; it is read as Windows-1252; check the letters"]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_columns_in_many_spellings_and_orders(tmp_path: Path, header: str, rows:
 @pytest.mark.parametrize(
     ("content", "said", "ids"),
     [
-        ("text\nHi\nHo\n", ["dialogue: one conversation", "speaker: one speaker", "turn: turns are counted"], ["table_0", "table_1"]),
+        ("text\nHi\nHo\n", ["dialogue: one conversation", "speaker: one speaker", "turn: utterances are numbered"], ["table_0", "table_1"]),
         ("speaker,text,mood\nA,Hi,x\nB,Ho,y\n", ["dialogue", "turn", "columns that are not read: mood"], ["table_0", "table_1"]),
         ("dialogue,speaker,text\na,A,Hi\nb,B,Ho\nb,B,So\n", ["no column for the turn"], ["a_0", "b_0", "b_1"]),
         ("dialogue,utterance_id,speaker,text\na,a-7,A,Hi\na,a-8,A,Ho\n", ["no column for the turn"], ["a-7", "a-8"]),

@@ -61,7 +61,7 @@ def read_convokit(content: Any, path: Path, size: int, dataset: str | None = Non
             places.append(f"utterance {cell(row['id'])[:40]!r}")
     if timeless:
         note(
-            f"{path.name}: {timeless} conversations have utterances without a time; there, each reply is placed after the utterance that "
+            f"{path.name}: {timeless} conversations have utterances without a time; in these, a reply is placed after the utterance that "
             f"it answers"
         )
     annotations = assemble_rows(table, path, places, "ConvoKit's utterances", dataset)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.talk import Talk, Turn, count, finite, left_out, moment
+from erc_graph.data.files.transcripts.talk import Talk, Turn, are, count, finite, left_out, moment
 from erc_graph.data.printable import one_line
 
 Value = dict[str, Any]
@@ -137,7 +137,7 @@ def _slack(value: Any) -> Talk | None:
         turn = Turn(text=said, speaker=names.get(user, user), time="" if seconds is None else moment(seconds))
         kept.add(turn, service=str(one.get("subtype") or "") not in _SLACK_TURNS)
     if unknown:
-        note(f"{count(len(unknown), 'speaker')} of Slack without a name in this file, shown by id (first: {min(unknown)[:40]})")
+        note(f"{count(len(unknown), 'speaker')} of Slack without a name {are(len(unknown))} shown by id (first: {min(unknown)[:40]})")
     kept.turns.sort(key=lambda turn: turn.time)
     return kept.talk("Slack")
 
@@ -173,7 +173,7 @@ def _meta(value: Any) -> Talk | None:
     if shifted:
         note("the newest message is first, so messages are sorted by time")
     if mended:
-        note(f"{count(mended, 'message')} with letters that the export of Meta damages (Ã¼ for ü), repaired")
+        note(f"{count(mended, 'message')} with letters that the export of Meta damages (Ã¼ for ü) {are(mended)} repaired")
     return kept.talk("Instagram or Messenger")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.transcripts.names import HEAD, clean, say_cleaned
-from erc_graph.data.files.transcripts.talk import Talk, Turn, count, left_out
+from erc_graph.data.files.transcripts.talk import Talk, Turn, are, count, left_out
 from erc_graph.data.printable import one_line
 
 _DATE = r"(?:\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?|\d{1,2}[ -][A-Z][a-z]{2,8}[ -]\d{2,4}|\d{4}年\d{1,2}月\d{1,2}日)"
@@ -132,11 +132,11 @@ def read_chat(text: str, path: Path) -> Talk | None:
     say_cleaned(pairs)
     left_out(service, sum(not turn.text for turn, _ in turns))
     if edited:
-        note(f"{count(edited, 'message')} with a mark that the message was edited; the mark is removed")
+        note(f"the mark of edited messages is removed from {count(edited, 'message')}")
     if unstamped:
-        note(f"{count(unstamped, 'line')} with a name but no date, read as a message")
+        note(f"{count(unstamped, 'line')} with a name but no date {are(unstamped)} read as a message")
     if joined:
-        note(f"{count(len(joined), 'line')} may name a new speaker; joined to the previous utterance ({one_line(joined[0])!r})")
+        note(f"{count(len(joined), 'line')} may name a new speaker; the text is joined to the previous utterance ({one_line(joined[0])!r})")
     return Talk(form="chat", turns=[turn for turn, _ in turns if turn.text])
 
 
@@ -247,6 +247,6 @@ def _dayed(lines: list[str]) -> Talk | None:
         if len(texts) > 1 and turn.text[:1] == turn.text[-1:] == '"':  # LINE encloses what has several lines
             turn.text = turn.text[1:-1]
     if before:
-        note(f"{count(len(before), 'line')} before the first message left out ({one_line(before[0])!r})")
+        note(f"{count(len(before), 'line')} before the first message {are(len(before))} left out ({one_line(before[0])!r})")
     left_out(service, media)
     return Talk(form="chat, by days", turns=[turn for turn, _ in turns])

@@ -16,7 +16,7 @@ from pathlib import Path
 from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.transcripts.names import clean, find_speakers, is_title, without_strays
-from erc_graph.data.files.transcripts.talk import Talk, Turn, count
+from erc_graph.data.files.transcripts.talk import Talk, Turn, are, count
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
 
@@ -99,7 +99,7 @@ def _cues(lines: list[str], times: list[re.Match[str] | None], is_vtt: bool) -> 
         else:
             cues[-1][2].append(plain)
     if outside:
-        note(f"{count(outside, 'line')} outside of all cues left out")
+        note(f"{count(outside, 'line')} outside of all cues {are(outside)} left out")
     return cues, before
 
 
@@ -181,7 +181,8 @@ def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
         last = turn
     turns = [turn for turn in turns if turn.text]
     if doubtful := [line.text for line in found if line.doubtful]:
-        note(f"{count(len(doubtful), 'line')} may name a new speaker; joined to the previous utterance ({one_line(doubtful[0])!r})")
+        what = count(len(doubtful), "line")
+        note(f"{what} may name a new speaker; the text is joined to the previous utterance ({one_line(doubtful[0])!r})")
     if any(turn.speaker for turn in turns):
         speaker, taken = "", 0
         for turn in turns:
@@ -190,7 +191,7 @@ def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
             taken += not turn.speaker and bool(speaker)
             speaker = turn.speaker = turn.speaker or speaker
         if taken:
-            note(f"{count(taken, 'cue')} without a name, assigned to the previous speaker")
+            note(f"{count(taken, 'cue')} without a name {are(taken)} assigned to the previous speaker")
     return turns
 
 
@@ -206,5 +207,5 @@ def _unrolled(lines: list[str], times: list[re.Match[str] | None]) -> list[str]:
         last = plain or last
         kept.append(line)
     if dropped:
-        note(f"rolling captions: {count(dropped, 'repeated line')} left out")
+        note(f"{count(dropped, 'repeated line')} of rolling captions {are(dropped)} left out")
     return kept

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.transcripts.names import before_colon
-from erc_graph.data.files.transcripts.talk import count
+from erc_graph.data.files.transcripts.talk import are, count
 from erc_graph.data.printable import one_line
 
 ABOVE = {
@@ -32,8 +32,8 @@ def without_frame(said: Sequence[str], kept: Sequence[int]) -> list[int]:
     """Return the line numbers of the conversation, without headings (`ABOVE`) and endings (`BELOW`).
 
     A heading such as `Date: 3 May` is left out only if the word before the colon occurs once, because a word that occurs twice is a
-    speaker. A line such as `Interviewer: Ann`, with a word of `ROLES`, is left out if Ann is a speaker and the text has another heading. A note quotes the lines
-    that are left out.
+    speaker. A line such as `Interviewer: Ann`, with a word of `ROLES`, is left out if Ann is a speaker and the text has another heading.
+    A note quotes the lines that are left out.
 
     Args:
         said: All lines.
@@ -68,6 +68,6 @@ def without_frame(said: Sequence[str], kept: Sequence[int]) -> list[int]:
         return [*kept]  # a list of points, not a talk
     for lines, where in ((kept[:top], "above"), (kept[bottom:], "below")):
         if lines:
-            shown = ", ".join(repr(one_line(said[number])) for number in lines[:4])
-            note(f"{count(len(lines), 'line')} {where} the conversation left out ({shown}{', …' if len(lines) > 4 else ''})")
+            shown = ", ".join(repr(one_line(said[number])) for number in lines[:4]) + (", …" if len(lines) > 4 else "")
+            note(f"{count(len(lines), 'line')} {where} the conversation {are(len(lines))} left out ({shown})")
     return rest

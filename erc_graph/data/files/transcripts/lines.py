@@ -11,7 +11,7 @@ from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.transcripts.heads import without_frame
 from erc_graph.data.files.transcripts.names import HEAD, STAMP, Line, clean, find_speakers, is_title, without_strays
-from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, count
+from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, are, count
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
 
@@ -49,7 +49,7 @@ def read_lines(text: str, path: Path) -> Talk:
             "if there is a single speaker, write the name before the first line"
         )
     if any(staged):
-        note(f"{count(sum(staged), 'line')} without speech (headings, stage directions) left out")
+        note(f"{count(sum(staged), 'line')} without speech (headings, stage directions) {are(sum(staged))} left out")
     between = [
         said[number]
         for number in range(kept[0], kept[-1])
@@ -69,7 +69,7 @@ def _named(said: list[str], kept: list[int]) -> Talk | None:
             return Talk(form="lines without speakers", turns=[_turn(line, [line.text]) for line in found if line.text])
         return None
     if first:
-        note(f"{count(first, 'line')} before the first speaker left out ({one_line(said[kept[0]])!r})")
+        note(f"{count(first, 'line')} before the first speaker {are(first)} left out ({one_line(said[kept[0]])!r})")
     parts: list[tuple[Line, list[str]]] = []
     for line in found[first:]:
         if line.name:
@@ -79,7 +79,7 @@ def _named(said: list[str], kept: list[int]) -> Talk | None:
             parts[-1][0].until = line.until or parts[-1][0].until
     if joined := sum(line.doubtful for line in found[first:]):
         example = next(line.text for line in found[first:] if line.doubtful)
-        note(f"{count(joined, 'line')} may name a new speaker; joined to the previous utterance ({one_line(example)!r})")
+        note(f"{count(joined, 'line')} may name a new speaker; the text is joined to the previous utterance ({one_line(example)!r})")
     line, longest = max(parts, key=lambda part: len(part[1]))
     if len(longest) > 5 and 2 * len(longest) > len(kept):
         note(f"{len(longest)} of {count(len(kept), 'line')} are one utterance of {one_line(line.name)!r}; check whether others speak in it")
@@ -105,7 +105,7 @@ def _untagged(text: str) -> str:
         return text
     plain, tags = _TAG.subn(lambda tag: "\n" if tag["end"] else "", text)
     if tags:
-        note(f"{count(tags, 'tag')} of HTML left out")
+        note(f"{count(tags, 'tag')} of HTML {are(tags)} left out")
     return html.unescape(plain) if tags else text
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.talk import count
+from erc_graph.data.files.transcripts.talk import are, count
 from erc_graph.data.printable import one_line
 
 HEAD = 160  # characters of a line in which time and name stand
@@ -137,7 +137,7 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
             said = body if not body.strip() or marked else line  # `12:30 it was` is a sentence
             result.append(Line("", said.strip(), time, until, doubtful=match is not None and best == "colon" and match[3]))
     if own:
-        note(f"{count(own, 'line')} of the chat program (joining, leaving, actions) left out")
+        note(f"{count(own, 'line')} of the chat program (joining, leaving, actions) {are(own)} left out")
     if best == "tab":
         note("no line names the columns, so the first of two columns is read as the speaker")
     say_cleaned(pairs)

@@ -13,7 +13,7 @@ from typing import Any
 
 from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.talk import Talk, Turn, count, finite
+from erc_graph.data.files.transcripts.talk import Talk, Turn, are, count, finite
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
 
@@ -244,7 +244,7 @@ def _azure(value: Value) -> Talk | None:
     for one in fast:
         turns.append((_time(one.get("offsetMilliseconds"), 1000), _time(one.get("durationMilliseconds"), 1000), one.get("text"), one))
     if failed:
-        note(f"{count(failed, 'phrase')} that Azure did not recognise left out")
+        note(f"{count(failed, 'phrase')} that Azure did not recognise {are(failed)} left out")
     made = []
     for start, length, text, one in turns:
         who = _who(one.get("speaker")) or (f"channel {one.get('channel')}" if several else "")
@@ -335,7 +335,7 @@ def _elevenlabs(value: Value) -> Talk | None:
         return None
     kept = [one for one in words if one["type"] == "word"]
     if sounds := sum(one["type"] == "audio_event" for one in words):
-        note(f"{count(sounds, 'sound')} such as (laughter) left out")
+        note(f"{count(sounds, 'sound')} such as (laughter) {are(sounds)} left out")
     return Talk(
         form="ElevenLabs",
         turns=_sentences((_text(one["text"]), _who(one.get("speaker_id")), _time(one.get("start")), _time(one.get("end"))) for one in kept),

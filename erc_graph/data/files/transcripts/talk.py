@@ -77,11 +77,16 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+def are(number: int) -> str:
+    """Return the verb for a number of subjects: `is` or `are`."""
+    return "is" if number == 1 else "are"
+
+
 def left_out(service: int, media: int) -> None:
     """Write a note with the numbers of service and media messages, which are not utterances."""
     parts = [count(number, f"{kind} message") for kind, number in (("service", service), ("media", media)) if number]
     if parts:
-        note(f"left out: {' and '.join(parts)}")
+        note(f"{' and '.join(parts)} {are(service + media)} left out")
 
 
 def moment(seconds: float) -> str:
@@ -147,7 +152,7 @@ def _say(talk: Talk, dialogues: dict[str, list[int]]) -> None:
     if not talk.alone and len(turns) > 1 and not any(turn.dialogue.strip() for turn in turns):
         note(f"no dialogues are named, so all {len(turns)} utterances are one conversation")
     if empty := sum(not turn.dialogue.strip() for turn in turns) if len(dialogues) > 1 else 0:
-        note(f"{count(empty, 'utterance')} without a dialogue name, read as a separate conversation")
+        note(f"{count(empty, 'utterance')} without a dialogue name {are(empty)} read as a separate conversation")
 
 
 def _ordered(turns: list[Turn], own: list[int], dialogue: str, path: Path) -> list[int]:

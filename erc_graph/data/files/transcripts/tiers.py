@@ -14,7 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.talk import Talk, Turn, count, finite
+from erc_graph.data.files.transcripts.talk import Talk, Turn, are, count, finite
 from erc_graph.data.files.vocabulary import is_about_speech
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
@@ -50,7 +50,7 @@ def _elan(text: str, path: Path) -> Talk:
     parents = [tier for tier in root.iterfind("TIER") if tier.get("PARENT_REF") is None]
     tiers = [tier for tier in parents if tier.find("ANNOTATION/ALIGNABLE_ANNOTATION") is not None]
     if left := len(root.findall("TIER")) - len(tiers):
-        note(f"ELAN: {count(left, 'tier')} left out (empty, or dependent on another tier)")
+        note(f"ELAN: {count(left, 'tier')} {are(left)} left out (empty, or dependent on another tier)")
     names = [tier.get("PARTICIPANT") or tier.get("TIER_ID") or "" for tier in tiers]
     turns: list[tuple[float, Turn]] = []
     aside = _Aside()
@@ -98,7 +98,7 @@ def _by_time(form: str, turns: list[tuple[float, Turn]], aside: _Aside, path: Pa
             raise CorpusError(f"{path}: {form}: contains only {what} ({one_line(names[0])}); expected a tier per speaker")
         if names:
             shown = ", ".join(one_line(name) for name in names[:8])
-            note(f"{form}: {count(len(names), 'tier')} of {what} left out ({shown})")
+            note(f"{form}: {count(len(names), 'tier')} of {what} {are(len(names))} left out ({shown})")
     if not turns:
         raise CorpusError(f"{path}: {form}: contains no annotations with text; expected a tier per speaker")
     return Talk(form=form, turns=[turn for _, turn in sorted(turns, key=lambda pair: pair[0])])
@@ -161,7 +161,7 @@ def _praat(text: str, path: Path) -> Talk:
                 own.append((start, Turn(text=said, speaker=name, start=start, end=end)))
         _keep(name, own, turns, aside)
     if points:
-        note(f"Praat TextGrid: {count(points, 'point')} with a mark left out; only intervals are read")
+        note(f"Praat TextGrid: {count(points, 'point')} with a mark {are(points)} left out; only intervals are read")
     return _by_time("Praat TextGrid", turns, aside, path)
 
 

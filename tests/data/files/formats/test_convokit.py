@@ -77,7 +77,7 @@ def test_what_is_assumed_is_said_and_times_are_kept(tmp_path: Path) -> None:
     assert read.dialogue_ids == ["utterances"] and read.columns["start"] == [7.5, None]
     assert notes == [
         "utterances.jsonl: no conversation_id; a single conversation is assumed",
-        "utterances.jsonl: 1 conversations have utterances without a time; there, each reply is placed after the utterance that it answers",
+        "utterances.jsonl: 1 conversations have utterances without a time; in these, a reply is placed after the utterance that it answers",
     ]
 
 

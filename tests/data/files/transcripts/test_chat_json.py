@@ -51,9 +51,9 @@ def test_telegram_and_its_parts() -> None:
     value["messages"][2]["photo"] = "photos/1.jpg"
     talk = read(value)
     assert said(talk) == TWO and talk.annotations["time"][0] == "2023-05-05T15:48:00"
-    assert "left out: 1 media message" in notes(talk)
+    assert "1 media message is left out" in notes(talk)
     value["messages"].insert(0, {"id": 9, "type": "service", "date": "2023-05-05T15:00:00", "actor": "Ann", "action": "pin", "text": ""})
-    assert "left out: 1 service message and 1 media message" in notes(read(value))
+    assert "1 service message and 1 media message are left out" in notes(read(value))
 
 
 def test_telegram_of_a_deleted_account_and_all_chats_at_once() -> None:
@@ -70,7 +70,7 @@ def test_discord() -> None:
     value = {"guild": {}, "channel": {}, "messages": [message("Ann", "Hi there!"), message("Bob", "I lost my keys", type="Reply")]}
     assert said(read(value)) == TWO
     value["messages"] += [message("Ann", "Pinned a message.", type="ChannelPinnedMessage"), message("Bob", "", attachments=[{"url": "x"}])]  # type: ignore[operator]
-    assert said(read(value)) == TWO and "left out: 1 service message and 1 media message" in notes(read(value))
+    assert said(read(value)) == TWO and "1 service message and 1 media message are left out" in notes(read(value))
     value["messages"][0]["author"]["nickname"] = None  # type: ignore[index]
     assert read(value).speakers[0] == "ann"
 
@@ -88,7 +88,7 @@ def test_slack_in_the_order_of_its_times() -> None:
     ]
     talk = read(rows)
     assert said(talk)[2:] == [("Bob", "@Ann see this & that @here"), ("U03", "Hm")]
-    assert "left out: 1 service message" in notes(talk) and "1 speaker of Slack without a name" in notes(talk)
+    assert "1 service message is left out" in notes(talk) and "1 speaker of Slack without a name" in notes(talk)
 
 
 def meta(*messages: tuple[str, str], **more: Any) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def test_meta_leaves_out_what_is_no_text() -> None:
     value["messages"] += [{"sender_name": "Ann", "timestamp_ms": 1577186579000, "photos": [{"uri": "x"}]}]
     value["messages"][0] |= {"is_unsent": True}
     talk = read(value)
-    assert said(talk) == TWO and "left out: 4 service messages and 1 media message" in notes(talk)
+    assert said(talk) == TWO and "4 service messages and 1 media message are left out" in notes(talk)
 
 
 def test_meta_encrypted_chats() -> None:
@@ -128,7 +128,7 @@ def test_chat_models() -> None:
     system = {"role": "system", "content": "Be kind."}
     for value in ({"messages": [system, *turns]}, [system, *turns], {"conversations": [system, *turns]}):
         talk = read(value)
-        assert said(talk) == [("user", "Hi"), ("assistant", "Oh")] and "left out: 1 service message" in notes(talk)
+        assert said(talk) == [("user", "Hi"), ("assistant", "Oh")] and "1 service message is left out" in notes(talk)
     lines = "\n".join(json.dumps({"messages": turns}) for _ in range(3))
     assert len(read(lines)) == 3
     gpt = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Oh"}]

@@ -94,7 +94,7 @@ def test_nobody_named_is_said() -> None:
 def test_a_cue_without_a_name_goes_on() -> None:
     talk = load_transcript((SRT + "\n3\n00:00:05,000 --> 00:00:06,000\nand my phone\n").encode())
     assert said(talk)[2] == ("Bob", "and my phone", 5.0, 6.0)
-    assert "1 cue without a name, assigned to the previous speaker" in notes(talk)
+    assert "1 cue without a name is assigned to the previous speaker" in notes(talk)
 
 
 def test_what_a_paste_has_cut_off() -> None:
@@ -116,7 +116,7 @@ def test_rolling_captions_say_everything_once() -> None:
         "00:00:02.010 --> 00:00:04.000 align:start position:0%\nhello there\nhow<00:00:02.500><c> are</c>\n"
     )
     talk = load_transcript(text.encode())
-    assert talk.texts == ("hello there", "how are") and "2 repeated lines left out" in notes(talk)
+    assert talk.texts == ("hello there", "how are") and "2 repeated lines of rolling captions are left out" in notes(talk)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_what_is_refused(text: str, message: str) -> None:
 
 def test_lines_outside_of_cues_are_said() -> None:
     talk = load_transcript((VTT + "\nleft behind\n").encode())
-    assert said(talk) == TWO and "1 line outside of all cues left out" in notes(talk)
+    assert said(talk) == TWO and "1 line outside of all cues is left out" in notes(talk)
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,18 @@ def read(text: str) -> tuple[list[tuple[str, str]], str]:
         (
             "Date: 5 May 2023\nParticipants: Ann, Bob\nLocation: Zoom\n\n",
             "",
-            "3 lines above the conversation left out ('Date: 5 May 2023', ",
+            "3 lines above the conversation are left out ('Date: 5 May 2023', ",
         ),
-        ("date: 5 May 2023\n", "", "1 line above the conversation left out ('date: 5 May 2023')"),
-        ("Participants:\n- Ann\n- Bob\nDuration: 00:45:00\n\n", "", "4 lines above the conversation left out ('Participants:', "),
+        ("date: 5 May 2023\n", "", "1 line above the conversation is left out ('date: 5 May 2023')"),
+        ("Participants:\n- Ann\n- Bob\nDuration: 00:45:00\n\n", "", "4 lines above the conversation are left out ('Participants:', "),
         ("Interview 12: Loss\nInterviewer: Ann Berg\nInterviewee: Bob\n\n", "", "'Interviewer: Ann Berg'"),
-        ("Transcript: Session 3\n\n", "", "1 line above the conversation left out ('Transcript: Session 3')"),
-        ("", "Summary: keys\nAction items:\n- find them\n", "3 lines below the conversation left out ('Summary: keys', 'Action items:', "),
-        ("Betreff: Schlüssel\n", "Zusammenfassung: weg\n", "1 line below the conversation left out ('Zusammenfassung: weg')"),
+        ("Transcript: Session 3\n\n", "", "1 line above the conversation is left out ('Transcript: Session 3')"),
+        (
+            "",
+            "Summary: keys\nAction items:\n- find them\n",
+            "3 lines below the conversation are left out ('Summary: keys', 'Action items:', ",
+        ),
+        ("Betreff: Schlüssel\n", "Zusammenfassung: weg\n", "1 line below the conversation is left out ('Zusammenfassung: weg')"),
     ],
 )
 def test_head_and_summary_are_left_out(above: str, below: str, said: str) -> None:

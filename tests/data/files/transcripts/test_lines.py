@@ -121,10 +121,10 @@ def test_a_sentence_with_a_colon_goes_on(line: str) -> None:
 
 def test_joined_lines_are_said() -> None:
     text = "Ann: look\nhttp://example.org: nice\nNote to self: buy milk\nBob: ok\nIt is like this: no money\n"
-    assert "2 lines may name a new speaker; joined to the previous utterance ('Note to self: buy milk')" in notes(text)
+    assert "2 lines may name a new speaker; the text is joined to the previous utterance ('Note to self: buy milk')" in notes(text)
     assert "names are cleaned; '- Ann' is read as 'Ann' (and 1 more)" in notes("- Ann: Hi\n- Bob: Oh\n")
-    assert "2 lines without speech (headings, stage directions) left out" in notes("[Scene: x]\n# y\nAnn: Hi\n")
-    assert "1 line before the first speaker left out ('A title')" in notes("A title\nAnn: Hi\nBob: Oh\n")
+    assert "2 lines without speech (headings, stage directions) are left out" in notes("[Scene: x]\n# y\nAnn: Hi\n")
+    assert "1 line before the first speaker is left out ('A title')" in notes("A title\nAnn: Hi\nBob: Oh\n")
     assert "names in capitals on a separate line" in notes("ANN\nWe won!\n\nBOB\nOh no.\n")
     assert "no speakers are named" in notes("[00:01] hello there\n[00:05] we won\n")
     assert notes("Ann: Hi\nBob: Oh\n") == ""
@@ -317,8 +317,8 @@ def test_records_of_a_court() -> None:
             "00:00:03:12 - 00:00:05:00\nAnn\nHi there\n\n00:00:06:12 - 00:00:08:00\nBob\nI lost\nmy keys\n",
             "frames in the times are not read",
         ),
-        ("<b>Ann:</b> Hi there<br>\n<b>Bob:</b> I&nbsp;lost my keys<br>\n", "6 tags of HTML left out"),
-        ("<strong>Ann:</strong> Hi there<br/><strong>Bob:</strong> I lost my keys", "5 tags of HTML left out"),
+        ("<b>Ann:</b> Hi there<br>\n<b>Bob:</b> I&nbsp;lost my keys<br>\n", "6 tags of HTML are left out"),
+        ("<strong>Ann:</strong> Hi there<br/><strong>Bob:</strong> I lost my keys", "5 tags of HTML are left out"),
         ("| Speaker | Text |\n|---|:--|\n| Ann | Hi there |\n| Bob | I lost my keys |\n", "all 2 utterances are one conversation"),
         ("00:03:12\tAnn:\tHi there\n00:03:20\tBob:\tI lost my keys\n", ""),
         ("Ann: Hi there\nBob: I lost my keys\n\nTranscription ended after 00:06:00\n", "1 line without speech"),

@@ -240,7 +240,7 @@ def test_parts_that_are_missing() -> None:
         del row["offset"], row["duration"]
     assert said(read(value)) == TWO
     value["recognizedPhrases"][0]["recognitionStatus"] = "NoMatch"
-    assert said(read(value)) == TWO[1:] and "1 phrase that Azure did not recognise left out" in notes(read(value))
+    assert said(read(value)) == TWO[1:] and "1 phrase that Azure did not recognise is left out" in notes(read(value))
     value = assembly(TWO)
     value["utterances"] = None
     value["words"] = [{**word, "start": 1000 * word["start"], "end": 1000 * word["end"]} for word in words(TWO, "text")]

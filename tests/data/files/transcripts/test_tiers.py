@@ -118,7 +118,7 @@ def test_elan_leaves_out_what_depends_and_says_it() -> None:
         "<ANNOTATION_VALUE>x</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION></TIER>"
     )
     talk = read(elan(TWO).replace("</ANNOTATION_DOCUMENT>", f"{tier}</ANNOTATION_DOCUMENT>"))
-    assert said(talk) == TWO and "ELAN: 1 tier left out (empty, or dependent on another tier)" in notes(talk)
+    assert said(talk) == TWO and "ELAN: 1 tier is left out (empty, or dependent on another tier)" in notes(talk)
     assert read(elan(TWO).replace('PARTICIPANT="Ann" ', "")).speakers[0] == "Ann@x"
     two = read(elan(TWO).replace('PARTICIPANT="Bob"', 'PARTICIPANT="Ann"'))
     assert set(two.speakers) == {"Ann"} and "several tiers of one participant are read as one speaker (Ann)" in notes(two)
@@ -131,7 +131,7 @@ def test_praat_points_and_labels_that_look_like_its_words() -> None:
         '    item [9]:\n class = "TextTier"\n name = "p"\n xmin = 0\n xmax = 9\n points: size = 1\n points [1]:\n number = 1\n mark = "x"\n'
     )
     talk = read(praat(TWO).replace("size = 2\nitem", "size = 3\nitem") + points)
-    assert said(talk) == TWO and "1 point with a mark left out" in notes(talk)
+    assert said(talk) == TWO and "1 point with a mark is left out" in notes(talk)
 
 
 def test_chat_codes_are_taken_out() -> None:
@@ -201,7 +201,7 @@ def textgrid(tiers: dict[str, list[str]]) -> bytes:
 def test_tiers_of_a_forced_aligner_are_no_speakers() -> None:
     talk = load_transcript(textgrid({"Ann": ["hello you"], "Ann - words": ["hello", "you"], "phones": ["HH", "AH0"]}))
     assert talk.speakers == ("Ann",) and talk.texts == ("hello you",)
-    assert "2 tiers of words and sounds of a forced aligner left out (Ann - words, phones)" in "; ".join(talk.provenance["notes"])
+    assert "2 tiers of words and sounds of a forced aligner are left out (Ann - words, phones)" in "; ".join(talk.provenance["notes"])
     assert load_transcript(textgrid({"words": ["hello you", "and so on"]})).texts == ("hello you", "and so on")
     with pytest.raises(CorpusError, match=r"contains only words and sounds of a forced aligner \(words\); expected a tier per speaker"):
         load_transcript(textgrid({"words": ["hello", "you"], "phones": ["HH", "AH0"]}))
@@ -210,8 +210,8 @@ def test_tiers_of_a_forced_aligner_are_no_speakers() -> None:
 def test_tiers_of_annotations_are_no_speakers() -> None:
     talk = load_transcript(textgrid({"Ann": ["hello there"], "emotion": ["joy"], "Ann - gesture": ["she nods"], "Bob Gold": ["yes"]}))
     assert talk.speakers == ("Ann", "Bob Gold")
-    assert "Praat TextGrid: 2 tiers of annotations left out (emotion, Ann - gesture)" in notes(talk)
+    assert "Praat TextGrid: 2 tiers of annotations are left out (emotion, Ann - gesture)" in notes(talk)
     talk = read(elan([*TWO, ("Emotion", "anger", 0.0, 2.0)]))
-    assert said(talk) == TWO and "ELAN: 1 tier of annotations left out (Emotion@x)" in notes(talk)
+    assert said(talk) == TWO and "ELAN: 1 tier of annotations is left out (Emotion@x)" in notes(talk)
     with pytest.raises(CorpusError, match=r"Praat TextGrid: contains only annotations \(emotion\); expected a tier per speaker"):
         load_transcript(textgrid({"emotion": ["joy"]}))
