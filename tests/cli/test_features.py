@@ -242,7 +242,7 @@ def test_pictures(data: Path, talks: Corpus, tmp_path: Path, capsys: pytest.Capt
     ("options", "message"),
     [
         (["--modality", "audio", "--model", "mfcc"], "talks: contains no waveforms; expected --source"),
-        (["--modality", "audio", "--model", "mfcc", "--source", "nowhere"], "nowhere: no such folder; expected one with audio files"),
+        (["--modality", "audio", "--model", "mfcc", "--source", "nowhere"], "nowhere: no such folder; expected a folder with audio files"),
         (
             ["--modality", "audio", "--model", "mfcc", "--pooling", "cls"],
             "features.pooling: expected one of own, frames for audio, found 'cls'",

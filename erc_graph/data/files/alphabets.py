@@ -4,7 +4,7 @@ Every byte of a Polish, Czech, Hungarian or Turkish text is also a character of 
 encoding. The words identify the encoding:
 
 - In the right encoding, all words consist of letters of one language.
-- In the wrong encoding, some words can combine characters as no Western language does (`pøíští`, `mo¿e`, `gülüþ`).
+- In the wrong encoding, some words can have combinations of characters that no Western language has (`pøíští`, `mo¿e`, `gülüþ`).
 - In the wrong encoding, many words can have accents, but no single Western language has all these accented letters.
 
 If one Western language has all letters of the words, the text is read as Windows-1252.

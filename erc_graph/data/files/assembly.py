@@ -140,7 +140,9 @@ def _check_structure(annotations: Annotations) -> None:
     for what, ids in (("dialogue", annotations.dialogue_ids), ("utterance", annotations.utterance_ids)):
         if len(set(ids)) < len(ids):
             twice, times = Counter(ids).most_common(1)[0]
-            raise CorpusError(f"{where}: duplicate {what} id {twice!r} ({times} times); expected unique ids, rename or remove them")
+            raise CorpusError(
+                f"{where}: duplicate {what} id {twice!r} ({times} times); expected unique ids; rename or remove the duplicates"
+            )
     sized: dict[str, Any] = {"speakers": annotations.speakers, **annotations.columns, **annotations.features, **annotations.sequences}
     if annotations.texts:
         sized["texts"] = annotations.texts

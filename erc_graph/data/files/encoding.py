@@ -1,9 +1,9 @@
-"""Decoding of text. UTF-8 and UTF-16 are recognised with certainty; any other encoding is detected.
+"""Decoding of text. UTF-8, UTF-16 and UTF-32 are recognised with certainty; any other encoding is detected.
 
 A note reports the detected encoding. If the detection is unsure, an error is raised.
 
-Windows-1252 is not simply assumed, because almost any bytes are valid in it: Chinese, Japanese and Cyrillic texts would silently become
-Latin letters.
+Windows-1252 is not simply assumed, because almost any bytes are valid Windows-1252. Chinese, Japanese and Cyrillic texts would silently
+become Latin letters.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def decode(content: bytes, path: str | Path) -> str:
                 f"{path}: begins like {mark.upper()} text, but byte {error.start} is not valid; save the file as UTF-8"
             ) from None
         if _CONTROL.search(content):
-            raise CorpusError(f"{path}: binary content, no known format; expected text, a table, JSON or a pickle") from None
+            raise CorpusError(f"{path}: binary content of no known format; expected text, a table, JSON or a pickle") from None
         return _detected(content, path)
     if "\0" in text:
-        raise CorpusError(f"{path}: binary content, no known format; expected text, a table, JSON or a pickle")
+        raise CorpusError(f"{path}: binary content of no known format; expected text, a table, JSON or a pickle")
     return text
 
 
@@ -86,7 +86,7 @@ def _detected(content: bytes, path: str | Path) -> str:
     except ImportError:
         if western is None or _PAIR.search(content):
             raise CorpusError(
-                f'{path}: not UTF-8; to detect its encoding pip install "erc_graph[transcripts]", or save it as UTF-8'
+                f'{path}: the text is not UTF-8; pip install "erc_graph[transcripts]" to detect its encoding, or save it as UTF-8'
             ) from None
         note(as_western)
         return western
@@ -101,7 +101,7 @@ def _detected(content: bytes, path: str | Path) -> str:
     sure = [match for match in texts.values() if match.multi_byte_usage or (match.coherence and not match.encoding.startswith("mac"))]
     if len(texts) != 1 or not sure:
         seems = f"; it could be {', '.join(sorted(match.encoding for match in texts.values())[:4])}" if texts else ""
-        raise CorpusError(f"{path}: not UTF-8, and the encoding cannot be determined{seems}; save the file as UTF-8")
+        raise CorpusError(f"{path}: the text is not UTF-8, and its encoding cannot be determined{seems}; save the file as UTF-8")
     ((text, match),) = texts.items()
     note(f"{name}: the text is not UTF-8; it is read as {match.encoding}, which was detected; check the letters")
     return text

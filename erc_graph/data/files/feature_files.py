@@ -44,7 +44,7 @@ def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
         `n` utterance ids, and the features `(n, d)` in the number type of the file: `n` rows of `d` numbers.
 
     Raises:
-        CorpusError: the file is no feature file, is damaged, contains Python objects or duplicate ids, or the numbers of ids and rows
+        CorpusError: the file is not a feature file, is damaged, contains Python objects or duplicate ids, or the numbers of ids and rows
             differ.
     """
     path = Path(path)
@@ -61,7 +61,7 @@ def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
     _check_array(array, path)
     if array.ndim == 3:
         raise CorpusError(
-            f"{path}: features of shape {array.shape}; expected one row per utterance (2-D); name sequences under [sequences]"
+            f"{path}: features of shape {array.shape}; expected one row per utterance (2-D); list sequences under [sequences]"
         )
     if array.ndim != 2 or array.shape[1] == 0:
         raise CorpusError(f"{path}: expected features of shape (utterances, width), found {array.shape}")
@@ -133,7 +133,7 @@ def join_features(
         array: Feature rows `(n, d)`: `d` numbers per row.
         utterance_ids: `U` ids of the corpus.
         where: Name of these features in messages, for example `features.audio (audio.npz)`.
-        strict: Raise an error for rows with invalid numbers (`erc_graph.data.numbers`) instead of treating them as missing.
+        strict: Raise an error for rows with invalid numbers (see `erc_graph.data.numbers`) instead of treating them as missing.
 
     Returns:
         Features `(U, d)` float32, zero if missing; presence `(U,)` bool, False if missing; messages about missing and unused rows.
@@ -163,7 +163,7 @@ def join_features(
 
 
 def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
-    """Read a numpy file like `np.load`, but only arrays of numbers and text.
+    """Read a numpy file like `np.load`, but load only arrays of numbers and text.
 
     Returns:
         The array of an `.npy` file. For an `.npz` archive, a dictionary name → array; arrays that are not in `names` are `None`.

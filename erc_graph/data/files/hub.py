@@ -12,7 +12,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
 def hub_name(name: str) -> bool:
-    """Return whether a name could be a model on the hub: `owner/model`, or one of the old names without an owner.
+    """Return whether a name could be a model on the hub: `owner/model`, or an old name without an owner.
 
     >>> hub_name("sentence-transformers/all-MiniLM-L6-v2"), hub_name("../model"), hub_name("runs/meld/seed-0")
     (True, False, False)

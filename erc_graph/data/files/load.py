@@ -41,7 +41,7 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
         path: A folder with `corpus.toml`, a folder written by `Corpus.save`, an annotation file, or the folder of a released data set, such
             as `IEMOCAP_full_release`. The path can also be the name of a generated corpus: `sample`, or `sample-raw` with words, waveforms
             and face frames. Write `./sample` for a file that is called `sample`.
-        task: Label set to predict, for example `iemocap4`. Default: the default task of the corpus.
+        task: Task that defines the classes to predict, for example `iemocap4`. Default: the default task of the corpus.
         strict: Raise an error for features with NaN, inf or numbers beyond 1e15 instead of treating them as missing.
         name: Name of the loaded corpus.
 
@@ -90,7 +90,7 @@ def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Co
         found = ", ".join(one_line(file.name) for file in sorted(path.iterdir())[:4]) or "nothing"
         raise CorpusError(
             f"{path}: a folder without {MANIFEST}, {SAVED}, or the files of a released data set; found {found}; "
-            f'write a {MANIFEST} there, at least: annotations = "<file>"'
+            f'write a {MANIFEST} there with at least the line annotations = "<file>"'
         )
     if path.suffix == ".toml":
         return _load_manifest(path, chosen, strict, name)

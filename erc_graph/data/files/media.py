@@ -33,7 +33,7 @@ def list_media(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
 
     Args:
         folder: The folder.
-        endings: Endings of the files to find, the preferred ones first. `""` stands for folders of images.
+        endings: Endings of the files to find, the preferred ones first. `""` means folders of images.
     """
     found: dict[str, tuple[int, Path]] = {}
     repeated: list[str] = []
@@ -81,14 +81,14 @@ def find_files(folder: Path, ids: Sequence[str], endings: Sequence[str], what: s
     Args:
         folder: The folder, with subfolders; the files are named by utterance ids.
         ids: Utterance ids of the corpus.
-        endings: Endings of the files to find, the preferred ones first. `""` stands for folders of images.
+        endings: Endings of the files to find, the preferred ones first. `""` means folders of images.
         what: Name of the files in messages.
 
     Raises:
         CorpusError: the folder does not exist, or has no file of any utterance.
     """
     if not folder.is_dir():
-        raise CorpusError(f"{folder}: no such folder; expected one with {what}, each named by its utterance id")
+        raise CorpusError(f"{folder}: no such folder; expected a folder with {what}, each named by its utterance id")
     found = list_media(folder, endings)
     again = {name: name.rpartition(AGAIN)[0] for name in ids if AGAIN in name}
     named = {name: stay_inside(found[key]) for name in ids if (key := name if name in found else again.get(name, name)) in found}

@@ -19,7 +19,7 @@ _log = logging.getLogger("erc_graph")
 
 
 def note(text: str) -> None:
-    """Report an assumption in one short sentence. Outside of `noting`, it is printed immediately."""
+    """Report an assumption in one short sentence. Outside of a `noting` block, the sentence is printed immediately."""
     heard = _heard.get()
     if heard is None:
         _say(text)
@@ -29,10 +29,10 @@ def note(text: str) -> None:
 
 @contextmanager
 def noting(say: Callable[[str], None] | None = None) -> Iterator[list[str]]:
-    """Collect the notes within a `with` block. They are printed at the end of the outermost block if no error occurred.
+    """Collect the notes within a `with` block, and print them at the end of the outermost block if no error occurred.
 
     Args:
-        say: Function that prints a note; default: print on standard error.
+        say: Function that prints a note; by default, the note is printed on standard error.
     """
     outer = _heard.get()
     notes: list[str] = []

@@ -15,7 +15,7 @@ def open_parquet(path: Path) -> Any:
     Raises:
         CorpusError: pyarrow is not installed, the path is not a regular file, or the file claims far more rows than its size allows.
         OSError: the file cannot be read.
-        ValueError: raised by pyarrow: the file is not Parquet, or is damaged.
+        ValueError: the file is not Parquet, or is damaged; pyarrow raises this error.
     """
     try:
         import pyarrow.parquet  # type: ignore[import-untyped]

@@ -81,7 +81,7 @@ class Array(np.ndarray):
 
 
 def _checked(reader: Reader, shape: Any, dtype: Any, data: Any) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
-    """Return shape, item type and content of an array after a check that they agree. Numpy would allocate memory before a check."""
+    """Return shape, item type and content of an array after a check that they agree. Numpy would allocate memory before it checks."""
     if not isinstance(dtype, Dtype):
         raise pickle.UnpicklingError("array without an item type")
     if not isinstance(shape, tuple) or len(shape) > 16 or not all(type(n) is int and n >= 0 for n in shape):
@@ -142,7 +142,7 @@ def _collect(make: Callable[[Any], Any]) -> Constructor:
 
 
 def _mapping(reader: Reader, *arguments: Any) -> dict[Any, Any]:
-    """Return a plain dict for an ordered or default dict. Only Python 2 passes the pairs here; Python 3 adds them later."""
+    """Return a plain dict for an ordered or default dict. Only Python 2 passes the pairs as arguments; Python 3 adds them later."""
     pairs = arguments[-1] if arguments and isinstance(arguments[-1], list) else []
     reader.charge(64 * len(pairs))
     hashable([key for key, _ in pairs])
@@ -150,7 +150,7 @@ def _mapping(reader: Reader, *arguments: Any) -> dict[Any, Any]:
 
 
 def hashable(keys: Any) -> Any:
-    """Return the keys, after a check that they are text or numbers. Hashing deeply nested tuples would exhaust the C stack.
+    """Return the keys after a check that they are text or numbers, because hashing deeply nested tuples would exhaust the C stack.
 
     Raises:
         UnpicklingError: a key is neither text nor a number.

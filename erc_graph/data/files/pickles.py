@@ -31,7 +31,7 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
 def spelled_out(value: Any) -> float:
-    """Count the items of nested containers; a container that occurs several times counts every time.
+    """Count the items of nested containers. If a container occurs several times, its items count every time.
 
     Each distinct container is visited once. A container that contains itself has infinitely many items.
 
@@ -81,7 +81,7 @@ def read_pickle(path: str | Path) -> Any:
 
 
 def loads_pickle(content: bytes, path: Path) -> Any:
-    """Read a pickle from bytes in memory, like `read_pickle`. `path` is used in error messages.
+    """Read a pickle from bytes in memory, in the same way as `read_pickle`. `path` is used in error messages.
 
     Raises:
         CorpusError: see `read_pickle`.
@@ -109,7 +109,7 @@ _PythonUnpickler: Any = pickle._Unpickler
 
 
 class _PlainUnpickler(_PythonUnpickler):
-    """Interpreter of pickles that may use only `CONSTRUCTORS`; other instructions are refused."""
+    """An interpreter of pickles. Constructors that are not in `CONSTRUCTORS` are refused."""
 
     def __init__(self, content: bytes, path: Path) -> None:
         super().__init__(io.BytesIO(content), fix_imports=False, encoding="latin1")
@@ -157,7 +157,7 @@ class _PlainUnpickler(_PythonUnpickler):
         self.refuse("torch storage")
 
     def load_reduce(self) -> None:
-        """Run REDUCE (a call), only with `CONSTRUCTORS`."""
+        """Run REDUCE (a call), but only for constructors of `CONSTRUCTORS`."""
         arguments = self.stack.pop()
         constructor = self.stack[-1]
         if not isinstance(constructor, Constructor) or not isinstance(arguments, tuple):

@@ -41,7 +41,7 @@ def read_frames(path: Path, most: int) -> Tensor:
 
 
 def evenly_spaced(number: int, most: int) -> list[int]:
-    """Return at most `most` positions from 0 to `number` - 1, at equal distances.
+    """Return `most` positions at equal distances from 0 to `number` - 1, or all positions if `number` is at most `most`.
 
     The positions are the middles of `most` intervals of equal length.
 

@@ -75,7 +75,7 @@ def read_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> dict[
 
     Args:
         folder: The folder, or the `corpus.json` in it.
-        strict: Raise an error for features with NaN, inf or numbers beyond 1e15 in a row that is present.
+        strict: Raise an error if the features of an utterance contain NaN, inf or numbers beyond 1e15.
 
     Raises:
         CorpusError: a file is missing, damaged, edited, of a newer version, or does not match the other files.
@@ -89,7 +89,7 @@ def read_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> dict[
         raise CorpusError(f"{file}: missing, but {path.name} needs this file; save the corpus again")
     if sha256(file) != manifest["files"].get(TENSORS):
         raise CorpusError(
-            f"{file}: its SHA-256 differs from the one in {path.name}, so it is damaged, incomplete or edited; save the corpus again"
+            f"{file}: its SHA-256 is not the one in {path.name}, so the file is damaged, incomplete or edited; save the corpus again"
         )
     try:
         tensors, _ = load_tensors(file)
@@ -100,7 +100,7 @@ def read_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> dict[
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, CorpusError):
             raise
-        raise CorpusError(f"{path}: not a complete corpus ({type(error).__name__}: {error}); save it again") from error
+        raise CorpusError(f"{path}: not a complete corpus ({type(error).__name__}: {error}); save the corpus again") from error
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -123,7 +123,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         )
     written = manifest.pop("sha256", None)
     if written != _digest(manifest) or not isinstance(manifest.get("files"), dict):
-        raise CorpusError(f"{path}: its content does not match its SHA-256, so it is damaged or edited; save the corpus again")
+        raise CorpusError(f"{path}: its content does not match its SHA-256, so the file is damaged or edited; save the corpus again")
     return manifest
 
 

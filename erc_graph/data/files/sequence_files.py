@@ -51,8 +51,8 @@ def read_sequences(
         `n` utterance ids and `n` sequences. Images are uint8, all other sequences are float32.
 
     Raises:
-        CorpusError: the file is no sequence file, is damaged, or contains Python objects, duplicate ids or wrong offsets. The error is also
-            raised if images are not uint8, or samples are far outside [-1, 1].
+        CorpusError: the file is not a sequence file, is damaged, or contains Python objects, duplicate ids or wrong offsets. The error is
+            also raised if images are not uint8, or samples are far outside [-1, 1].
         ConfigError: the libraries that read audio files or videos are not installed.
     """
     path, notes = Path(path), [] if notes is None else notes
@@ -104,7 +104,7 @@ def join_sequences(
         sequences: `n` sequences.
         utterance_ids: `U` ids of the corpus.
         where: Name of the sequences in messages, for example `sequences.text (words.npz)`.
-        strict: Raise an error for items with invalid numbers (`erc_graph.data.numbers`) instead of leaving them out.
+        strict: Raise an error for items with invalid numbers (see `erc_graph.data.numbers`) instead of leaving them out.
 
     Returns:
         `U` sequences, empty if missing; messages about missing and unused sequences, and about left-out items.
@@ -282,9 +282,11 @@ def _readable(
         else:
             ids.append(name)
     if not found:
-        raise CorpusError(f"{path}: none of {len(files)} {kind} can be used; the first: {bad[0]}")
+        raise CorpusError(f"{path}: none of {len(files)} {kind} can be used; the first error: {bad[0]}")
     if bad and strict:
-        raise CorpusError(f"{path}: {len(bad)} of {len(files)} {kind} cannot be used, which `strict` does not allow; the first: {bad[0]}")
+        raise CorpusError(
+            f"{path}: {len(bad)} of {len(files)} {kind} cannot be used, which `strict` does not allow; the first error: {bad[0]}"
+        )
     if bad:
-        notes.append(f"{path.name}: {len(bad)} of {len(files)} {kind} are left out; the first: {bad[0]}")
+        notes.append(f"{path.name}: {len(bad)} of {len(files)} {kind} are left out; the first error: {bad[0]}")
     return ids, found

@@ -82,7 +82,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Input that could not be read or labelled, and the reason. `dialogue` is empty if the input is a whole file or a single line."""
+    """Input that could not be read or predicted, and the reason. `dialogue` is empty if the input is a whole file or a single line."""
 
     source: str
     reason: str
@@ -94,7 +94,7 @@ class Refused:
 
 
 def find_sources(paths: Sequence[str], outside: Path | None = None) -> Iterator[Source]:
-    """Return the files at the given paths, each once. The files of a folder are sorted by name.
+    """Return the files at the given paths; each file occurs once. The files of a folder are sorted by name.
 
     Audio files, hidden files and the folder `outside` are left out. The folder of a corpus is one source.
 
@@ -197,7 +197,7 @@ WHOLE = "\0"  # a conversation with all its turns in one line
 
 
 def conversation_of(line: bytes) -> str | None:
-    """Return the conversation that a line of JSON belongs to; `None` if the line cannot be read."""
+    """Return the name of the conversation to which a line of JSON belongs; `None` if the line cannot be read."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -267,7 +267,7 @@ class Records:
         lines: Lines, each with one JSON object or list.
         numbers: Numbers of the lines or Parquet rows in their file, from 1.
         first: Number of non-empty lines before these lines in the file.
-        spoilt: Number of an unreadable line that may belong to this conversation; `None` if there is no such line.
+        spoilt: Line number of an unreadable line that may belong to this conversation; `None` if there is no such line.
     """
 
     lines: list[bytes]
@@ -312,7 +312,7 @@ class Records:
 
 
 def _unnamed(id: str, lines: list[bytes], first: int) -> str:
-    """Return a name for a conversation without a name in the file: it contains the position in the file."""
+    """Return a name for a conversation without a name; the name contains the position in the file."""
     head, _, place = id.rpartition("-")
     if head != "dialogue" or not place.isdecimal() or int(place) >= len(lines) or f'"{id}"'.encode() in lines[int(place)]:
         return id

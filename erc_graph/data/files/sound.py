@@ -59,7 +59,9 @@ def read_header(path: Path) -> Recording:
         raise CorpusError(f"{path.name}: expected a sampling rate of {LOWEST} Hz or more, found {rate}; the header may be damaged")
     seconds = frames / rate
     if seconds > LONGEST:
-        raise CorpusError(f"{path.name}: expected up to {LONGEST / 3600:.0f} hours, found {seconds / 3600:.1f}; cut it into utterances")
+        raise CorpusError(
+            f"{path.name}: expected up to {LONGEST / 3600:.0f} hours, found {seconds / 3600:.1f}; cut the recording into utterances"
+        )
     return Recording(path=path, seconds=seconds, rate=rate, channels=channels)
 
 
@@ -67,7 +69,7 @@ def read_sound(path: Path, *, seconds: float | None = None) -> Tensor:
     """Read a waveform `(samples,)` float32 in [-1, 1]: the mean of the channels, resampled to 16 kHz.
 
     Args:
-        path: An audio file, or a video, whose audio is read.
+        path: An audio file, or a video; of a video, the audio is read.
         seconds: Longest duration; longer recordings are cut. Default: nothing is cut.
 
     Raises:

@@ -54,7 +54,7 @@ def _beside(path: Path, ending: str) -> Path:
     """
     if not path.name:
         raise StorageError(
-            f"{path}: expected the name of a new file or folder, found the working folder or the root; choose a new name inside it"
+            f"{path}: expected the name of a new file or folder, found the working folder or the root; choose a new name inside this folder"
         )
     return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.{ending}")
 
@@ -66,7 +66,7 @@ def tidy(folder: Path, name: str | None = None) -> None:
 
     Args:
         folder: The folder.
-        name: Clean up only for the file or folder with this name; default: for all.
+        name: Name of the only file or folder whose temporary files are cleaned up; default: all names.
     """
     with suppress(OSError):
         for path in folder.iterdir():
@@ -119,7 +119,7 @@ def atomic_write(path: str | os.PathLike[str], *, tidied: bool = False) -> Itera
     ['note.txt']
 
     Raises:
-        StorageError: no space, no permission, or another error of the file system. `path` is unchanged.
+        StorageError: the file system has no space, gives no permission, or reports another error. `path` is then unchanged.
     """
     path = Path(path)
     temporary = _beside(path, "tmp")
@@ -140,7 +140,7 @@ def atomic_write(path: str | os.PathLike[str], *, tidied: bool = False) -> Itera
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Iterator[Path]:
-    """Provide a temporary folder next to `path`, which replaces `path` when the `with` block ends without an error.
+    """Provide a temporary folder next to `path`. The folder replaces `path` when the `with` block ends without an error.
 
     Args:
         path: The folder to create, or to replace completely.
@@ -154,7 +154,7 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
     try:
         tidy(path.parent, path.name)
         if path.exists() and not path.is_dir():
-            raise StorageError(f"{path}: is a file; expected a new folder or one that was saved before; choose another name")
+            raise StorageError(f"{path}: is a file; expected a new folder or a folder that was saved before; choose another name")
         others = sorted(file.name for file in path.iterdir() if file.name not in names) if path.exists() else []
         if others:
             raise StorageError(
@@ -256,7 +256,7 @@ def _sort_metadata(path: Path) -> None:
 
 
 def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the tensors and metadata of a safetensors file. Tensors are memory-mapped, so only those that are used are read.
+    """Read the tensors and metadata of a safetensors file. Tensors are memory-mapped, so a tensor is read only when it is used.
 
     Raises:
         CheckpointError: the file does not exist, or is damaged.
@@ -274,7 +274,7 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
 
 
 def stay_inside(path: Path) -> Path:
-    """Return the path, after a check that it is not a link to a place outside its folder.
+    """Return the path after a check that it is not a link to a file outside its folder.
 
     A corpus must not read files from other folders.
 

@@ -1,4 +1,4 @@
-"""Reading of TOML files as plain values: manifests, graph recipes and experiments."""
+"""Reading of TOML files as plain values: manifests, recipes for graphs, and settings of experiments."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def _has_bare_quotes(text: str) -> bool:
 
 
 def table_of(names: list[str], rows: list[list[Any]], places: list[str], path: Path, format: str) -> Table:
-    """Convert rows of values to a table. Columns without a name are left out, with a note if they are not empty.
+    """Convert rows of values to a table. Columns without a name are left out; if they are not empty, a note reports this.
 
     Raises:
         CorpusError: two columns have the same name.
@@ -145,7 +145,7 @@ def read_parquet(path: Path) -> Table:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CorpusError(f"{path}: truncated or corrupt Parquet file ({reason})") from None
     if not records:
-        raise CorpusError(f"{path}: no rows; expected one per utterance")
+        raise CorpusError(f"{path}: no rows; expected one row per utterance")
     return json_table(records, "Parquet")
 
 
@@ -272,7 +272,7 @@ def assemble_rows(rows: list[dict[str, str]], path: Path, places: list[str], for
         split = SPLIT_NAMES.get(value, "")
         if splits.setdefault(name, split) != split:
             raise CorpusError(
-                f"{path}: {place}: dialogue {name!r} is in two splits ({splits[name] or 'none'}, {split or 'none'}); expected one"
+                f"{path}: {place}: dialogue {name!r} is in two splits ({splits[name] or 'none'}, {split or 'none'}); expected one split"
             )
     order = [turns[turn] for turns in dialogues.values() for turn in sorted(turns)]
     ids: dict[str, int] = {}

@@ -25,7 +25,7 @@ def read_workbook(path: Path) -> Table:
     """Read the first sheet that has rows. A note names the other sheets.
 
     Raises:
-        CorpusError: openpyxl is not installed, or the workbook is damaged, empty, or far larger than the size of its file allows.
+        CorpusError: openpyxl is not installed, or the workbook is damaged, empty, or far too large for the size of its file.
     """
     try:
         import openpyxl

@@ -45,7 +45,7 @@ def test_too_little_text_is_refused_rather_than_guessed() -> None:
     pytest.importorskip("charset_normalizer")
     content = f"{HEAD}Привет\nd2,0,Иван,Пока\n".encode("cp1251")
     with pytest.raises(
-        CorpusError, match=r"talk.csv: not UTF-8, and the encoding cannot be determined; it could be .*; save the file as UTF-8"
+        CorpusError, match=r"talk.csv: the text is not UTF-8, and its encoding cannot be determined; it could be .*; save the file as UTF-8"
     ):
         decode(content, "talk.csv")
 
@@ -54,14 +54,14 @@ def test_without_the_library_western_text_alone_is_read(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "charset_normalizer", None)
     assert decode(TALKS["cp1252"].encode("cp1252"), "talk.csv") == TALKS["cp1252"]
     for encoding in ("cp1251", "gb18030", "shift_jis", "big5", "euc_kr", "cp1253"):
-        with pytest.raises(CorpusError, match=r'not UTF-8; to detect its encoding pip install "erc_graph\[transcripts\]", or save it as'):
+        with pytest.raises(CorpusError, match=r'not UTF-8; pip install "erc_graph\[transcripts\]" to detect its encoding, or save it as'):
             decode(TALKS[encoding].encode(encoding), "talk.csv")
 
 
 def test_nothing_but_text() -> None:
-    with pytest.raises(CorpusError, match="binary content, no known format"):
+    with pytest.raises(CorpusError, match="binary content of no known format"):
         decode(b"\xd0\xcf\x11\xe0\x00\x00\x01", "book.xls")
-    with pytest.raises(CorpusError, match="binary content, no known format"):
+    with pytest.raises(CorpusError, match="binary content of no known format"):
         decode(b"speaker\0text", "talk.csv")
     with pytest.raises(CorpusError, match=r"begins like UTF-16 text, but byte 2 is not valid; save the file as UTF-8"):
         decode(b"\xff\xfe\x00", "talk.csv")

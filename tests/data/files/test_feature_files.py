@@ -72,7 +72,7 @@ def test_bfloat16_is_read(tmp_path):
         ({"utterance": IDS, "features": ROWS[:, :0]}, r"expected features of shape"),
         (
             {"utterance": IDS, "features": np.zeros((3, 4, 2))},
-            r"shape \(3, 4, 2\); expected one row per utterance \(2-D\); name sequences under \[sequences\]",
+            r"shape \(3, 4, 2\); expected one row per utterance \(2-D\); list sequences under \[sequences\]",
         ),
         ({"utterance": IDS, "features": np.array([["x"], ["y"], ["z"]])}, r"features of type <U1; expected numbers"),
         ({"utterance": IDS, "features": np.zeros((3, 2), complex)}, r"features of type complex128; expected numbers"),

@@ -38,7 +38,7 @@ def test_files_are_found_by_id_and_links_that_lead_out_are_refused(tmp_path: Pat
         find_files(folder, ["u4"], ENDINGS, "sound files")
     with pytest.raises(CorpusError, match=r"expected sound files .* such as 'v1', found 3 files of other names \(first: u1.wav\)"):
         find_files(folder, ["v1"], ENDINGS, "sound files")
-    with pytest.raises(CorpusError, match="no such folder; expected one with sound files"):
+    with pytest.raises(CorpusError, match="no such folder; expected a folder with sound files"):
         find_files(tmp_path / "nowhere", ["u1"], ENDINGS, "sound files")
 
 

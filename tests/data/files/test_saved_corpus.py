@@ -195,7 +195,7 @@ def edit(folder: Path, **changes) -> None:
 def test_an_edited_label_is_noticed(folder):
     path = folder / "corpus.json"
     path.write_text(path.read_text().replace('"joy"', '"anger"', 1))
-    with pytest.raises(CorpusError, match=r"corpus\.json: its content does not match its SHA-256, so it is damaged or edited"):
+    with pytest.raises(CorpusError, match=r"corpus\.json: its content does not match its SHA-256, so the file is damaged or edited"):
         load_corpus(folder)
 
 

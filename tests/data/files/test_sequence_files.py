@@ -106,17 +106,17 @@ def test_bad_sound_files_are_left_out_and_named(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.wav").write_bytes(b"RIFF nonsense")
     soundfile.write(folder / "b.wav", np.zeros(100), 16000)
-    with pytest.raises(CorpusError, match=r"wav: none of 2 audio files can be used; the first: a.wav: not a readable audio file"):
+    with pytest.raises(CorpusError, match=r"wav: none of 2 audio files can be used; the first error: a.wav: not a readable audio file"):
         read_sequences(folder)
     soundfile.write(folder / "c.wav", np.linspace(-0.5, 0.5, 100), 16000)
     (tmp_path / "turns.csv").write_text("dialogue,turn,speaker,text,label,utterance\nd,0,A,Hi,joy,c\nd,1,B,Oh,fear,b\nd,2,A,No,joy,a\n")
     (tmp_path / "corpus.toml").write_text('annotations = "turns.csv"\n[sequences]\naudio = "wav"\n')
     corpus = load_corpus(tmp_path)
     assert corpus.sequences["audio"].present.tolist() == [True, False, False]
-    assert any(note.startswith("wav: 2 of 3 audio files are left out; the first: a.wav") for note in corpus.provenance["notes"])
+    assert any(note.startswith("wav: 2 of 3 audio files are left out; the first error: a.wav") for note in corpus.provenance["notes"])
     with pytest.raises(
         CorpusError,
-        match=r"wav: 2 of 3 audio files cannot be used, which `strict` does not allow; the first: a.wav: not a readable audio file",
+        match=r"wav: 2 of 3 audio files cannot be used, which `strict` does not allow; the first error: a.wav: not a readable audio file",
     ):
         load_corpus(tmp_path, strict=True)
     (folder / "c.npy").write_bytes(b"")
@@ -249,7 +249,7 @@ def test_folders_of_pictures_are_face_frames(tmp_path: Path) -> None:
     ids, found = read_sequences(tmp_path / "faces", notes=notes)
     assert ids == ["u.3", "u1", "u2"] and found.item == (3, 6, 4) and found.lengths.tolist() == [FRAMES, 2, 3]
     assert found.values.dtype == torch.uint8 and torch.equal(found[2], torch.from_numpy(frames[:3].transpose(0, 3, 1, 2)))
-    assert notes == ["faces: 1 of 4 folders of images are left out; the first: u4: contains no face frames"]
+    assert notes == ["faces: 1 of 4 folders of images are left out; the first error: u4: contains no face frames"]
     with pytest.raises(CorpusError, match="1 of 4 folders of images cannot be used, which `strict` does not allow"):
         read_sequences(tmp_path / "faces", strict=True)
     Image.fromarray(frames[0][:2]).save(tmp_path / "faces" / "u4" / "small.png")

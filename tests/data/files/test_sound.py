@@ -63,7 +63,7 @@ def test_a_header_that_would_make_gigabytes_is_refused(tmp_path: Path, monkeypat
     soundfile.write(tmp_path / "b.wav", tone(1000, 2.0), 1000)
     assert len(read_sound(tmp_path / "b.wav")) == 32_000
     monkeypatch.setattr(module, "LONGEST", 1)
-    with pytest.raises(CorpusError, match=r"b\.wav: expected up to 0 hours, found 0\.0; cut it into utterances"):
+    with pytest.raises(CorpusError, match=r"b\.wav: expected up to 0 hours, found 0\.0; cut the recording into utterances"):
         read_sound(tmp_path / "b.wav")
 
 

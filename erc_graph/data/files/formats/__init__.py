@@ -73,7 +73,7 @@ def read_annotations(path: str | Path, *, dataset: str | None = None) -> Annotat
     """
     path = Path(path)
     if path.is_dir():
-        raise CorpusError(f"{path}: is a folder; expected an annotation file, or a folder with a corpus.toml that names one")
+        raise CorpusError(f"{path}: is a folder; expected an annotation file, or a folder with a corpus.toml that names an annotation file")
     try:
         content = content_of(path)
     except OSError as error:

@@ -30,10 +30,10 @@ def read_arrays(content: Any, path: Path, size: int, dataset: str | None = None)
 
     The clips of a video, in the order of their numbers, form a conversation with one speaker. The arrays `text_bert` (words),
     `audio_lengths` and `vision_lengths` (frames) show what is padding. Without these arrays, zeros at the beginning and end count as
-    padding. If a modality of a clip contains only zeros, it is missing for this clip. An array with two axes has one vector per clip.
+    padding. A modality that contains only zeros is missing for the clip. An array with two axes has one vector per clip.
 
     Raises:
-        CorpusError: fields differ in length or shape, or contain other values than numbers, or an id does not name a clip.
+        CorpusError: arrays differ in length or shape, an array contains other values than numbers, or an id does not name a clip.
     """
     if not isinstance(content, dict) or not content or not all(name in SPLIT_NAMES for name in content):
         return None
@@ -170,7 +170,7 @@ class _Part:
         self.where, self.split, self.fields = f"{path}: {name}", SPLIT_NAMES[name], fields
         self.notes: list[str] = []
         if not isinstance(fields["id"], list | tuple | np.ndarray) or (isinstance(fields["id"], np.ndarray) and not fields["id"].ndim):
-            raise CorpusError(f"{self.where}: id: expected one per clip, found {spell(fields['id'])}")
+            raise CorpusError(f"{self.where}: id: expected one id per clip, found {spell(fields['id'])}")
         self.clips = [clip_of(value, self.where) for value in fields["id"]]
         self.columns: dict[str, list[Any]] = {}
         self.arrays: dict[str, Ragged | NDArray[np.float32]] = {}
@@ -244,7 +244,7 @@ class _Part:
             mask = self.numbers("text_bert")
             if mask.ndim != 3 or mask.shape[1] != 3 or mask.shape[2] != values.shape[1]:
                 raise CorpusError(
-                    f"{self.where}: text_bert: expected the shape ({len(values)}, 3, {values.shape[1]}), as many steps as text has, found "
+                    f"{self.where}: text_bert: expected the shape ({len(values)}, 3, {values.shape[1]}), with the length of `text`, found "
                     f"{mask.shape}"
                 )
             return np.asarray(mask[:, 1] > 0) & some

@@ -1,4 +1,4 @@
-"""Reader of JSON files in which a conversation is a list of utterances with known keys: EmotionLines, EmotionX, RECCON."""
+"""Reader of JSON files such as EmotionLines, EmotionX and RECCON. A conversation is a list of utterances."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _named(content: Any) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _data_set(names: list[str], labels: list[str], path: Path, *, nested: bool) -> str | None:
-    """Return the data set whose label set contains all labels. If several data sets match, the usual one for this form is returned."""
+    """Return the data set whose label set contains all labels; of several data sets, the usual one for this form of the file."""
     if all(SESSION.match(name) for name in names):
         return "iemocap6"
     order = ("emotionlines", "dailydialog") if nested else ("dailydialog", "emotionlines")

@@ -23,8 +23,8 @@ NAMES = TASKS["dailydialog7"].labels  # in the order of the data set's numbers
 def read_dailydialog(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
     """Read DailyDialog: `dialogues_….txt` with `dialogues_emotion….txt` in the same folder, or rows with `dialog` and `emotion`.
 
-    In the text files, `__eou__` ends an utterance. The two speakers alternate. If a dialogue has different numbers of labels and
-    utterances, it is unlabelled.
+    In the text files, `__eou__` ends an utterance. The two speakers alternate. A dialogue with different numbers of labels and utterances
+    is unlabelled.
 
     Raises:
         CorpusError: a label is not a number from 0 to 6, or the rows have another form.

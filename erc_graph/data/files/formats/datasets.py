@@ -34,7 +34,7 @@ def recognise(
 ) -> tuple[str | None, list[str]]:
     """Return the data set of a file and the names of its dialogues.
 
-    The data set is given, or recognised by the dialogue keys or the number of dialogues; otherwise it is `None`.
+    The data set is given, or recognised by the dialogue keys or the number of dialogues. Otherwise, the result is `None`.
 
     Args:
         fields: Fields of the file.
@@ -64,7 +64,7 @@ def recognise(
 
 
 def _agrees_with_meld(numbers: dict[Any, int], splits: dict[str, list[Any]], notes: list[str]) -> bool:
-    """Whether the integer keys of each split are in the range of MELD. Development dialogues in `train` are moved to `dev`."""
+    """Return whether the integer keys of each split are in the range of MELD. Development dialogues in `train` are moved to `dev`."""
     if not all(0 <= number <= MELD_KEYS["test"][1] for number in numbers.values()):
         return False
     pooled = "dev" not in splits

@@ -1,4 +1,4 @@
-"""Reader of EmoContext (SemEval 2019, task 3): three utterances per row, with the emotion of the last one."""
+"""Reader of EmoContext (SemEval 2019, task 3): three utterances per row, with the emotion of the last utterance."""
 
 from __future__ import annotations
 

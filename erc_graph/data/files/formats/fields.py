@@ -24,7 +24,7 @@ class Fields:
         features: Modality → dialogue → one vector per utterance.
         splits: Split → dialogue keys.
         dataset: Name of the data set, if the layout or the caller determines it.
-        maybe_meld: Whether the dialogue keys may be those of MELD. They count as keys of MELD if they are in the key ranges of its splits.
+        maybe_meld: Whether the dialogue keys may be those of MELD. Keys count as keys of MELD if they are in the key ranges of its splits.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Reader of the official release of IEMOCAP: `dialog/transcriptions`, labels in `dialog/EmoEvaluation`, audio in `sentences/wav`.
+"""Reader of the official release of IEMOCAP: texts in `dialog/transcriptions`, labels in `dialog/EmoEvaluation`, audio in `sentences/wav`.
 
 Busso et al., *IEMOCAP: interactive emotional dyadic motion capture database*, Language Resources and Evaluation 2008.
 """

@@ -23,14 +23,17 @@ def merge_annotations(parts: list[Annotations]) -> Annotations:
     M3NET needs the files of MMGCN and COSMIC.
 
     Raises:
-        CorpusError: the files are of different data sets, share only some dialogues, or have duplicate utterance ids. For joined files:
-            lengths or labels differ, or a file adds nothing. For concatenated files: the widths of features differ.
+        CorpusError: the files are of different data sets, share only some dialogues, or have duplicate utterance ids. The error is also
+            raised if joined files differ in lengths or labels, if a joined file adds nothing, or if concatenated files differ in the widths
+            of features.
     """
     if not parts:
         raise CorpusError("annotations: no file given; expected one or several files")
     datasets = list(dict.fromkeys(part.dataset for part in parts))
     if len(datasets) > 1:
-        raise CorpusError(f"annotations: the files are of different data sets: {', '.join(str(name) for name in datasets)}; expected one")
+        raise CorpusError(
+            f"annotations: the files are of different data sets: {', '.join(str(name) for name in datasets)}; expected one data set"
+        )
     parts = _apart(parts)
     groups: list[list[Annotations]] = []
     for part in parts:
@@ -89,7 +92,9 @@ def _concatenate(parts: list[Annotations]) -> Annotations:
     for name in dict.fromkeys(name for part in parts for name in part.sequences):
         items = {part.sequences[name].item for part in parts if name in part.sequences}
         if len(items) > 1:
-            raise CorpusError(f"annotations: {name} sequences have items of different shapes in the files: {sorted(items)}; expected one")
+            raise CorpusError(
+                f"annotations: {name} sequences have items of different shapes in the files: {sorted(items)}; expected one shape"
+            )
         values = torch.cat([part.sequences[name].values for part in parts if name in part.sequences])
         each = [
             part.sequences[name].lengths if name in part.sequences else torch.zeros(size, dtype=torch.long)
@@ -176,7 +181,7 @@ def _join(first: Annotations, other: Annotations) -> Annotations:
         for row, (mine, theirs) in enumerate(zip(first.columns[name], (other.columns[name][r] for r in rows), strict=True)):
             if mine is not None and theirs is not None and mine != theirs:
                 raise CorpusError(
-                    f"annotations: utterance {first.utterance_ids[row]!r} is {mine!r} in one file, {theirs!r} in another ({name})"
+                    f"annotations: utterance {first.utterance_ids[row]!r}: {name} is {mine!r} in one file and {theirs!r} in another"
                 )
     skipped = [name for name in [*other.features, *other.sequences] if name not in new + inner]
     notes = [f"{', '.join(skipped)} of the second file are not used, because the first file has them"] if skipped else []

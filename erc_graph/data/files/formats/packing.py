@@ -30,8 +30,8 @@ def pack(fields: Fields) -> Annotations:
     """Check the fields and pack them into one row per utterance, one dialogue after another.
 
     Raises:
-        CorpusError: fields differ in dialogues or lengths, feature widths differ, labels are not in the label set, ids are not unique, or
-            dialogues are empty. The error is also raised if splits overlap or name unknown dialogues.
+        CorpusError: fields differ in dialogues or lengths, feature widths differ, or labels are not in the label set. The error is also
+            raised if ids are not unique, dialogues are empty, splits overlap, or a split names an unknown dialogue.
     """
     packer = _Packer(fields)
     return packer.annotations()
@@ -148,7 +148,9 @@ class _Packer:
                         f"{self.path}: split {split!r} names dialogue {spell(key)}, which the file does not have; remove it from the split"
                     )
                 if key in owner:
-                    raise CorpusError(f"{self.path}: dialogue {spell(key)} is in the splits {owner[key]!r} and {split!r}; expected one")
+                    raise CorpusError(
+                        f"{self.path}: dialogue {spell(key)} is in the splits {owner[key]!r} and {split!r}; expected one split"
+                    )
                 owner[key] = split
             result[split] = ordered
         if result and len(owner) < len(self.keys):
@@ -298,7 +300,7 @@ class _Packer:
     def read_features(self, modality: str, mapping: Any) -> np.ndarray:
         """Return the features of a modality, `(utterances, width)` float32; NaN for missing features.
 
-        An empty vector means that the features are missing. If an utterance has several frames, they are averaged over time.
+        An empty vector means that the features are missing. Several frames of an utterance are averaged over time.
         """
         result = np.full((self.total, 0), np.nan, dtype=np.float32)
         averaged = number = 0
@@ -323,7 +325,7 @@ class _Packer:
                     result = np.full((self.total, width), np.nan, dtype=np.float32)
                 if len(row) not in (0, width):
                     raise CorpusError(
-                        f"{self.path}: dialogue {name!r}, utterance {turn}: {modality} vector has {len(row)} numbers, earlier ones have "
+                        f"{self.path}: dialogue {name!r}, utterance {turn}: {modality} vector has {len(row)} numbers, earlier vectors have "
                         f"{width}; expected one width"
                     )
                 if len(row):

@@ -1,4 +1,4 @@
-"""Readers of layouts with named fields: dicts of fields (DnR), dicts of samples (CORECT), lists of dialogues (DAG-ERC)."""
+"""Readers of files with named fields: dicts of fields (DnR), dicts of samples (CORECT), and lists of dialogues (DAG-ERC)."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ _FOREIGN = (
 
 
 def refuse_foreign(content: bytes, path: Path) -> None:
-    """Raise an error if the first bytes of a file show that it has no annotations, such as a PDF.
+    """Raise an error if the first bytes show that a file cannot have annotations, such as those of a PDF.
 
     Raises:
-        CorpusError: the file has no annotations. The message names its kind and says what to do.
+        CorpusError: the file is of a kind without annotations. The message names the kind and says what to do.
     """
     head = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for mark, words in _FOREIGN:

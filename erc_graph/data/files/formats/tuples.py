@@ -1,7 +1,7 @@
 """Reader of tuples and lists of fields without names.
 
-A layout lists the fields of a tuple in order. The layout of a file is recognised by the number of fields. If several layouts have this
-number, the first utterance of every field decides. For example, there are 9-tuples of IEMOCAP and of MELD.
+A layout lists the fields of a tuple in order. The layout of a file is recognised by the number of its fields and by the first utterance of
+every field. For example, there are 9-tuples of IEMOCAP and of MELD.
 """
 
 from __future__ import annotations

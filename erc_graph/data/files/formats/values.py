@@ -17,7 +17,7 @@ def spell(value: Any) -> str:
 
 
 class Odd:
-    """A value that is neither text nor a number. A later error message names its position in the file."""
+    """A value that is neither text nor a number. A later error message gives the position of the value in the file."""
 
     def __init__(self, value: Any) -> None:
         self.text = spell(value)

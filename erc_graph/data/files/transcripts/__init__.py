@@ -101,8 +101,8 @@ def find_recordings(corpus: Corpus, folder: Path) -> dict[str, Path]:
     """Return a dictionary utterance id → audio file, for all utterances that have an audio file in a folder.
 
     Args:
-        corpus: Result of `load_transcript`. The utterances of `talk.txt` are called `talk_0`, `talk_1`, …; long transcripts have leading
-            zeros.
+        corpus: Result of `load_transcript`. The utterances of `talk.txt` have the ids `talk_0`, `talk_1`, …; in long transcripts, the
+            numbers have leading zeros.
         folder: Folder with `talk_0.wav`, `talk_1.wav`, …; leading zeros of the numbers are optional.
     """
     try:

@@ -1,6 +1,7 @@
 """Reader of chats exported as text: WhatsApp (iOS and Android, all languages), Signal, Telegram, LINE, KakaoTalk and Discord.
 
-Every message begins with its date and time. In LINE and KakaoTalk, it may begin with the time of day, and the date is on a line above.
+Every message begins with its date and time. In LINE and KakaoTalk, a message may begin with only the time of day; the date is then on a
+line above.
 
 WhatsApp marks service messages and media with an invisible character (U+200E) or angle brackets, in every language. Messages without a name
 are also service messages. A line without a date continues the previous message, unless it begins with the name of a known speaker.

@@ -32,8 +32,8 @@ def without_frame(said: Sequence[str], kept: Sequence[int]) -> list[int]:
     """Return the line numbers of the conversation, without headings (`ABOVE`) and endings (`BELOW`).
 
     A heading such as `Date: 3 May` is left out only if the word before the colon occurs once, because a word that occurs twice is a
-    speaker. A line such as `Interviewer: Ann`, with a word of `ROLES`, is left out if Ann is a speaker and the text has another heading.
-    A note quotes the lines that are left out.
+    speaker. A line such as `Interviewer: Ann`, with a word of `ROLES`, is left out if Ann is a speaker and the text also has a heading such
+    as `Date: 3 May`. A note quotes the lines that are left out.
 
     Args:
         said: All lines.

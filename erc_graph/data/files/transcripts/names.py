@@ -109,7 +109,7 @@ def say_cleaned(pairs: Counter[tuple[str, str]]) -> None:
 
 
 def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_STYLES)) -> list[Line]:
-    """Find the speaker of every line, by the style of writing names that fits most lines.
+    """Find the speaker of every line. All lines are read in the style of writing names that fits most lines.
 
     A line `Name: text` begins an utterance if the words before the colon occur several times or are written like a name. The words of a
     name begin with capital letters, unless the script has no capital letters. Other lines with a colon are `doubtful`: the words before the

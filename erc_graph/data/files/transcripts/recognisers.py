@@ -1,7 +1,7 @@
 """Reader of the JSON of speech recognisers: Whisper and similar programs, and cloud services.
 
-A segment of the recogniser is an utterance. If a service gives only single words, they are joined to utterances. An utterance then ends
-when the speaker changes, or at the end of a sentence if the service does not name speakers.
+A segment of the recogniser is an utterance. If a service gives only single words, the words are joined to utterances. An utterance then
+ends when the speaker changes, or at the end of a sentence if the service does not name speakers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def read_recognised(value: Any, path: Path) -> Talk | None:
     """Read the result of a speech recogniser; return `None` if the content has another form.
 
     Raises:
-        CorpusError: the job of the service failed or is not finished, or found no speech.
+        CorpusError: the job of the service failed, is not finished, or found no speech.
     """
     if not isinstance(value, dict):
         return _plain_segments(value)

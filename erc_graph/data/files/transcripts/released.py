@@ -1,4 +1,4 @@
-"""Reading of files of released data sets. Their readers are called first, because these files look like other transcripts."""
+"""Reading of files of released data sets. The readers of these files are called first, because the files look like other transcripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BESIDE = {"iemocap": ", dialog/transcriptions"}
 
 
 def read_released(content: Any, path: Path, size: int) -> Annotations | None:
-    """Read the content with the readers of data sets; return `None` if none of them recognises it.
+    """Read the content with the readers of data sets; return `None` if no reader recognises the content.
 
     Args:
         content: Text, or the value of a JSON file.

@@ -67,7 +67,7 @@ def refuse_binary(content: bytes, path: Path) -> None:
 
 
 def is_book(content: bytes) -> bool:
-    """Return whether the content is an Excel workbook, which can be read."""
+    """Return whether the content is an Excel workbook; workbooks can be read."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return content.startswith(b"PK\x03\x04") and is_workbook(archive.namelist())

@@ -22,7 +22,7 @@ _NAMED = ("name", "displayName", "display_name", "real_name", "nickname", "usern
 
 
 def read_rows(value: Any, path: Path) -> Talk:
-    """Read utterances from a list of objects, a list of dialogues, or an object that contains such a list.
+    """Read utterances from a list of objects, a list of dialogues, or an object that contains one of these lists.
 
     Raises:
         CorpusError: the value has another form, or no key contains the text.

@@ -75,7 +75,7 @@ def test_merge_joins_the_same_dialogues_turn_by_turn() -> None:
         ([small(["a"]), small(["a"], lengths=[2], features={"x": np.ones((2, 1))})], "'a' has 1 utterances in one file and 2"),
         (
             [small(["a"]), small(["a"], columns={"label": ["fear"]}, features={"x": np.ones((1, 1))})],
-            "utterance 'a_0' is 'joy' in one file, 'fear' in another",
+            "utterance 'a_0': label is 'joy' in one file and 'fear' in another",
         ),
     ],
 )
