@@ -2,8 +2,8 @@
 
 A note reports the detected encoding. If the detection is unsure, an error is raised.
 
-Windows-1252 is not simply assumed, because almost any bytes are valid Windows-1252. Chinese, Japanese and Cyrillic texts would silently
-become Latin letters.
+Windows-1252 is not a safe default, because almost any bytes are valid Windows-1252. Chinese, Japanese and Cyrillic texts would
+silently become Latin letters.
 """
 
 from __future__ import annotations

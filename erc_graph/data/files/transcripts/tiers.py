@@ -4,7 +4,7 @@ The utterances of ELAN and Praat are sorted by time.
 
 Only the standard library is used. The library `pympi-ling` fails on ELAN files without a schema location, which other programs write. It
 also accepts document types, which may be malicious. The library `praatio` fails on a label that contains `intervals [`. Both text formats
-of Praat are simple to read: only the order of numbers, quoted texts and flags counts.
+of Praat are simple to read: only numbers, quoted texts and flags are needed, in their order.
 """
 
 from __future__ import annotations
