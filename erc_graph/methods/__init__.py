@@ -1,4 +1,7 @@
-"""Methods: one paper per file, with its encoders, message passing, classifier and losses; independent of files and training loops."""
+"""All methods. Each module or package implements one method: encoders, message passing, classifier and losses.
+
+Most methods are from a paper. A method reads no corpus files and contains no training loop.
+"""
 
 from __future__ import annotations
 

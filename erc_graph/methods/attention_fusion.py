@@ -1,6 +1,6 @@
 r"""Attention fusion: multi-head attention between the modalities of an utterance, then a graph stage over the conversation.
 
-This generic method has no paper; it replaces MHA (Zhang et al., Computers & Industrial Engineering, 2022). Only the title of MHA is known:
+This method is our own. It replaces MHA (Zhang et al., Computers & Industrial Engineering, 2022), of which we know only the title:
 "multi-head attention fusion networks for multi-modal speech emotion recognition".
 
 .. math::
@@ -9,21 +9,22 @@ This generic method has no paper; it replaces MHA (Zhang et al., Computers & Ind
     u &= \mathrm{ReLU}(U [y_a ; y_t ; y_v] + b) \tag{3} \\
     s &= W u + b \tag{4}
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances) |
 |---|---|---|
 | `f_m` | | `(N, features)` |
 | `W_m` | `project[m]` | `(width, features)` |
 | MHA, LN | `attend`, `norm` | over `(N, modalities, width)` |
 | `U` | `join` | `(width, modalities width)` |
-| `W` | `classify` | `(classes, width)`, more columns with a graph stage |
+| `W` | `classify` | `(classes, width)`; a graph stage adds columns |
 
 **Differences from the paper**
 
-- Three choices of MHA are unknown: the stream of the queries, attention over time steps or vectors, and what is concatenated. Here every
-  modality attends to all modalities.
-- For a sequence of words or frames, `f_m` is the mean and deviation over time. A missing modality is masked in the attention, and its `y_m`
-  is zero.
-- The graph stage after (3) is shared with other methods that read single utterances; `graph = "none"` removes it.
+- We do not know which modality gives the queries in MHA, and which vectors are concatenated. We also do not know whether its attention runs
+  over time steps or over vectors. Here every modality attends to all modalities of the utterance.
+- For a sequence of words or frames, `f_m` consists of the mean and the standard deviation over time. A missing modality is masked in the
+  attention, and its `y_m` is zero.
+- A graph stage over the conversation follows (3). It is the same for all methods whose paper classifies single utterances
+  (`erc_graph.methods.conversation`). `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from erc_graph.methods.ranges import Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionFusionConfig(InConversation):
-    """Options of attention fusion.
+    """Options of attention fusion; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         width: Width of `x_m`, `y_m` and `u`.
@@ -63,7 +64,7 @@ class AttentionFusion(UtteranceMethod):
     stands_for = "Stands in for MHA, of which only the title is known: a simple method that fits the title"
 
     def build(self, c: AttentionFusionConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.names = shapes.modalities
         self.project = nn.ModuleDict({name: nn.Sequential(nn.Linear(inputs, c.width), nn.ReLU()) for name, inputs in shapes.widths.items()})
         self.attend, self.norm = FrameAttention(c.width, heads=c.heads, dropout=c.dropout), nn.LayerNorm(c.width)
@@ -72,7 +73,7 @@ class AttentionFusion(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(self.conversation.width, shapes.outputs))  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, width)`; a graph stage adds columns."""
+        """Compute the utterance states, `(N, width)`; a graph stage makes them wider."""
         here = given.here(self.names)  # (N, modalities)
         x = torch.stack([self.project[name](given.values[name]) for name in self.names], 1)  # Eq. (1), (N, modalities, width)
         y = self.norm(x + self.attend(x, here | ~here.any(1, keepdim=True)))  # Eq. (2)

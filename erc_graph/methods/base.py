@@ -1,4 +1,4 @@
-"""The base class of all methods: input, output, training stages, and the properties that follow from their parts."""
+"""`Method`, the base class of all methods, with their input, output, training stages and properties such as causality."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from erc_graph.methods.schema import Kind, Schema
 from erc_graph.methods.stage import Prediction, Stage
 
 VERSION = 2
-"""Version of the result of `Method.describe`; results without a number have version 0."""
+"""Version of the dictionary that `Method.describe` returns; a dictionary without the key `version` has version 0."""
 
 Family = Literal["graph", "recurrent", "transformer", "fusion", "language model"]
 NONE = "none"  # the recipe of a method without a graph
@@ -33,35 +33,37 @@ NONE = "none"  # the recipe of a method without a graph
 class Method(nn.Module):
     """Base class of a complete method: graph recipe, encoders, message passing, readout, classifier and losses.
 
-    A subclass defines its `Config`, its `Paper`, and either
+    A subclass defines its options (`Config`) and its publication (`paper`). It defines its architecture in one of two ways:
 
-    - `parts`, if each part follows the previous one: the first reads the input (`erc_graph.methods.parts`), the others read nodes; or
-    - `build` and `encode`, if the architecture branches.
+    - `parts` yields modules, each of which reads the output of the previous module. The first module reads the input of the method
+      (`Given`), the others read node states (`Nodes`). Modules for this purpose are in `erc_graph.methods.parts`.
+    - `build` and `encode` define any other architecture.
 
-    It also defines `head`, `answer` and `stages` if they differ from the defaults. Everything else follows from these: the options around
-    the method (`[inputs]`, `[prior]`), and whether the method is causal.
+    A subclass also defines `head`, `answer` and `stages` if the defaults do not fit. The base class adds the options `[inputs]` and
+    `[prior]`. It also determines whether the method is causal.
 
     Args:
-        schema: The features to read and the task.
-        config: Options of the method itself.
-        inputs: Preprocessing of the features.
-        prior: Log-probabilities that are added to the scores.
+        schema: Features that the method reads, and the task.
+        config: Options of the method; default: `Config()`.
+        inputs: Options of the preprocessing of features.
+        prior: Options of the log-probabilities of other classifiers that are added to the scores.
 
     Attributes:
-        graph: Graph recipe; `None`: no graph.
+        graph: Graph recipe, which defines the edges between nodes; `None`: no graph.
         paper: Publication of the method; `None`: not published.
         family: Kind of network that connects utterances or fuses modalities.
-        stands_for: A published system that the method approximates because too little of it is known, and why; empty: none.
-        reads: Form in which a modality is read: `features` or `sequences`; if both are named, the first one that the corpus has.
-        reads_second_text: Whether the method uses `inputs.second_text`.
-        can_be_causal: Whether the method has a form that reads no later utterances (`Config(causal=True)`).
-        unused: Name of a parameter whose gradient is always zero, or a pattern with `*` → the reason.
-        couples_batch: Reason why the dialogues of a training batch depend on each other, such as a batch norm or a contrastive loss. Empty:
-            they are independent. In evaluation they must be independent.
-        sequences_of: Modalities that are read as sequences; others are read as vectors; default: all.
+        stands_for: Description of a method that replaces a published system of which too little is known; empty for other methods.
+        reads: How the method reads a modality: `features` (one vector per utterance) or `sequences` (words, frames or samples). If both are
+            named, the method uses the first of them that the corpus has.
+        reads_second_text: Whether the method reads a second text feature (option `inputs.second_text`).
+        can_be_causal: False if the method always reads later utterances; the option `causal` must then be false.
+        unused: Name of a parameter whose gradient is always zero → the reason. A name may be a pattern with `*`.
+        couples_batch: Reason why the dialogues of a training batch depend on each other, such as a batch norm or a contrastive loss; empty
+            if the dialogues are independent. In evaluation, they are always independent.
+        sequences_of: Modalities that the method reads as sequences; it reads other modalities as vectors. `None`: all modalities.
 
     Raises:
-        ConfigError: options do not fit the corpus or each other, or `causal` is set but a part reads later utterances.
+        ConfigError: The options do not fit the corpus or each other, or `causal` is true but a module reads later utterances.
     """
 
     Config: ClassVar[type]
@@ -94,7 +96,7 @@ class Method(nn.Module):
         if self.inputs.shapes.widths and "features" not in self.reads:
             raise ConfigError(
                 f"modalities: expected only sequences, because {type(self).__name__} reads no vectors, found vectors of "
-                f"{', '.join(self.inputs.shapes.widths)}; leave these vectors out, also from prior.stream"
+                f"{', '.join(self.inputs.shapes.widths)}; leave these modalities out, and set prior.stream to false"
             )
         self._refuse_causal()
         self.graph = self._graph()
@@ -102,7 +104,7 @@ class Method(nn.Module):
         self._refuse_parts_that_look_ahead()
 
     def _read(self, schema: Schema, prior: PriorConfig) -> Schema:
-        """What the method reads of a schema, and what the prior does."""
+        """Return the schema with only the features that the method or the prior reads."""
         narrow = self.narrow(schema)
         added = {name: schema.widths[name] for name in prior.features if name in schema.widths and name not in narrow.widths}
         return replace(narrow, widths={**narrow.widths, **added}) if added else narrow
@@ -111,12 +113,18 @@ class Method(nn.Module):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Return the part of a schema that the method reads; a method may drop a modality that it cannot read, or raise an error."""
+        """Return the schema with only the modalities that the method reads; by default, the schema is unchanged.
+
+        A method may also raise an error for a modality that it cannot read.
+        """
         return schema
 
     def parts(self, config: Any, shapes: Shapes) -> Iterator[nn.Module]:
-        """Yield the parts in order; the first reads `Given`, the others read nodes. A part that changes the width has the attribute
-        `width`."""
+        """Yield the modules of the method in the order in which they are applied.
+
+        The first module maps `Given` to `Nodes`; the others map `Nodes` and `Batch` to `Nodes`. A module that changes the width of the
+        states has an attribute `width`.
+        """
         raise ConfigError(f"{type(self).__name__}: expected parts(), or build() and encode(), found neither")
 
     def head(self, config: Any, width: int, outputs: int) -> nn.Module:
@@ -124,7 +132,7 @@ class Method(nn.Module):
         return nn.Sequential(Dropout(getattr(config, "dropout", 0.0)), nn.Linear(width, outputs))
 
     def build(self, config: Any, shapes: Shapes) -> None:
-        """Build the parts and the classifier."""
+        """Build all modules and the classifier."""
         parts = list(self.parts(config, shapes))
         for i, part in enumerate(parts):
             if not isinstance(part, nn.Module):
@@ -137,7 +145,7 @@ class Method(nn.Module):
         self.classify = self.head(config, streams * widths[-1], shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states before the classifier, `(N, width)`; several streams are concatenated."""
+        """Compute the utterance states before the classifier, `(N, width)`; the states of several nodes per utterance are concatenated."""
         first, *rest = self.chain
         nodes: Nodes = first(given)
         for part in rest:
@@ -145,39 +153,45 @@ class Method(nn.Module):
         return nodes.masked().flatten(1)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores of every utterance and the losses."""
+        """Compute the scores of every utterance, and the additional losses of the method."""
         states = self.encode(given)
         return Prediction(scores=self.classify(states), states=states)
 
     def stages(self) -> list[Stage]:
-        """Return the training stages, in order; one stage by default."""
+        """Return the training stages in order; by default, there is one stage."""
         return [self.stage("train", self)]
 
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Return the batch of a split before stage `index`; outputs of frozen layers may be stored in its cache."""
+        """Prepare the batch of a split for training stage `index`; by default, the batch is unchanged.
+
+        A method may store outputs of frozen layers in `batch.cache`.
+        """
         return batch
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return one sentence per kind of input that is too long and is cut off; empty if nothing is cut off."""
+        """Return warnings about inputs that are too long and are truncated, one sentence per kind of input."""
         return []
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weight of each modality in an utterance: modality → `(N,)`; they sum to one. Empty: the method has none."""
+        """Return the weights of the modalities in every utterance: modality → `(N,)`.
+
+        The weights of an utterance sum to one. The dictionary is empty if the method has no such weights.
+        """
         return {}
 
     # -- what follows ----------------------------------------------------------------------------------------------------------
 
     @property
     def task(self) -> Task:
-        """Return the task: labels or a score."""
+        """Return the task, which predicts labels or a score."""
         return self.schema.task
 
     @property
     def recipe(self) -> GraphRecipe:
-        """Return the graph recipe of a method that needs one; the attribute `graph` may be `None`.
+        """Return the graph recipe; unlike the attribute `graph`, it is never `None`.
 
         Raises:
-            ConfigError: the option `graph` is `none`.
+            ConfigError: The option `graph` is `none`.
         """
         if self.graph is None:
             known = ", ".join(list_recipes())
@@ -192,22 +206,22 @@ class Method(nn.Module):
     @final
     @property
     def causal(self) -> bool:
-        """Return whether no prediction depends on later utterances, because all parts are causal."""
+        """Return whether predictions never depend on later utterances, because all modules are causal."""
         return all(part.causal for _, part in self.over_turns())
 
     @final
     @property
     def utterance_level(self) -> bool:
-        """Return whether no prediction depends on other utterances, because no part reads them."""
+        """Return whether predictions never depend on other utterances, because no module reads other utterances."""
         return not any(True for _ in self.over_turns())
 
     def over_turns(self) -> Iterator[tuple[str, OverTurns]]:
-        """Yield the parts that read other utterances, with their names."""
+        """Yield the name and the module of every module that reads other utterances."""
         return ((name, part) for name, part in self.named_modules() if isinstance(part, OverTurns))
 
     @final
     def given(self, batch: Batch) -> Given:
-        """Return the preprocessed input of the method for a batch; in training, noise is added."""
+        """Return the preprocessed batch, the input of the method; the noise of `[inputs]` is applied only in training."""
         return self.inputs(self.inputs.noisy(self.inputs.vectors(batch)))
 
     def forward(self, batch: Batch, answer: Callable[[Given], Prediction] | None = None) -> Prediction:
@@ -215,7 +229,8 @@ class Method(nn.Module):
 
         Args:
             batch: The dialogues.
-            answer: Function that replaces the method's own `answer`, for example that of an earlier stage; the prior is then not added.
+            answer: Function that is used instead of the method's `answer`, for example in an early training stage; the prior is then not
+                added.
         """
         given = self.given(batch)
         if answer is not None:
@@ -227,12 +242,12 @@ class Method(nn.Module):
 
     @final
     def stage(self, name: str, *modules: nn.Module, answer: Callable[[Given], Prediction] | None = None) -> Stage:
-        """Return a stage that trains some modules; the trained layers of a text encoder have their own learning rate.
+        """Return a training stage for some modules; trained layers of a text encoder have their own learning rate.
 
         Args:
-            name: Name in logs and histories.
+            name: Name of the stage in logs and training histories.
             *modules: Modules to train.
-            answer: Function that computes the prediction; default: the method's own `answer`, which also trains the prior.
+            answer: Function that computes the prediction. Default: the method's `answer`; the stage then also trains the prior.
         """
         layers = self.inputs.text_layers
         own = [*modules, *([self.prior] if self.prior is not None and answer is None and self not in modules else [])]
@@ -245,7 +260,7 @@ class Method(nn.Module):
 
     @final
     def fit_inputs(self, train: Batch) -> None:
-        """Fit the scaling of all inputs to training data."""
+        """Fit the means and deviations that scale the inputs to the training split."""
         self.inputs.fit(train)
         for module in self.modules():
             if isinstance(module, FrontEnds):
@@ -253,7 +268,7 @@ class Method(nn.Module):
 
     @final
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """Prepare the batch of a split before stage `index`: what does not depend on trained weights is computed once."""
+        """Prepare the batch of a split for training stage `index`; values that need no trained weights are computed only once."""
         batch = self.inputs.prepared(batch)
         for module in self.modules():
             if isinstance(module, FrontEnds):
@@ -263,8 +278,9 @@ class Method(nn.Module):
     def describe(self) -> dict[str, Any]:
         """Return everything that is needed to rebuild the method, as plain JSON values.
 
-        These are the class, the configuration, the graph recipe, the inputs, the prior, the task with its labels, and the origin of the
-        features. The normalisation of the features is stored with the weights, as buffers.
+        The dictionary has the class, the options of the method, the graph recipe, the options `[inputs]` and `[prior]`, the features, and
+        the task. It also has the origin of the features. It does not have their mean and deviation, which are stored with the weights, as
+        buffers.
         """
         schema, recipe = self.schema, self.graph
         return {
@@ -281,7 +297,7 @@ class Method(nn.Module):
         }
 
     def _graph(self) -> GraphRecipe | None:
-        """The graph that the configuration names; with `causal` without its edges from later utterances."""
+        """Return the graph recipe that the configuration names; with `causal`, edges from later utterances are removed."""
         graph = getattr(self.config, "graph", NONE)
         if graph == NONE:
             return None
@@ -304,5 +320,5 @@ class Method(nn.Module):
 
 
 def in_parts(function: Callable[[Batch], Tensor], batch: Batch, dialogues: int = 64) -> Tensor:
-    """Apply `function` to a large batch, some dialogues at a time to save memory; the row order is unchanged."""
+    """Apply `function` to a large batch, a number of `dialogues` at a time to save memory, and concatenate the results."""
     return torch.cat([function(part) for part in batch.split(torch.arange(len(batch)).split(dialogues))])

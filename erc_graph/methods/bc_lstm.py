@@ -1,36 +1,37 @@
-r"""bc-LSTM: Context-Dependent Sentiment Analysis in User-Generated Videos (Poria et al., ACL 2017), as reimplemented for ERC papers.
+r"""bc-LSTM: Context-Dependent Sentiment Analysis in User-Generated Videos (Poria et al., ACL 2017), as in later public code.
 
-Two bidirectional LSTM layers read the utterances; attention connects all utterances of the dialogue. No graph and no speakers are used.
+Two bidirectional LSTM layers run over the utterances of a dialogue. Attention then connects all utterances of the dialogue. The method uses
+neither a graph nor speakers.
 
 .. math::
     h_i &= \mathrm{BiLSTM}(u)_i \tag{1} \\
     y_i &= \sum_j \mathrm{softmax}_j \big( \tanh(h_j \cdot (T h_i + t)) \big)\, h_j \tag{2} \\
     s_i &= W_2\, \mathrm{ReLU}(W_1 y_i + b_1) + b_2 \tag{3}
 
-The equations follow the public PyTorch code with which later papers compare; the numbering is ours.
+The equations follow the public PyTorch code that later papers use as a baseline. The equation numbers are ours.
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
-| `u` | `turn` | `(N, 1, D)`, `D` all features of an utterance |
+| `u` | `turn` | `(N, 1, D)` |
 | `h` | `read` | `(N, width)`, half for each direction |
 | `T`, `t` | `attend.transform` | `(width, width)`, `(width,)` |
 | `W_1`, `W_2` | `classify` | `(hidden, width)`, `(classes, hidden)` |
 
 **Differences from the paper and from its public code**
 
-- The paper trains one contextual LSTM per modality first, then another LSTM over their outputs. We had no access to its text. Later tables
-  use the name bc-LSTM for the single level of the public code, which reads all features of an utterance. This level is implemented here.
-  The two levels of the paper and the code's variant for words are not implemented. (2) and the second layer come from the code, not from
-  the paper.
-- Eq. (1): the public code does not pack sequences. For a shorter dialogue, the backward direction therefore starts in the padding, which
-  reaches the forward direction through the second layer. Here each direction starts at the true end of the dialogue.
-- Eq. (2) is off by default in the public code, but later tables use it. With `attention = false`, the classifier reads `h`. With attention,
-  it does not read `h_i` itself. Because of the tanh, two attention weights differ at most by the factor `e^2`, so (2) is nearly a mean over
-  a long dialogue.
-- The public code has no development split and selects the epoch on test data. Here development data select it.
-- The scripts of the public code read only text. Here all modalities of an utterance are concatenated, with zeros for a missing one. An
-  utterance without any modality is a vector of zeros, and other utterances attend to it.
-- With `causal`, only the forward direction is computed, and (2) attends to no later utterance.
+- The paper first trains one LSTM per modality over the utterances, then another LSTM over the outputs of these LSTMs. The public code has a
+  single LSTM over all features of an utterance. Later papers report results of this single LSTM as bc-LSTM, so it is implemented here. The
+  paper's two levels of LSTMs are not implemented, nor the code's variant for words. Attention (2) and the second LSTM layer come from the
+  code. We had no access to the text of the paper.
+- Eq. (1): the public code does not pack sequences. For a shorter dialogue, its backward direction therefore starts in the padding. Through
+  the second layer, padding also changes the forward direction. Here the backward direction starts at the last utterance of the dialogue.
+- The public code does not use (2) by default, but results in later papers include it. With `attention = false`, the classifier reads `h_i`
+  instead of `y_i`. Because of the tanh, two attention weights differ at most by the factor `e^2`. For a long dialogue, `y_i` is therefore
+  close to the mean of all `h_j`.
+- The public code has no development split and selects the epoch on test data. Here the development split selects the epoch.
+- The input of the public code is only text. Here all modalities of an utterance are concatenated, with zeros for a missing modality. An
+  utterance without any modality is a vector of zeros. Other utterances still attend to it.
+- With `causal`, only the forward direction is computed, and in (2) an utterance does not attend to later utterances.
 """
 
 from __future__ import annotations
@@ -52,11 +53,11 @@ from erc_graph.methods.ranges import Causal, Even, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class BCLSTMConfig(Causal):
-    """Options of bc-LSTM.
+    """Options of bc-LSTM; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        width: Width of the LSTM, both directions together.
-        layers: Layers of the LSTM.
+        width: Width of the LSTM states, for both directions together.
+        layers: Number of LSTM layers.
         hidden: Hidden width of the classifier.
         attention: Use the attention between all utterances, Eq. (2).
         bounded: Use the tanh of (2), as in the public code.
@@ -86,7 +87,7 @@ class BCLSTM(Method):
     )
 
     def build(self, c: BCLSTMConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.turn = Turn(shapes.widths)
         self.read = Recurrent("lstm", self.turn.width, c.width, bidirectional=not c.causal, layers=c.layers, dropout=c.dropout)
         self.attend = MatchingAttention(c.width, causal=c.causal, bounded=c.bounded) if c.attention else None

@@ -1,4 +1,7 @@
-"""Baseline: two bidirectional GRU layers over the concatenated features of the utterances. No graph, no speakers."""
+"""Baseline: two bidirectional GRU layers over the utterances, whose features are concatenated.
+
+The method uses neither a graph nor speakers.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ class BiGRUConfig(Causal):
     Attributes:
         width: Width of the states, for both directions together.
         layers: Number of GRU layers.
-        dropout: Dropout before, between and after the layers.
+        dropout: Dropout before, between and after the GRU layers.
     """
 
     width: Even = 256
@@ -38,7 +41,7 @@ class BiGRU(Method):
     family = "recurrent"
 
     def build(self, config: BiGRUConfig, shapes: Shapes) -> None:
-        """Build a learned vector for each missing modality, a projection, the GRU, and a linear classifier."""
+        """Build learned vectors that replace missing modalities, a projection, the GRU, and a linear classifier."""
         width, dropout = config.width, config.dropout
         self.missing = Missing(shapes.widths)
         self.project = nn.Sequential(nn.Linear(sum(shapes.widths.values()), width), nn.ReLU(), Dropout(dropout))

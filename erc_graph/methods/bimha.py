@@ -1,6 +1,7 @@
 r"""After BIMHA: bimodal information-augmented multi-head attention (after Wu et al., Knowledge-Based Systems 235, 2022).
 
-The outer product of two modality vectors forms one row per pair of modalities; the rows then attend to each other.
+For each pair of modalities, the outer product of their vectors is projected to one row of `D`. The rows of an utterance then attend to each
+other.
 
 .. math::
     Z_m &= \mathrm{DNN}_m(x_m) \tag{1} \\
@@ -9,23 +10,25 @@ The outer product of two modality vectors forms one row per pair of modalities; 
     D' &= D + \mathrm{MultiHead}(D, D, D) \tag{4} \\
     f &= \mathrm{ReLU}(U_2\, \mathrm{ReLU}(U_1\, \mathrm{vec}\, D')) \tag{5}
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
 | `Z_m` | `subnets` | `(N, inner)` |
 | `W_s` | `pairs[s]` | `(width, inner^2)` |
 | `V`, `D` | `shared`, `rows(...)` | `(width, width)`, `(N, pairs, width)` |
 | MultiHead | `attend` | `(N, pairs, width)` |
-| `U_1`, `U_2` | `after` | `(hidden, ·)`, `(hidden, hidden)` |
+| `U_1`, `U_2` | `after` | `(hidden, pairs · width)`, `(hidden, hidden)` |
 
 **What is known, what was guessed, and what differs**
 
-- Eqs. (2) to (5) come from a review; we had access neither to the paper's text nor to a code. We guessed the ReLU of (3), shared
-  projections for all pairs in (4), concatenated rows in (5), all sizes, dropout and training. Eq. (1) follows TFN: batch norm, then three
-  layers; for words, the last state of an LSTM.
-- A pair with a missing modality is masked as a key in (4), and its row is then set to zero. If an utterance has only one modality, its
-  pairs have the row :math:`\mathrm{ReLU}(W Z_m + b)` instead. One map `own` serves all modalities.
-- With two modalities, (4) has one row and is a linear map with a residual connection. With one modality, this modality is the only row.
-- The paper does not model the conversation. A graph stage follows (5); `graph = "none"` removes it.
+- We had access neither to the paper's text nor to its code. Eqs. (2) to (5) come from a review article. We guessed the ReLU of (3), the
+  projections of (4), which all pairs share, and the concatenation of rows in (5). We also guessed all sizes, the dropout and the training.
+  Eq. (1) follows TFN: a batch norm and three linear layers, or for words the last state of an LSTM.
+- No row attends to the row of a pair with a missing modality, and this row is zero in (5). If only modality :math:`m` is present, the rows
+  of its pairs are :math:`\mathrm{ReLU}(W Z_m + b)` instead of (2). All modalities share :math:`W` and :math:`b` (attribute `own`).
+- With two modalities, `D` has only one row, and (4) is a linear map with a residual connection. With one modality, `D` has one row, which
+  is computed from this modality.
+- The paper classifies single utterances. Here a graph stage over the conversation (`erc_graph.methods.conversation`) follows (5). `graph =
+  "none"` removes it.
 """
 
 from __future__ import annotations
@@ -47,12 +50,12 @@ from erc_graph.methods.ranges import Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class BIMHAConfig(InConversation):
-    """Options of BIMHA.
+    """Options of BIMHA; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         inner_width: Width of `Z_m`.
-        width: Width of the rows.
-        words: Width of the LSTM, if text is a sequence of words.
+        width: Width of the rows of `D`.
+        words: Width of the LSTM over words, if text is a sequence of words.
         heads: Number of attention heads in (4).
         hidden: Hidden width of both layers of (5).
         dropout: Dropout before (1) and before (5).
@@ -84,7 +87,7 @@ class BIMHA(UtteranceMethod):
     )
 
     def build(self, config: BIMHAConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         inner, width, hidden = config.inner_width, config.width, config.hidden
         self.subnets = SubNets(shapes, dict.fromkeys(shapes.modalities, inner), config.words, config.dropout)
         self.names = shapes.modalities
@@ -97,7 +100,7 @@ class BIMHA(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def rows(self, given: Given) -> tuple[Tensor, Tensor]:
-        """Compute the rows `D` `(N, pairs, width)`, and a bool mask `(N, pairs)` of the rows that are present."""
+        """Compute the rows `D` of Eq. (3), `(N, pairs, width)`, and a bool mask of the rows that are present, `(N, pairs)`."""
         z, present = self.subnets(given), given.present  # Eq. (1)
         alone = given.here(self.names).sum(1) == 1
         own = {m: torch.where((present[m] & alone)[:, None], self.own(z[m]), 0.0) for m in self.names}
@@ -111,7 +114,7 @@ class BIMHA(UtteranceMethod):
         return self.shared(torch.stack(rows, 1)).relu(), torch.stack(here, 1)  # Eq. (3)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, hidden)`; a graph stage adds columns."""
+        """Compute the utterance states, `(N, hidden)`; a graph stage makes them wider."""
         rows, here = self.rows(given)
         mixed = rows + self.attend(rows, here | ~here.any(1, keepdim=True))  # Eq. (4)
         f = self.after((mixed * here[..., None]).flatten(1))  # Eq. (5)

@@ -1,7 +1,7 @@
 r"""CMN: Conversational Memory Network for Emotion Recognition in Dyadic Dialogue Videos (Hazarika et al., NAACL-HLT 2018).
 
-An utterance queries two memories: earlier utterances of its own speaker, and those of all other speakers. Each answer refines the next
-query.
+Every utterance has two memories: earlier utterances of its own speaker, and earlier utterances of all other speakers. The utterance attends
+to both memories several times (hops). The result of a hop is added to the query of the next hop.
 
 .. math::
     q_i &= \tanh(W_q u_i + b_q) \tag{1} \\
@@ -11,28 +11,30 @@ query.
     q_i &\leftarrow \tanh\Big(q_i + \sum_s \sum_{k \in s} a^s_k M^s_k\Big) \qquad \text{(4), (5) once per hop} \tag{5} \\
     o_i &= W_o q_i + b_o \tag{6}
 
-The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. Each `s` has a local GRU.
-At an utterance that is not of `s`, it keeps its state and `X^s` is 0, which the memory GRU reads. GRUs are TensorFlow's.
+The equations follow the public code; the equation numbers are ours. `s` is one of the two memories. `k` runs over at most `window`
+utterances before `i`. At an utterance that is not in memory `s`, the local GRU of `s` keeps its state. There `X^s` is 0, and the memory GRU
+reads this 0. As in TensorFlow, the GRUs apply the reset gate before the matrix product.
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
 | `u` | `turn` | `(N, 1, D)` |
 | `W_q` | `recall.ask` | `(width, D)` |
-| local, memory GRUs | `recall.local`, `.memory` | two GRUs each: own, other |
+| local, memory GRUs | `recall.local`, `.memory` | two GRUs each, one per memory |
 | `W_o` | `classify` | `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
-- The public code fills the window with empty utterances on the left, which its memory GRUs read. Scores thus depend on the number of empty
-  utterances. Here only real utterances count. An utterance without any modality enters no memory; as a query it reads zeros.
-- Eq. (4): in the public code, the softmax of each side runs over the utterances of both sides. Utterances of the other side take attention
-  weight and add 0 to (5). In the first hop, their scores even come from the memory GRU's states. `mask = "global"` reproduces this; the
-  default is `"side"`.
-- Paper and public code assume two speakers. With more speakers, "other" means all speakers except that of the utterance.
-- The public code selects its epoch on a random 60 per cent of the *test* utterances. It does not shuffle, and its loss counts the zero rows
-  that pad the last batch. Here all methods share one training loop. The code's 0.3 is the share that dropout keeps.
-- We had no access to the paper's text. The paper seems to have no tanh in (4), a history per speaker, and separate memories for each hop.
-  Here, as in the code, one pair of memories serves all hops.
+- The public code pads the window on the left with empty utterances, which its memory GRUs read. The scores therefore depend on the amount
+  of padding. Here windows have no padding. An utterance without any modality is in no memory, and its own query is computed from zeros.
+- Eq. (4): in the public code, the softmax of each memory runs over the utterances of both memories. An utterance that is not in the memory
+  gets attention weight, but adds 0 to (5). In the first hop, the code computes the score of this utterance from the state of the memory
+  GRU, in later hops from 0. `mask = "global"` reproduces this. With the default `"side"`, each softmax runs only over its own memory.
+- Paper and public code assume two speakers. With more speakers, "other" means all speakers except the speaker of the utterance.
+- The public code selects the epoch on a random 60 per cent of the *test* utterances. It does not shuffle the training data, and its loss
+  includes the rows of zeros that pad the last batch. Here the training loop is the same for all methods. The value 0.3 in the code is the
+  share of values that dropout keeps, so the dropout rate is 0.7.
+- We had no access to the paper's text. The paper probably has no tanh in (4), a separate memory per speaker, and separate memories for each
+  hop. Here, as in the code, all hops use the same two memories.
 """
 
 from __future__ import annotations
@@ -57,13 +59,14 @@ from erc_graph.methods.ranges import Checked, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class CMNConfig(Checked):
-    """Options of CMN.
+    """Options of CMN; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         width: Width of all states.
-        hops: Number of queries per utterance.
-        window: Largest number of earlier utterances in the memories; default: all.
-        mask: Utterances in the softmax of (4): those of one `side`, or of both (`global`), as in the public code.
+        hops: Number of times that an utterance attends to its memories.
+        window: Largest number of earlier utterances in both memories together; `None`: all earlier utterances.
+        mask: Utterances in each softmax of (4): only the utterances of the memory (`side`), or of both memories (`global`), as in the
+            public code.
         dropout: Dropout on the outputs of the local GRUs and on the attention weights.
     """
 
@@ -75,9 +78,10 @@ class CMNConfig(Checked):
 
 
 class TwoMemories(OverTurns):
-    """The two memories of Eqs. (1)-(5): the speaker's own utterances, and those of other speakers.
+    """Eqs. (1) to (5), with a memory of earlier utterances of the speaker, and a memory of earlier utterances of other speakers.
 
-    In every hop, the list `seen` receives the attention weights over the first and over the second memory: `(N, T)` each.
+    `forward` appends the attention weights of every hop to the list `seen`: one tensor `(N, T)` per memory. `T` is the number of
+    utterances in the longest window.
     """
 
     causal = True
@@ -108,7 +112,7 @@ class TwoMemories(OverTurns):
 
 
 class CMN(Method):
-    """Two memories of earlier utterances, queried several times."""
+    """Attention in several hops to two memories of earlier utterances."""
 
     Config = CMNConfig
     family = "recurrent"
@@ -122,7 +126,7 @@ class CMN(Method):
     )
 
     def build(self, config: CMNConfig, shapes: Shapes) -> None:
-        """Build the utterance vectors, their memories, and the classifier."""
+        """Build the input layer, the memories, and the classifier."""
         self.turn = Turn(shapes.widths)
         self.recall = TwoMemories(self.turn.width, config)
         self.classify = nn.Linear(config.width, shapes.outputs)  # Eq. (6)

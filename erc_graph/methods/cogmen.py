@@ -1,6 +1,7 @@
 r"""COGMEN: COntextualized GNN based Multimodal Emotion recognitioN (Joshi et al., NAACL 2022).
 
-A Transformer reads the dialogue, with all modalities concatenated; two graph layers then read a window of utterances.
+A Transformer runs over the utterances of the dialogue, whose modalities are concatenated. Two graph layers then pass messages between
+utterances within a window.
 
 .. math::
     x_i &= W_x\, \mathrm{Transformer}(u)_i + b_x \tag{1} \\
@@ -9,12 +10,12 @@ A Transformer reads the dialogue, with all modalities concatenated; two graph la
     g_i &= \mathrm{LeakyReLU}(\mathrm{Norm}(z_i)) \tag{4} \\
     s_i &= W_2\, \mathrm{ReLU}(W_1 g_i + b_1) + b_2 \tag{5}
 
-We had no access to the paper's text: the equations follow the public code, with our numbering. All linear maps of (3) have biases. A
-relation `r` tells who speaks to whom and which utterance is earlier (recipe `cogmen`).
+We had no access to the paper's text. The equations follow the public code; the equation numbers are ours. All linear maps of (3) have
+biases. The speakers of two utterances and their order define the relation `r` between the utterances (graph recipe `cogmen`).
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
-| `u` | `turn` | `(N, 1, D)`, `D` all features of an utterance |
+| `u` | `turn` | `(N, 1, D)` |
 | Transformer | `context` | `(N, 1, D)` |
 | `W_x` | `project.layers[0]` | `(width, D)` |
 | `W_r`, `W_0` | `relate.weight`, `relate.root` | `(relations, width, width)`, `(width, width)` |
@@ -25,13 +26,18 @@ relation `r` tells who speaks to whom and which utterance is earlier (recipe `co
 **Differences from the paper and from its public code**
 
 - The Transformer of the public code attends to the padding of shorter dialogues, so scores depend on the batch. Here padding is masked.
-- Eq. (4): the public code has a batch norm, which fails for a single utterance and couples the dialogues of a batch. The default here is a
-  layer norm, which is not in the paper. `norm = "batch"` is the code's norm, over present utterances.
-- A window of the public code lists the receivers of an utterance, a recipe its senders; for symmetric windows both agree.
-- The public code tells two speakers apart by sex. Here they are numbered by first appearance; all after the second share its relations.
-- A missing modality is zero; the code needs all modalities. An utterance without any modality is zero in (1) and no node of the graph.
-- As in the public code, (1) has no positions, is post-norm, and has as many heads as `D` allows; LeakyReLU has the slope 0.01.
-- Unused modules of the public code and its options of an LSTM or GRU in (1) are left out.
+- Eq. (4): the public code has a batch norm, which fails for a single utterance and makes the dialogues of a batch depend on each other. The
+  default here is a layer norm, which is not in the paper. `norm = "batch"` selects the batch norm, computed only over utterances with a
+  modality.
+- In the public code, a window contains the utterances that receive messages from an utterance. In a graph recipe, it contains the
+  utterances that send messages to an utterance. For a symmetric window, the edges are the same.
+- The public code distinguishes two speakers by their sex. Here speakers are numbered by first appearance in the dialogue. All speakers
+  after the second have the relations of the second speaker.
+- A missing modality is zero; the public code does not allow missing modalities. An utterance without any modality is zero in (1), and has
+  no node in the graph.
+- As in the public code, the Transformer has no position encodings and is post-norm. Its number of heads depends on `D` (`heads_for`).
+  LeakyReLU has the slope 0.01.
+- Unused modules of the public code are left out. Its options to replace the Transformer by an LSTM or a GRU are also left out.
 """
 
 from __future__ import annotations
@@ -56,16 +62,16 @@ from erc_graph.methods.ranges import Causal, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class COGMENConfig(Causal):
-    """Options of COGMEN.
+    """Options of COGMEN; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         graph: Graph recipe.
         width: Width `d` of the states after the Transformer, and of each graph attention head.
         layers: Number of Transformer layers.
         feedforward: Hidden width of each Transformer layer.
-        heads: Number of heads of the graph attention (3); they are concatenated.
+        heads: Number of heads of the graph attention (3); their outputs are concatenated.
         norm: Norm of (4): a `layer` norm, or the public code's `batch` norm.
-        concat_input: Let the classifier read `[x_i ; g_i]`.
+        concat_input: Whether the classifier reads `[x_i ; g_i]` instead of `g_i`.
         highway: Add a highway layer before the classifier.
         dropout: Dropout in the Transformer and before the last linear layer.
     """
@@ -82,7 +88,9 @@ class COGMENConfig(Causal):
 
 
 def heads_for(width: int) -> int:
-    """Return the number of attention heads for a feature width: the first of 7 to 14 that divides it, else one, as in the public code.
+    """Return the number of attention heads for a feature width, as in the public code.
+
+    It is the smallest number from 7 to 14 that divides the width, or 1 if no number from 7 to 14 divides the width.
 
     >>> heads_for(1380), heads_for(612), heads_for(13), heads_for(17)
     (10, 9, 13, 1)
@@ -91,7 +99,7 @@ def heads_for(width: int) -> int:
 
 
 class COGMEN(Method):
-    """Transformer over the dialogue, relational convolution, graph attention."""
+    """A Transformer over the dialogue, then a relational graph convolution and graph attention."""
 
     Config = COGMENConfig
     paper = Paper(
@@ -105,7 +113,7 @@ class COGMEN(Method):
     unused = {"attend.key.bias": "it cancels in the softmax of (3)"}
 
     def build(self, c: COGMENConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.couples_batch = "the batch norm, Eq. (4)" if c.norm == "batch" else ""
         self.turn, output = Turn(shapes.widths), c.heads * c.width
         wide, size = self.turn.width, {"layers": c.layers, "feedforward": c.feedforward}
@@ -120,7 +128,7 @@ class COGMEN(Method):
         self.classify = nn.Sequential(*layers)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, heads width)`; `concat_input` appends the states before the graph."""
+        """Compute the utterance states, `(N, heads width)`; with `concat_input`, they also contain the states before the graph layers."""
         x = self.project(self.context(self.turn(given), given.batch), given.batch)  # Eq. (1), (N, 1, width)
         y = self.relate(x, given.batch)  # Eq. (2), (N, 1, width)
         z = self.attend(y, given.batch)  # Eq. (3), (N, 1, heads width)

@@ -1,6 +1,7 @@
-"""The graph stage over a conversation, for methods whose paper reads one utterance at a time.
+"""The graph stage: message passing over a conversation, for methods whose paper classifies single utterances.
 
-The fused vector of an utterance is the state of a node; message passing adds information from its neighbours.
+A method fuses the modalities of an utterance into one vector. This vector is the input state of a node. Message passing adds information
+from neighbouring utterances.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ DROPOUT = 0.3  # in GRU and graph
 
 @dataclass(frozen=True, kw_only=True)
 class ConversationConfig(Checked):
-    """Options of the graph stage after an utterance-level method.
+    """Options of the graph stage, which follows the fusion of the modalities of an utterance.
 
     Attributes:
         width: Width of the node states.
-        recurrent: Add a GRU over the utterances before the graph.
+        recurrent: Add a GRU over the utterances before message passing.
     """
 
     where = "pipeline.conversation"
@@ -43,10 +44,10 @@ class ConversationConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class InConversation(Causal):
-    """Options shared by methods whose paper reads one utterance at a time.
+    """Options of all methods whose paper classifies single utterances.
 
     Attributes:
-        graph: Graph recipe of the conversation; `none`: no graph stage after the method's own network.
+        graph: Graph recipe, which defines the edges between utterances; `none`: no graph stage.
         conversation: Options of the graph stage.
     """
 
@@ -57,15 +58,15 @@ class InConversation(Causal):
 class Conversation(nn.Module):
     """The graph stage: projection, GRU over the utterances, speaker embedding and angular graph convolution.
 
-    The output is concatenated with the input, so that the classifier also reads an utterance's own vector unchanged. Without a graph
-    recipe, the output is this vector alone: the method then reads one utterance at a time, as in its paper.
+    The result is concatenated with the input, so that the classifier also reads the unchanged vector of the utterance. Without a graph
+    recipe, the output is the input. The method then classifies single utterances, as in its paper.
 
     Args:
         inputs: Width of the utterance vectors.
         recipe: Graph recipe; `None`: no graph stage.
         config: Options of the graph stage.
-        causal: Whether the GRU reads only forward.
-        speaker: Width of given speaker vectors; 0: they are learned.
+        causal: Whether the GRU has only the forward direction.
+        speaker: Width of the speaker vectors of the corpus; 0: speaker embeddings are learned.
 
     Attributes:
         width: Width of the output rows.
@@ -97,7 +98,7 @@ class Conversation(nn.Module):
             given: The dialogues.
 
         Returns:
-            `(N, width)`.
+            Utterance states, `(N, width)`.
         """
         own = torch.where(present[:, None], vectors, 0.0)
         if self.conv is None:
@@ -110,12 +111,12 @@ class Conversation(nn.Module):
 
 
 class UtteranceMethod(Method):
-    """Abstract base class of methods whose paper reads one utterance at a time."""
+    """Abstract base class of methods whose paper classifies single utterances."""
 
     family = "fusion"
     reads: ClassVar[tuple[Kind, ...]] = ("sequences", "features")
 
     def around(self, inputs: int) -> Conversation:
-        """Return the graph stage for utterance vectors `(N, inputs)`, with the configured options."""
+        """Build the graph stage for utterance vectors of width `inputs`, with the options of the method."""
         c, speaker = self.config, self.inputs.shapes.speaker
         return Conversation(inputs, self.graph, c.conversation, causal=c.causal, speaker=speaker)

@@ -1,6 +1,7 @@
 r"""CORECT: Conversation Understanding using Relational Temporal GNNs with Auxiliary Cross-Modality Interaction (Nguyen et al., EMNLP 2023).
 
-Two branches read one stream per modality: a relational graph, and crossmodal attention over the dialogue as in MulT.
+Every modality of an utterance has a state. Two branches read these states: a relational graph network, and crossmodal attention over the
+dialogue as in MulT.
 
 .. math::
     x_t &= W\, \mathrm{Transformer}(u_t) + b, \qquad x_m = \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 u_m)) \quad m \in \{a, v\} \tag{1} \\
@@ -11,30 +12,32 @@ Two branches read one stream per modality: a relational graph, and crossmodal at
     c_m &= \mathrm{SA}([\mathrm{CM}(x_m \leftarrow x_n) ; \mathrm{CM}(x_m \leftarrow x_o)]) \tag{5} \\
     s &= W_4\, \mathrm{ReLU}(W_3 [z_t ; z_a ; z_v ; c_t ; c_a ; c_v]) \tag{6}
 
-The equations follow the public code; the numbering is ours. CM and SA are those of MulT (`erc_graph.encoders.crossmodal`) over all
-utterances, without positions. Relations are: earlier, later or same utterance of each stream, and ordered pairs of streams. Only `W_r` and
-`M` have no bias.
+The equations follow the public code; the equation numbers are ours. CM (crossmodal attention) and SA (self-attention) are the Transformers
+of MulT (`erc_graph.encoders.crossmodal`). They run over all utterances of a dialogue, without position encodings. Each modality has three
+relations: to earlier utterances, to later utterances, and to the same utterance. Each ordered pair of modalities has one more relation,
+within an utterance. All linear maps have biases, except `W_r` and `M`.
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances, `S`: modalities) |
 |---|---|---|
-| Transformer; `W`, `W_1`, `W_2` | `context`; `project[m]` | over the features of text; `(width, ·)` |
+| Transformer; `W`, `W_1`, `W_2` | `context`; `project[m]` | over the text features; `(width, features)` |
 | `e`, `M` | `speaker.embedding`, `.weight` | `(2, width)`, `(width, width)` |
 | `W_r`, `W_0` | `relate.weight`, `.root` | `(relations, width, width)`, `(width, width)` |
 | `Q`, `K`, `V`, `W_s`; Norm | `attend.query`, `.key`, `.value`, `.skip`; `norm` | `(heads width, width)`; `heads width` channels |
 | `c` | `crossed` | `(N, 1, S (S - 1) width)` |
-| `W_3`, `W_4` | `classify` | `(width, ·)`, `(classes, width)` |
+| `W_3`, `W_4` | `classify` | `(width, width of the concatenation)`, `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. The code's window is mirrored and one utterance too short; here it has its nominal size (recipe
-  `corect`).
-- Here the Transformer and (5) mask padding. In the public code they do not, so scores depend on the batch.
-- The public code exchanges the names of the audio and text modules; here they are right. Its unused layers are left out.
-- A missing modality has no node, and attention to it in (5) adds zero. With a single modality, (5) is left out.
-- Speakers are numbered by first appearance; the third and later ones share the second vector. The code tells two speakers apart by sex and
-  has no `M`.
-- As in the public code, the batch norm makes the dialogues of a training batch depend on each other. LeakyReLU has the slope 0.01, and the
-  text width decides the heads of (1).
+- We had no access to the paper's text. The window has 11 earlier and 5 later utterances (graph recipe `corect`). In the public code, an
+  utterance instead receives messages from 4 earlier and 11 later utterances.
+- Here the Transformer of (1) and the attention of (5) mask padding. The public code does not mask padding, so its scores depend on the
+  batch.
+- The public code exchanges the names of its audio and text modules; here the names are correct. Unused layers of the code are left out.
+- A missing modality has no node in the graph, and attention to it in (5) adds zero. With a single modality, (5) is left out.
+- Speakers are numbered by first appearance in the dialogue. All speakers after the second share the vector `e` of the second speaker. The
+  public code distinguishes two speakers by their sex, and has no matrix `M`.
+- As in the public code, the batch norm makes the dialogues of a training batch depend on each other. LeakyReLU has the slope 0.01. The
+  number of heads in (1) depends on the width of the text features (`erc_graph.methods.cogmen.heads_for`).
 """
 
 from __future__ import annotations
@@ -67,17 +70,17 @@ from erc_graph.methods.ranges import Causal, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class CORECTConfig(Causal):
-    """Options of CORECT.
+    """Options of CORECT; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        graph: Graph recipe; each of its rules becomes one relation per stream, or per ordered pair of streams.
+        graph: Graph recipe; each of its edge rules becomes one relation per modality, or per ordered pair of modalities.
         width: Width `d` of the states and of each head of (4).
         layers: Number of Transformer layers in (1).
         feedforward: Hidden width of each Transformer layer.
         heads: Number of attention heads in (4).
         cross_heads: Number of attention heads in (5).
-        cross_layers: Number of layers of CM.
-        memory_layers: Number of layers of SA.
+        cross_layers: Number of layers of CM (crossmodal attention).
+        memory_layers: Number of layers of SA (self-attention).
         dropout: Dropout in the Transformer of (1) and before the last linear layer.
     """
 
@@ -103,7 +106,7 @@ def by_stream(recipe: GraphRecipe, streams: Sequence[str]) -> GraphRecipe:
 
 
 class CORECT(Method):
-    """A relational temporal graph, and crossmodal attention over the dialogue."""
+    """A relational temporal graph network, and crossmodal attention over the dialogue."""
 
     Config = CORECTConfig
     couples_batch = "the batch norm, Eq. (4)"
@@ -123,7 +126,7 @@ class CORECT(Method):
     )
 
     def build(self, c: CORECTConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda m: (m != "text", m)))
         width, wide, count = c.width, c.heads * c.width, len(self.names)
         if text := shapes.widths.get("text"):
@@ -145,19 +148,19 @@ class CORECT(Method):
         self.classify = nn.Sequential(read, nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs))  # Eq. (6)
 
     def nodes(self, given: Given) -> Nodes:
-        """Compute the node states `x`: `(N, S, width)`."""
+        """Compute the node states `x`: `(N, S, width)` for `S` modalities."""
         rows = [over_turns(self.context, given.values[m], given.batch) if m == "text" else given.values[m] for m in self.names]
         x = torch.stack([self.project[m](row) for m, row in zip(self.names, rows, strict=True)], 1)  # Eq. (1)
         return Nodes(x + self.speaker(given)[:, None], given.here(self.names), self.names)  # Eq. (2)
 
     def related(self, x: Nodes, batch: Batch) -> Tensor:
-        """Compute the graph branch `z`: `(N, S heads width)`."""
+        """Compute the output `z` of the graph branch: `(N, S heads width)` for `S` modalities."""
         y = self.relate(x, batch)  # Eq. (3), (N, S, width)
         z = self.norm(self.attend(y, batch), batch)  # (N, S, heads width)
         return z.with_states(nn.functional.leaky_relu(z.states)).masked().flatten(1)  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states before the classifier, `(N, S heads width + S (S - 1) width)`."""
+        """Compute the utterance states before the classifier, `(N, S heads width + S (S - 1) width)` for `S` modalities."""
         x = self.nodes(given)
         heard = [] if self.crossed is None else [self.crossed(x, given.batch).states[:, 0]]  # Eq. (5)
         return torch.cat([self.related(x, given.batch), *heard], -1)

@@ -1,11 +1,13 @@
-r"""Ensembles: several networks of one method and one configuration, with different initial weights, whose predictions are averaged.
+r"""Ensembles: networks with the same method and options but different initial weights; their predictions are averaged.
 
 .. math:: p(y \mid x) = \frac{1}{M} \sum_m p_m(y \mid x)
 
 (Hansen and Salamon, "Neural network ensembles", IEEE PAMI 12, 1990; Lakshminarayanan et al., "Simple and scalable predictive uncertainty
-estimation using deep ensembles", NeurIPS 2017.) For a score task, the scores are averaged. The averaged prediction selects the epoch on the
-development split and is evaluated on the test split. The loss is the sum of the losses of the networks, so each network is trained as if it
-were alone.
+estimation using deep ensembles", NeurIPS 2017.)
+
+`M` is the number of networks, and `p_m` are the class probabilities of network `m`. For a score task, the scores are averaged instead. The
+averaged prediction selects the epoch on the development split, and is evaluated on the test split. The loss is the sum of the losses of all
+networks. Each network is therefore trained independently of the other networks.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ Ask = Callable[[Batch], Prediction]
 
 
 def _of_all(name: str) -> Any:
-    """What the members have in common, as the first of them says it."""
+    """Return a property with the value of the first network, which all networks share."""
     return property(lambda self: getattr(self.networks[0], name))
 
 
@@ -39,7 +41,7 @@ class Ensemble(nn.Module):
     """An ensemble of networks of one method, with the interface of a `Method` for prediction and training.
 
     Args:
-        members: The networks, all of the same class, schema and configuration.
+        members: The networks; all have the same class, schema and options.
     """
 
     schema: Schema = _of_all("schema")
@@ -62,7 +64,7 @@ class Ensemble(nn.Module):
         return cast("list[Method]", list(self.members))
 
     def describe(self) -> dict[str, Any]:
-        """Return the description of one network, and the number of networks."""
+        """Return the description of the first network, and the number of networks."""
         return {**self.networks[0].describe(), "members": len(self.members)}
 
     def fit_inputs(self, train: Batch) -> None:
@@ -71,13 +73,14 @@ class Ensemble(nn.Module):
             member.fit_inputs(train)
 
     def stages(self) -> list[Stage]:
-        """Return the stages, each for all networks at once."""
+        """Return the training stages; each stage trains all networks at the same time."""
         return [_together(stages) for stages in zip(*(member.stages() for member in self.networks), strict=True)]
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """Prepare each split as the networks do; each network keeps its own entries of the cache and its own added sequences.
+        """Prepare the batch of a split for training stage `index` of every network.
 
-        Other changes, such as pooled sequences, do not depend on weights and are shared.
+        Entries of the cache and added sequences are stored separately for each network. Other changes, such as pooled sequences, do not
+        depend on weights and are stored only once.
         """
         started = [member.start_stage(index, batch) for member in self.networks]
         if all(part is batch for part in started):
@@ -91,7 +94,7 @@ class Ensemble(nn.Module):
         return replace(started[0], cache=cache, sequences=sequences)
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return the sentences of the first network, which hold for all."""
+        """Return the warnings of the first network about truncated inputs, which are the same for all networks."""
         return self.networks[0].cut(batch)
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
@@ -105,7 +108,7 @@ class Ensemble(nn.Module):
 
 
 def _together(stages: Sequence[Stage]) -> Stage:
-    """One stage of all members as one stage."""
+    """Combine the same stage of all networks into one stage."""
     modules = tuple(stage.module for stage in stages)
     asked = [stage.forward for stage in stages]
     rates = tuple(rate for stage in stages for rate in stage.rates)
@@ -113,7 +116,7 @@ def _together(stages: Sequence[Stage]) -> Stage:
 
 
 def _vote(members: Sequence[Ask], batch: Batch) -> Prediction:
-    """Ask every member about a batch, and average what they say."""
+    """Compute the predictions of all networks for a batch, and average them."""
     answers = [ask(_own(batch, index)) for index, ask in enumerate(members)]
     scores = torch.stack([answer.scores for answer in answers])  # (members, N, C)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
@@ -123,7 +126,7 @@ def _vote(members: Sequence[Ask], batch: Batch) -> Prediction:
 
 
 def _own(batch: Batch, index: int) -> Batch:
-    """The batch with a member's part of the cache and of the sequences; no modality has a dot in its name."""
+    """Return the batch with the cache and the sequences of one network; no modality has a dot in its name."""
     mark = f"{index}."
 
     def own(values: Mapping[str, Any]) -> dict[str, Any]:
