@@ -1,7 +1,7 @@
 r"""COSMIC: COmmonSense knowledge for eMotion Identification in Conversations (Ghosal et al., Findings of EMNLP 2020).
 
-COSMIC extends DialogueRNN to three states per speaker: internal `q`, external `r` and intent `i`. Commonsense vectors are further inputs,
-if the corpus has them.
+COSMIC extends DialogueRNN. Every speaker has three states: internal `q`, external `r` and intent `i`. Vectors of commonsense knowledge are
+additional inputs, if the corpus has them.
 
 .. math::
     u_t &= W_u\, \mathrm{Norm}(x_t) + b_u \tag{1} \\
@@ -16,28 +16,31 @@ if the corpus has them.
     y_t &= \sum_j \mathrm{softmax}_j(\tanh(E_j \cdot (T E_t + b_T))) E_j \quad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{8} \\
     o_t &= W_2\, \mathrm{ReLU}(W_1 y_t + b_1) + b_2 \tag{9}
 
-We had no access to the paper's text: the equations follow the public code, with our numbering. `s` is the speaker of utterance `t`.
+We had no access to the paper's text. The equations follow the public code; the equation numbers are ours. `s` is the speaker of utterance
+`t`, and `l` is any other speaker (a listener).
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
-| `x`, Norm | `texts`, `turn` | `(N, 1, D)`; of several texts (`text1` to `text4`) the mean |
-| GRUs of (2), (7) | `read.directions[d]`: `dialogue`, `emotion` | cells of torch |
-| GRUs of (4), (6); of (5) | `party` `.q`, `.r`, `.i`; `listener` `.q`, `.r` | cells of torch |
+| `x`, Norm | `texts`, `turn` | `(N, 1, D)`; several text features (`text1` to `text4`) are averaged |
+| GRUs of (2), (7) | `read.directions[d]`: `dialogue`, `emotion` | `GRUCell` of PyTorch |
+| GRUs of (4) and (6); GRUs of (5) | `party` `.q`, `.r`, `.i`; `listener` `.q`, `.r` | `GRUCell` of PyTorch |
 | `W` of (3); `T` | `read.directions[d].attend`; `attend.transform` | `(width, hidden)`; `(6 width, 6 width)` |
 | `W_u`; `W_1`, `W_2` | `project`; `reduce`, `classify` | `(hidden, D)`; `(hidden, 6 width)`, `(classes, hidden)` |
 
 **Differences from the paper and from its public code**
 
-- Commonsense is read if the corpus has feature sets named `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET). A
-  feature set that the corpus lacks is left out of (4) to (6); a missing vector is zero. We do not know whether the authors ever ran the
-  method without them.
-- Eq. (1): the public code reads only text, and its batch norm counts padding. Here other modalities are concatenated, with zeros for a
-  missing one.
-- Three things of the public code are left out: other norms, other ways to join four RoBERTa layers, and unused modules.
-- As in the public code, dropout follows the state updates of an utterance, so (5) to (7) read states without dropout. The code applies
-  dropout to the states of all speakers at each utterance, until those of a silent speaker vanish. Here it is applied once, when a state
-  changes (with listeners, only to `i`).
-- The public code does not shuffle and resets the seed in each epoch. Here batches and dropout masks differ between epochs.
+- Commonsense vectors are read from the feature sets `xEffect`, `xReact`, `xIntent`, `oEffect` and `oReact` (hidden states of COMET). A
+  feature set that the corpus lacks is left out of (4) to (6); a missing vector is zero. We do not know whether the authors tested the
+  method without commonsense vectors.
+- Eq. (1): the input of the public code is only text, and its batch norm includes padding. Here all modalities of an utterance are
+  concatenated, with zeros for a missing modality, and the batch norm ignores padding.
+- Some features of the public code are left out: other norms, other ways to combine four RoBERTa layers, and unused modules.
+- As in the public code, (5) to (7) read the new states of the utterance before dropout. After every utterance, the code applies dropout to
+  the states of all speakers. Over many utterances, the state of a silent speaker therefore becomes zero. Here dropout is applied to a state
+  only when the state changes. With `listener`, this differs from the code only for `i`, because every utterance changes the `q` and `r` of
+  all speakers.
+- The public code does not shuffle the dialogues, and resets the random seed in every epoch. Here batches and dropout masks differ between
+  epochs.
 """
 
 from __future__ import annotations
@@ -64,16 +67,17 @@ COMMONSENSE = ("xEffect", "xReact", "xIntent", "oEffect", "oReact")  # relations
 
 @dataclass(frozen=True, kw_only=True)
 class COSMICConfig(Causal):
-    """Options of COSMIC.
+    """Options of COSMIC; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         width: Width of `g`, `q`, `r` and `i`; `e` is three times as wide.
-        hidden: Hidden width of `u` and of the classifier.
-        norm: Norm of the texts in (1).
-        context: Scores of (3): `general` as printed, or `simple`, `w · g_j`, which ignores the utterance (public code, MELD).
+        hidden: Width of `u` and of the hidden layer of the classifier.
+        norm: Norm of the text features in (1): `none`, or a `batch` norm.
+        context: Attention scores of (3): `general`, as printed, or `simple`: `w · g_j`. The scores `simple` do not depend on utterance `t`;
+            the public code uses them for MELD.
         listener: Update the states of listeners, Eq. (5).
         attention: Use the attention over the dialogue, Eq. (8).
-        residual: Add `u` to the hidden states of (9).
+        residual: Add `u` to the hidden layer of (9).
         dropout: Dropout before the last linear layer.
         state_dropout: Dropout on each new state and on `E`.
     """
@@ -104,10 +108,10 @@ class COSMIC(Method):
     )
 
     def build(self, c: COSMICConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         said = {name: width for name, width in shapes.widths.items() if name not in COMMONSENSE}
         if not said:
-            raise ConfigError(f"modalities: expected one besides the commonsense of COSMIC, found {', '.join(shapes.widths)}")
+            raise ConfigError(f"modalities: expected at least one besides the commonsense vectors, found {', '.join(shapes.widths)}")
         self.texts = MeanOfTexts(said, norm=c.norm == "batch")
         self.couples_batch, self.turn = self.texts.couples_batch, Turn(self.texts.widths)
         self.project = nn.Linear(self.turn.width, c.hidden)

@@ -1,7 +1,8 @@
 r"""DAG-ERC: Directed Acyclic Graph Network for Conversational Emotion Recognition (Shen et al., ACL-IJCNLP 2021).
 
-An utterance reads all utterances since the previous utterance of its own speaker, including that one. It reads their states of the *same*
-layer, so each layer processes the dialogue in order.
+The neighbours `N(i)` of utterance `i` are the previous utterance of the same speaker and all utterances after that utterance, up to `i`. If
+the speaker has no previous utterance, all earlier utterances are neighbours. A layer reads the states of the neighbours in the *same*
+layer, so it processes the utterances of a dialogue in order.
 
 .. math::
     h^0_i &= \mathrm{ReLU}(W_1 u_i + b_1) \tag{1} \\
@@ -11,30 +12,32 @@ layer, so each layer processes the dialogue in order.
     g_i &= [h^0_i ; h^1_i ; \dots ; h^L_i ; u_i] \tag{5} \\
     s_i &= W_4\, \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2 g_i + b_2) + b_3) + b_4 \tag{6}
 
-The equations follow the public code; the numbering is ours. The relation `r` is the same or another speaker (recipe `dagerc`).
+The equations follow the public code; the equation numbers are ours. The relation `r_ij` states whether both utterances have the same
+speaker (graph recipe `dagerc`).
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
 | `u` | `turn` | `(N, 1, D)` |
 | `W_1` | `project` | `(width, D)` |
 | `w`, `W_r`, `GRU_C`, `GRU_P` | `layers[l]`: `key`, `matrices`, `nodal`, `contextual` | see `erc_graph.conv.directed` |
 | `g` | | `(N, (layers + 1) width + D)` |
-| `W_2`, `W_3`, `W_4` | `classify` | `(width, ·)`, `(width, width)`, `(classes, width)` |
+| `W_2`, `W_3`, `W_4` | `classify` | `(width, width of g)`, `(width, width)`, `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
-- Eq. (2): the public code's bias and the half of `w` for the receiver are equal for all senders and cancel in the softmax. Both are left
-  out because their gradient is always zero.
-- Eqs. (5), (6): this is the classifier of the public code, which gave the published results. `readout_input = false` leaves `u` out;
-  `head_layers` is the number of hidden layers.
-- The public code builds unused layers, and an attention over the readouts even if it is off. Here only `nodal_attention` builds it. Other
-  edge scores, which no script of the code uses, are left out.
-- The public code reads only text. Here all modalities of an utterance are concatenated, with zeros for a missing one. An utterance without
-  any modality is no node.
-- Masks are booleans. The public code subtracts 1e30, which overflows in half precision.
-- The public code's optimiser is AdamW of an old library with weight decay 0 and epsilon 1e-6. The settings here use this weight decay and
-  the usual epsilon.
-- If two epochs have the same development metric, the public code takes the one with the better test result. Here the first one is taken.
+- In (2), the public code also has a bias. This bias and the term of `h_i` are the same for all neighbours `j`, so they cancel in the
+  softmax. Both are left out here, because their gradient is always zero.
+- Eqs. (5) and (6) are the classifier of the public code, with which the published results were computed. With `readout_input = false`, (5)
+  does not contain `u_i`. The option `head_layers` is the number of hidden layers in (6).
+- The public code has unused layers, which are left out. It also has an attention over the vectors `g`; here this attention exists only if
+  `nodal_attention` is set. Other attention scores, which no script of the code uses, are left out.
+- The input of the public code is only text. Here all modalities of an utterance are concatenated, with zeros for a missing modality. An
+  utterance without any modality has no node in the graph.
+- To mask a score, the public code subtracts 1e30, which overflows in half precision. Here masks are Boolean.
+- The optimiser of the public code is AdamW of an old library, with weight decay 0 and epsilon 1e-6. Our settings also have weight decay 0,
+  but the default epsilon.
+- If two epochs have the same result on the development split, the public code selects the epoch with the better test result. Here the first
+  of these epochs is selected.
 """
 
 from __future__ import annotations
@@ -58,16 +61,17 @@ from erc_graph.methods.ranges import Checked, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DAGERCConfig(Checked):
-    """Options of DAG-ERC.
+    """Options of DAG-ERC; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        graph: Graph recipe; all its edges come from earlier utterances.
-        causal: Read no later utterances; this is always the case unless `nodal_attention` is `global`.
+        graph: Graph recipe; all its edges must come from earlier utterances.
+        causal: Read no later utterances; only `nodal_attention = "global"` reads later utterances.
         width: Width of the states and of the classifier's hidden layers.
-        layers: Number of graph layers, `L`.
+        layers: Number `L` of graph layers.
         readout_input: Whether the classifier also reads the features `u`.
         head_layers: Number of hidden layers in the classifier.
-        nodal_attention: Attention over the readouts before the classifier: of the `past`, or of the whole dialogue (`global`).
+        nodal_attention: Attention over the vectors `g` before the classifier: no attention (`none`), attention to earlier utterances
+            (`past`), or attention to the whole dialogue (`global`).
         dropout: Dropout before the last linear layer only.
     """
 
@@ -82,7 +86,7 @@ class DAGERCConfig(Checked):
 
 
 class DAGERC(Method):
-    """Recurrent layers along the graph of a conversation, and a classifier that reads all layers."""
+    """Recurrent layers along the graph of a conversation, and a classifier that reads the states of all layers."""
 
     Config = DAGERCConfig
     paper = Paper(
@@ -95,7 +99,7 @@ class DAGERC(Method):
     )
 
     def build(self, config: DAGERCConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         width, recipe = config.width, self.recipe
         self.turn = Turn(shapes.widths)
         self.project = nn.Linear(self.turn.width, width)

@@ -1,7 +1,7 @@
 r"""DialogueCRN: Contextual Reasoning Networks for Emotion Recognition in Conversations (Hu, Wei and Huai, ACL-IJCNLP 2021).
 
-An utterance has two contexts: the whole dialogue, and the utterances of its speaker. Several rounds of attention then retrieve clues from
-both contexts.
+Every utterance has two context vectors: one from the whole dialogue, and one from the utterances of its speaker. Several rounds of
+attention then collect information from the context vectors of all utterances.
 
 .. math::
     c^s_i &= \mathrm{BiLSTM}_s(u)_i \tag{1} \\
@@ -11,32 +11,36 @@ both contexts.
     q^k_i &= [m^k_i ; r^k_i] \qquad r^k_i = \sum_j \mathrm{softmax}_j(c_j \cdot m^k_i)\, c_j \tag{5} \\
     o_i &= W\, \mathrm{ReLU}([q^v_i ; q^s_i]) + b \tag{6}
 
-The equations follow the public code; the numbering is ours. `s` denotes the situation (the whole dialogue), `v` the speaker; one LSTM
-serves all speakers. Eqs. (3) to (5) are computed for both levels, each with its own LSTM. The LSTM state is zero before the first round,
-and `j` is any utterance of the dialogue. A level without rounds has no such LSTM, and its `q` is `q^0`, as for the speaker in MELD's
-settings.
+The equations follow the public code; the equation numbers are ours. There are two levels: `s` is the situation (the whole dialogue), and
+`v` is the speaker. All speakers share one BiLSTM (2). Eqs. (3) to (5) are computed at both levels, and each level has its own LSTM (4). The
+state of this LSTM is zero before the first round. In (5), `j` runs over all utterances of the dialogue. A level with 0 rounds has no LSTM
+(4), and its `q` is `q^0`. The speaker level has 0 rounds in our settings for MELD.
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
-| `u` | `turn` | `(N, 1, D)`, `D` all features of an utterance |
+| `u` | `turn` | `(N, 1, D)` |
 | `c^s`, `c^v` | `situation`, `speaker` | `(N, width)`, half for each direction |
 | `W_q` | `start` | `(2 width, width)` |
-| LSTM | `reason.situation.cell`, `reason.speaker.cell` | a cell of torch |
+| LSTM | `reason.situation.cell`, `reason.speaker.cell` | `LSTMCell` of PyTorch |
 | `W` | `classify` | `(classes, 4 width)` |
 
 **Differences from the paper and from its public code**
 
-- Eqs. (1), (2): the public code does not pack sequences. It reads the padding of the batch, and pads each speaker's utterances to the
-  longest dialogue. This changes even the result of a single dialogue. Here each sequence is read from its true end.
-- Eq. (3) is one map for both levels, and (6) has a ReLU, as in the public code.
-- The public code weights classes by their frequencies in all data, including the test set, and takes an unweighted mean. Its L2 term is
-  therefore six to eight times weaker than with a weighted mean. Here training frequencies give the weights, which have mean one.
-- Two options of the public code are left out: GRUs in place of the LSTMs, and its form of the loss.
-- The public code's focal loss treats the probability in the factor as a constant; the focal loss here does not.
+- Eqs. (1), (2): the public code does not pack sequences, so its LSTMs also read padding. It pads the utterances of each speaker to the
+  length of the longest dialogue, which changes even the scores of a single dialogue. Here the backward direction starts at the last
+  utterance of each sequence.
+- As in the public code, both levels share the linear map (3), and (6) has a ReLU.
+- The public code computes class weights from all data, including the test split. It divides the weighted loss by the number of utterances,
+  not by the sum of their weights. Relative to this loss, its L2 term is six to eight times weaker. Here the class weights come from the
+  training split, and their mean is one.
+- Two options of the public code are left out: GRUs instead of LSTMs, and a choice between formulas of the loss.
+- In the focal loss of the public code, no gradient flows through the factor in front of the logarithm. In the focal loss here, this factor
+  has a gradient.
 - For IEMOCAP with text, the public script has no development split and selects the epoch on test data. For MELD, its development split is
-  the first tenth of the training list. Here development data select the epoch.
-- A missing modality is zero; an utterance without any modality is a vector of zeros.
-- With `causal`, only the forward direction is computed, and `j` runs over no later utterance. We had no access to the paper's text.
+  the first tenth of the list of training dialogues. Here the development split of the corpus selects the epoch.
+- A missing modality is zero, so an utterance without any modality is a vector of zeros.
+- With `causal`, only the forward direction is computed, and in (5) `j` runs only over the utterance itself and earlier utterances.
+- We had no access to the paper's text.
 """
 
 from __future__ import annotations
@@ -62,14 +66,14 @@ from erc_graph.methods.ranges import Causal, Count, Even, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueCRNConfig(Causal):
-    """Options of DialogueCRN.
+    """Options of DialogueCRN; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         width: Width of each context, for both directions together.
         layers: Number of layers of the LSTMs of (1) and (2).
-        situation_rounds: Number of rounds over `c^s`; 0: `q^0` is passed on.
-        speaker_rounds: Number of rounds over `c^v`; 0: `q^0` is passed on.
-        dropout: Dropout between the layers of these LSTMs and before the last linear layer.
+        situation_rounds: Number of attention rounds over `c^s`; 0: `q^s` is `q^0`.
+        speaker_rounds: Number of attention rounds over `c^v`; 0: `q^v` is `q^0`.
+        dropout: Dropout between the LSTM layers of (1) and (2), and before the last linear layer.
     """
 
     width: Even = 200
@@ -80,12 +84,12 @@ class DialogueCRNConfig(Causal):
 
 
 class Reasoning(OverRows):
-    """Rounds of Eqs. (4) and (5) at one level: they map `[c ; q^0]` to `q^K`.
+    """The attention rounds (4) and (5) at one level (situation or speaker), which map `[c ; q^0]` to `q^K`.
 
     Args:
         context: Width of `c`; `q` is twice as wide.
         rounds: Number of rounds, `K`.
-        causal: Attend only to the utterance itself and to earlier ones.
+        causal: Whether an utterance attends only to itself and to earlier utterances.
     """
 
     def __init__(self, context: int, rounds: int, *, causal: bool) -> None:
@@ -106,7 +110,7 @@ class Reasoning(OverRows):
         return self._rounds(rows[:, self.context :], clues)
 
     def read_next(self, row: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """Process the next utterance in evaluation mode, `(1, 3 context)` → `(1, 2 context)`; also return the contexts so far."""
+        """Map the state of the next utterance, `(1, 3 context)`, to `(1, 2 context)`; also return all context vectors so far."""
         memory = memory or Window(None)
         c = memory.push(row[0, : self.context])  # (turns, context)
         return self._rounds(row[:, self.context :], lambda m: (m @ c.T).softmax(-1) @ c), memory
@@ -120,7 +124,7 @@ class Reasoning(OverRows):
 
 
 class DialogueCRN(Method):
-    """Two contexts per utterance, and several rounds of attention over each."""
+    """Two context vectors per utterance, and several rounds of attention to each kind of context vectors."""
 
     Config = DialogueCRNConfig
     family = "recurrent"
@@ -134,7 +138,7 @@ class DialogueCRN(Method):
     )
 
     def build(self, c: DialogueCRNConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.turn = Turn(shapes.widths)
         self.situation, speaker = (
             Recurrent("lstm", self.turn.width, c.width, bidirectional=not c.causal, layers=c.layers, dropout=c.dropout) for _ in range(2)

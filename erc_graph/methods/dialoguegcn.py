@@ -1,6 +1,7 @@
 r"""DialogueGCN: A Graph Convolutional Neural Network for Emotion Recognition in Conversation (Ghosal et al., EMNLP-IJCNLP 2019).
 
-A recurrent network reads the dialogue; two graph layers with one matrix per speaker pair and direction read a window of utterances.
+A recurrent network runs over the utterances of the dialogue. Two graph layers then pass messages between utterances within a window. The
+first graph layer has one matrix per relation: the speakers of both utterances, and their order.
 
 .. math::
     g &= \mathrm{BiGRU}(u) \tag{1} \\
@@ -10,32 +11,40 @@ A recurrent network reads the dialogue; two graph layers with one matrix per spe
     \tilde h_i &= \textstyle\sum_j \mathrm{softmax}_j(h_i^\top W_\beta h_j)\, h_j, \qquad h_i = [g_i ; h^2_i] \tag{5} \\
     s_i &= W_2\, \mathrm{ReLU}(W_1 \tilde h_i + b_1) + b_2 \tag{6}
 
-In (5), `j` runs over the utterances of the dialogue. We recalled the equations without access to the paper; the numbering is ours.
+`N_r(i)` are the neighbours of utterance `i` with relation `r` (graph recipe `dialoguegcn`). In (5), `j` runs over all utterances of the
+dialogue. We wrote the equations from memory, without access to the paper; the equation numbers are ours.
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
-| `u` | | `(N, D)`, all features of an utterance |
+| `u` | | `(N, D)` |
 | `g` | `context` | `(N, width)`, both directions |
-| `W_e` | `relate.attention` | `(width, width)`, its transpose |
-| `W_r`, `W_0`, `b` | `relate.weight`, its last, `relate.bias` | `(relations + 1, width, hidden)`, `(hidden,)` |
+| `W_e` | `relate.attention` | `(width, width)`, stored transposed |
+| `W_r`, `W_0`, `b` | `relate.weight` (the last matrix is `W_0`), `relate.bias` | `(relations + 1, width, hidden)`, `(hidden,)` |
 | `W`, `W_0'` | `neighbours.neighbours`, `.root` | `(hidden, hidden)` |
-| `W_β` | `nodal.transform` | `(width + hidden, width + hidden)`, its transpose |
+| `W_β` | `nodal.transform` | `(width + hidden, width + hidden)`, stored transposed |
 | `W_1`, `W_2` | `classify` | `(hidden, width + hidden)`, `(classes, hidden)` |
 
-**Differences from the paper and from its public implementations** (the authors' folder, and the second one that they recommend)
+**Differences from the paper and from its public code**
 
-- The paper leaves three choices open. Here an utterance is no neighbour of itself, the activation is ReLU, and (3) and (4) have biases.
-- `form = "code"` follows the second code. Its softmax (2) runs over the utterances to which `j` sends, so the weights of a receiver do not
-  sum to one. There is no :math:`1/|N_r|` and no ReLU in (3) and (4). :math:`W_0 g_i` has no weight; self-loops, as in recipe `cogmen`, are
-  edges.
-- Published figures come from such code with an LSTM in (1). The first code has a tanh and a bias in (5); the second code has no (5).
-- In place of (2), the first code scores an edge by the absolute position of its sender, for 110 positions. This is left out.
-- A window of the codes lists the receivers of an utterance, a recipe its senders; for symmetric windows both agree.
-- In the first code, the network of (1) reads padding, so scores depend on the batch. Here it stops at the end of a dialogue.
-- The first code selects the epoch on test data. Here development data select it.
-- Both codes combine 30 shared matrices into those of 8 relations, which restricts nothing. Here every relation has its own matrix.
-- The codes tell two speakers apart by sex. Here they are numbered by first appearance; surplus speakers share the recipe's last relations.
-- The codes read only text. Here all modalities are concatenated, zeros for a missing one. An utterance without any modality is no node.
+There are two public implementations: the first code, by the authors, and the second code, which the authors recommend.
+
+- The paper leaves three choices open. Here an utterance is not its own neighbour, the activation is ReLU, and (3) and (4) have biases.
+- `form = "code"` follows the second code. There the softmax (2) runs over the receivers of a sender `j`, so the weights at a receiver do
+  not sum to one. Eq. (3) has no factor :math:`1/|N_r|`, and (3) and (4) have no ReLU. The term :math:`W_0 g_i` has no weight. Self-loops of
+  the recipe, as in `cogmen`, are edges.
+- The published results were computed with an LSTM in (1). The first code has a tanh and a bias in (5); the second code does not have (5).
+- Instead of (2), the first code computes the score of an edge from the position of its sender in the dialogue, for 110 positions. This is
+  left out.
+- In both codes, a window contains the utterances that receive messages from an utterance. In a graph recipe, it contains the utterances
+  that send messages to an utterance. For a symmetric window, the edges are the same.
+- In the first code, the recurrent network (1) also reads padding, so scores depend on the batch. Here the network does not read padding.
+- The first code selects the epoch on test data. Here the development split selects the epoch.
+- In both codes, the matrices of the 8 relations are linear combinations of 30 shared matrices. This does not restrict the 8 matrices. Here
+  every relation has its own matrix.
+- Both codes distinguish two speakers by their sex. Here speakers are numbered by first appearance in the dialogue. If there are more
+  speakers than the recipe distinguishes, further speakers count as its last speaker.
+- The input of both codes is only text. Here all modalities of an utterance are concatenated, with zeros for a missing modality. An
+  utterance without any modality has no node in the graph.
 """
 
 from __future__ import annotations
@@ -62,15 +71,16 @@ from erc_graph.methods.ranges import Causal, Even, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueGCNConfig(Causal):
-    """Options of DialogueGCN.
+    """Options of DialogueGCN; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        graph: Graph recipe; self-loops are used only with `form = "code"`.
+        graph: Graph recipe; its self-loops are used only with `form = "code"`.
         width: Width of the states before the graph, for both directions together.
-        hidden: Hidden width of the graph layers and of the classifier.
-        cell: Cell of the recurrent network.
-        form: Form of (2) to (4): as in the `paper`, or as in the public `code`.
-        nodal: Form of (5): `plain` as printed, `tanh` with a bias in the scores, or `none` (the classifier reads `h`).
+        hidden: Width of the graph layers and of the hidden layer of the classifier.
+        cell: Cell of the recurrent network in (1).
+        form: Variant of (2) to (4): as printed (`paper`), or as in the second public implementation (`code`).
+        nodal: Variant of (5): `plain`, as printed; `tanh`, with a tanh and a bias in the scores; or `none`, without (5), so that the
+            classifier reads `h_i`.
         dropout: Dropout between the layers of (1) and before the last linear layer.
     """
 
@@ -84,7 +94,7 @@ class DialogueGCNConfig(Causal):
 
 
 class DialogueGCN(Method):
-    """A recurrent network, relational convolution with attention, plain convolution, and attention over the dialogue."""
+    """A recurrent network, a relational graph convolution with attention, a plain graph convolution, and attention over the dialogue."""
 
     Config = DialogueGCNConfig
     paper = Paper(
@@ -97,7 +107,7 @@ class DialogueGCN(Method):
     )
 
     def build(self, c: DialogueGCNConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         if c.causal and c.form == "code":
             raise ConfigError('pipeline.form: expected "paper" with pipeline.causal, because "code" reads later utterances, found "code"')
         self.turn = Turn(shapes.widths)

@@ -1,7 +1,7 @@
 r"""DialogueRNN: An Attentive RNN for Emotion Detection in Conversations (Majumder et al., AAAI 2019).
 
-The method keeps states of the dialogue, of each speaker and of the emotion, in both directions. Attention over the dialogue follows
-(BiDialogueRNN+Att).
+At every utterance, recurrent networks update a state of the dialogue, a state of the speaker and an emotion state, in both directions.
+Attention over the dialogue follows. The paper calls this variant BiDialogueRNN+Att.
 
 .. math::
     g_t &= \mathrm{GRU}_G([u_t ; q_{s, t-1}], g_{t-1}) \tag{1} \\
@@ -12,33 +12,37 @@ The method keeps states of the dialogue, of each speaker and of the emotion, in 
     y_t &= \sum_j \mathrm{softmax}_j(E_j \cdot (T E_t + b))\, E_j \qquad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{6} \\
     o_t &= W_2\, \mathrm{ReLU}(W_1 y_t + b_1) + b_2 \tag{7}
 
-The equations follow the public code; the numbering is ours. `s` is the speaker of utterance `t`; all initial states are zero.
+The equations follow the public code; the equation numbers are ours. `s` is the speaker of utterance `t`, and `i` is any other speaker (a
+listener). All initial states are zero.
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
-| `u` | `turn` | `(N, 1, D)`, `D` all features of an utterance |
-| `GRU_G`, `GRU_P`, `GRU_L`, `GRU_E` | `read.directions[d]`: `dialogue`, `party.q`, `listener.q`, `emotion` | cells of torch |
+| `u` | `turn` | `(N, 1, D)` |
+| `GRU_G`, `GRU_P`, `GRU_L`, `GRU_E` | `read.directions[d]`: `dialogue`, `party.q`, `listener.q`, `emotion` | `GRUCell` of PyTorch |
 | `W` | `read.directions[d].attend` | `(width, D)` |
-| `T`, `b` | `attend.transform` | `(2 emotion_width, 2 emotion_width)`; with `causal` one `emotion_width` here and below |
+| `T`, `b` | `attend.transform` | `(2 emotion_width, 2 emotion_width)`; with `causal`, every `2 emotion_width` is `emotion_width` |
 | `W_1`, `W_2` | `classify` | `(hidden, 2 emotion_width)`, `(classes, hidden)` |
 
 **Differences from the paper and from its public code**
 
-- Eq. (4): the paper's listeners read a visual cue and `c`. Those of the public code read the utterance and the speaker's new state, and are
-  off by default. Here they follow the code.
-- The paper's "bidirectional" may refer only to the emotion GRU. Here, as in the public code, all of (1) to (5) run in both directions.
-- Eq. (2): the scores `dot`, `concat` and `general2` (with a bias) of the public code are left out.
-- Eq. (6): the public code multiplies scores by a mask before the softmax; very low scores in a padded dialogue then give 0/0. Here padding
-  is masked. The bias is only in the code. In the code and here, the hidden layer of (7) is twice as wide as the code's option `D_h`.
-- The public code cannot run a single direction. Here `causal` does so, and (6) then attends to no later utterance. The paper's ablation
-  with forward states and attention over the whole dialogue cannot be built.
-- The public code divides the weighted loss by the weights of the batch, and weights classes only on IEMOCAP. Here the weights have mean one
-  over the training split, and the loss is divided by the number of utterances.
-- The public code reads text on IEMOCAP, text and audio on MELD. Here all modalities of an utterance are concatenated.
-- The public code has one state per speaker of the corpus; here there is one per speaker of the batch. No weight depends on the identity of
-  a speaker.
-- Both public scripts select the epoch on test data and have no development split. Here development data select it.
-- A missing modality is zero; an utterance without any modality is a vector of zeros. We know the paper's equations from a review.
+- Eq. (4): in the paper, the listener GRU reads visual features and `c_t`. In the public code, it reads the utterance and the new state of
+  the speaker. Here (4) follows the code. As in the code, the states of listeners are not updated by default.
+- In the paper, "bidirectional" may refer only to the emotion GRU (5). Here, as in the public code, (1) to (5) are computed in both
+  directions.
+- Eq. (2): the attention scores `dot`, `concat` and `general2` of the public code are left out.
+- Eq. (6): the public code multiplies scores by a mask before the softmax. In a padded dialogue, very low scores then lead to 0/0. Here
+  padding is masked with minus infinity. The bias `b` is in the code, but not in the paper. As in the code, the hidden layer of (7) is twice
+  as wide as the code's option `D_h`.
+- With `causal`, only the forward direction is computed, and in (6) an utterance does not attend to later utterances. The public code has no
+  such option. An ablation of the paper has only forward states, but attention over the whole dialogue. This ablation is not available here.
+- The public code has class weights only for IEMOCAP, and divides the weighted loss by the sum of the weights in the batch. Here the class
+  weights have mean one over the training split, and the loss is divided by the number of utterances.
+- The input of the public code is text for IEMOCAP, and text and audio for MELD. Here all modalities of an utterance are concatenated.
+- The public code has one speaker state for every speaker of the corpus; here there is one for every speaker of the batch. The scores are
+  the same, because no weight depends on the identity of a speaker.
+- Both public scripts select the epoch on test data and have no development split. Here the development split selects the epoch.
+- A missing modality is zero, so an utterance without any modality is a vector of zeros.
+- We know the equations of the paper from a review article.
 """
 
 from __future__ import annotations
@@ -61,14 +65,14 @@ from erc_graph.methods.ranges import Causal, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueRNNConfig(Causal):
-    """Options of DialogueRNN.
+    """Options of DialogueRNN; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         width: Width of `g`.
-        party_width: Width of `q`; default: that of `g`.
+        party_width: Width of `q`; default: the width of `g`.
         emotion_width: Width of `e` in each direction.
         hidden: Hidden width of the classifier.
-        context: Scores of (2): `general` as printed, or `simple`, `w · g_j`, which ignores the utterance.
+        context: Attention scores of (2): `general`, as printed, or `simple`: `w · g_j`, which does not depend on utterance `t`.
         listener: Update the states of listeners, Eq. (4).
         attention: Use the attention over the dialogue, Eq. (6).
         dropout: Dropout on each new state and before the last linear layer.
@@ -87,7 +91,7 @@ class DialogueRNNConfig(Causal):
 
 
 class DialogueRNN(Method):
-    """Recurrent states of the dialogue, its speakers and their emotion, and attention over the dialogue."""
+    """Recurrent states of the dialogue, of its speakers and of the emotion, and attention over the dialogue."""
 
     Config = DialogueRNNConfig
     family = "recurrent"
@@ -101,7 +105,7 @@ class DialogueRNN(Method):
     )
 
     def build(self, c: DialogueRNNConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.turn = Turn(shapes.widths)
         party = Party(width=c.party_width or c.width, listens=(SAID,) if c.listener else None)
         self.read = Parties(

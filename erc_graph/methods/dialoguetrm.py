@@ -1,9 +1,9 @@
 r"""After DialogueTRM: exploring multi-modal emotional dynamics in a conversation (Mao et al., Findings of EMNLP 2021).
 
-Each modality attends either to the whole dialogue or only to its own utterance. Gates per channel then fuse pairs of modalities, and
-attention weights the pairs. The equations are ours: **we had no access to the paper, and no public code exists**. The abstract describes
-both parts and the choice of the context. A summary by others gives the order of both fusions and says that text is sequential. The rest is
-guessed.
+In each modality, an utterance attends either to the whole dialogue or only to itself. Gates then fuse pairs of modalities channel by
+channel, and attention combines the pairs. The equations are ours: **we had no access to the paper, and no public code exists**. The
+abstract describes the two steps, context and fusion, and the choice of the context per modality. A summary by other authors gives the order
+of gates and attention. According to this summary, text attends to the whole dialogue. All other details are guesses.
 
 .. math::
     x_m &= \mathrm{LN}(W_m f_m + b_m) \; [+\, \mathrm{PE} \text{ where turns attend to each other}] \tag{1} \\
@@ -15,20 +15,20 @@ guessed.
 | symbol | attribute | shape |
 |---|---|---|
 | `W_m`, LN | `project[m]` | `(width, features)` |
-| Transformers of (2), of (4) | `context[m]`, `weigh` | hidden `feedforward` |
+| Transformers of (2), of (4) | `context[m]`, `weigh` | hidden width `feedforward` |
 | `Z`, `A`, `B` | `pairs[m_n].gate`, `.first`, `.second` | `(width, 2 width)`, `(width, width)` twice |
 | `C_1`, `C_2` | `classify` | `(width, pairs width)`, `(classes, width)` |
 
 **What was guessed**
 
-- Option `sequential`: text attends to the whole dialogue. Other modalities attend only to their own utterance, through layers of the same
-  kind.
-- The gates are for unordered pairs, and attention runs between the pairs of an utterance. With one modality, (3) and (4) are left out.
-- For a missing modality, (2) reads zeros, and the gate passes only the other modality of the pair. A pair without any modality is zero in
-  (5).
-- All sizes and the training are guessed. Three layers and the settings' `clip` come from later code of the first author. The paper
-  fine-tunes BERT; in that later code, BERT also reads the speaker's earlier utterances, and a slip separates utterances from each other.
-  Here text is the corpus's vector.
+- By default, an utterance attends to the whole dialogue only in text (option `sequential`). In other modalities, an utterance attends only
+  to itself, through layers of the same kind.
+- There is one gate per unordered pair of modalities, and (4) is attention between the pairs of an utterance. With one modality, (3) and (4)
+  are left out.
+- A missing modality is zero in (2), and the gate passes only the other modality of the pair. If both modalities of a pair are missing, the
+  pair is zero in (5).
+- All sizes and the training are guesses. The three layers and `training.clip` in our settings come from later code of the first author. The
+  paper fine-tunes BERT. In the later code, BERT also reads earlier utterances of the speaker. Here text is a fixed vector from the corpus.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ from erc_graph.methods.ranges import Causal, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueTRMConfig(Causal):
-    """Options of DialogueTRM.
+    """Options of DialogueTRM; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         width: Width of all states.
         layers: Number of layers in (2).
-        heads: Number of attention heads in the Transformers.
-        feedforward: Hidden width of the Transformers.
-        sequential: Modalities that attend to other utterances.
+        heads: Number of attention heads in (2) and (4).
+        feedforward: Hidden width of the Transformers in (2) and (4).
+        sequential: Modalities in which an utterance attends to the whole dialogue; in other modalities, an utterance attends only to
+            itself.
         dropout: Dropout in the Transformers and the classifier.
     """
 
@@ -87,7 +88,7 @@ class Gate(nn.Module):
 
 
 class DialogueTRM(Method):
-    """Context per modality, then fusion of pairs by gates and of all pairs by attention, after Mao et al."""
+    """A context Transformer per modality, gates that fuse pairs of modalities, and attention between the pairs, after Mao et al."""
 
     Config = DialogueTRMConfig
     family = "transformer"
@@ -101,7 +102,7 @@ class DialogueTRM(Method):
     )
 
     def build(self, c: DialogueTRMConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.names = tuple(shapes.widths)
         size: Any = {"heads": c.heads, "feedforward": c.feedforward, "dropout": c.dropout}
 
