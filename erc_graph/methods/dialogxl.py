@@ -1,7 +1,8 @@
 r"""DialogXL: All-in-One XLNet for Multi-Party Conversation Emotion Recognition (Shen et al., AAAI 2021).
 
-XLNet reads the dialogue utterance by utterance, with a memory of earlier utterances in every layer. Each attention head reads either the
-last utterances, all utterances, those of the same speaker, or those of other speakers.
+XLNet processes the dialogue utterance by utterance; every layer has a memory of earlier utterances. Each attention head belongs to one of
+four groups. Local heads attend to the last utterances, and global heads to all earlier utterances. Speaker heads attend to earlier
+utterances of the same speaker, and listener heads to earlier utterances of other speakers.
 
 .. math::
     H^0_i &= [\texttt{<cls>} ; \text{tokens of turn } i] \tag{1} \\
@@ -9,30 +10,33 @@ last utterances, all utterances, those of the same speaker, or those of other sp
     o_i &= \mathrm{ReLU}(W_o H^L_{i, \texttt{<cls>}} + b_o) \tag{3} \\
     s_i &= W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 o_i + b_1) + b_2) + b_3 \tag{4}
 
-We had no access to the paper's text: the equations follow the public code, with our numbers. For (2), see
-`erc_graph.encoders.dialog_attention`.
+We had no access to the paper's text. The equations follow the public code; the equation numbers are ours. The attention of (2) is described
+in `erc_graph.encoders.dialog_attention`.
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances) |
 |---|---|---|
 | `<cls>` | `begin` | `(width,)` |
 | tokens | `words`, `turn` | `(N, tokens, width)` |
-| Layer | `context.layers[l]` | see `RelativeLayer` |
+| Layer | `context.layers[l]` | see `erc_graph.encoders.dialog_attention` |
 | `W_o`, `W_1`, `W_2`, `W_3` | `classify` | `(hidden, width)`, `(hidden, hidden)` twice, `(classes, hidden)` |
 
 **Differences from the paper and from its public code**
 
-- If text is token ids and `language_model.folder` names an XLNet, the layers are those of XLNet. Any other language model encodes each
-  utterance separately, and new layers read its states. The layers are also new for token states and for vectors. For vectors, the
-  modalities of an utterance are concatenated to one token; the tokens of its text follow, if any. The paper reads only text.
-- The public code lets tokens attend to the padding of shorter utterances, so scores depend on the batch (by 0.4 in a small model). Here
-  padding is masked, and the scores equal those of the code for a dialogue alone. The code fails if the first utterance has no token; here
-  that utterance consists of `<cls>`.
-- The public code trains after every utterance: no gradient reaches earlier utterances, and the memory comes from older weights. Here a
-  dialogue is one training step, and the gradient flows through the memory.
-- Padding utterances of shorter dialogues are ignored here. The loss of the public code is a mean over the dialogues that still go on, so
-  late utterances weigh more. Batches are shuffled here; those of the code end with the longest dialogues.
-- `<cls>` is a separate parameter, initialised with XLNet's embedding. The closing tokens of its tokenizer are left out, as in the public
-  code.
+- If text is given as token ids and `language_model.folder` contains an XLNet, the layers have the weights of XLNet. Any other language
+  model encodes each utterance separately, and layers with random initial weights follow. The layers also have random initial weights if
+  text is given as token states, or as a vector.
+- All modalities that are vectors are concatenated and mapped to one token of the utterance, which precedes the tokens of its text. The
+  input of the paper is only text.
+- In the public code, tokens attend to the padding of shorter utterances, so scores depend on the batch (by 0.4 in a small model). Here
+  padding is masked. The scores equal the scores of the code for a batch of one dialogue. The code fails if the first utterance has no
+  token. Here an utterance without tokens consists of `<cls>`.
+- The public code makes a training step after every utterance. The gradient does not reach earlier utterances, and their states in the
+  memory were computed with older weights. Here a training step covers whole dialogues, and the gradient flows through the memory.
+- Empty utterances that pad shorter dialogues are ignored here. At every utterance position, the loss of the public code is a mean over the
+  dialogues that have this utterance, so late utterances have more weight. Here batches are shuffled; in the code, the longest dialogues are
+  in the last batches.
+- `<cls>` is a separate parameter, initialised with the embedding of `<cls>` in XLNet. As in the public code, the closing tokens that
+  XLNet's tokenizer adds are left out.
 """
 
 from __future__ import annotations
@@ -63,18 +67,18 @@ CLS, CLOSING = 3, (4, 3)  # ids in XLNet's vocabulary: the token that stands for
 
 @dataclass(frozen=True, kw_only=True)
 class DialogXLConfig(Checked):
-    """Options of DialogXL.
+    """Options of DialogXL; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        width: Width of the states; an XLNet determines it, `layers` and `feedforward`.
+        width: Width of the states. An XLNet as language model determines `width`, `layers` and `feedforward`.
         layers: Number of layers in (2).
         feedforward: Hidden width of each layer.
-        local_heads: Number of heads that read the last utterances.
-        global_heads: Number of heads that read all earlier utterances.
-        speaker_heads: Number of heads that read earlier utterances of the same speaker.
-        listener_heads: Number of heads that read earlier utterances of other speakers.
-        window: Number of earlier utterances that local heads read.
-        memory: Number of tokens of earlier utterances that any head reads.
+        local_heads: Number of heads that attend to the last utterances.
+        global_heads: Number of heads that attend to all earlier utterances.
+        speaker_heads: Number of heads that attend to earlier utterances of the same speaker.
+        listener_heads: Number of heads that attend to earlier utterances of other speakers.
+        window: Number of earlier utterances to which local heads attend.
+        memory: Largest number of tokens of earlier utterances to which a head attends.
         hidden: Hidden width of the classifier.
         dropout: Dropout in the layers and the classifier.
         language_model: Language model for text given as token ids.
@@ -95,7 +99,7 @@ class DialogXLConfig(Checked):
 
 
 class DialogXL(Method):
-    """Token attention over a dialogue; heads read the last utterances, all, the same speaker's, or other speakers'."""
+    """Attention between the tokens of a dialogue, with local, global, speaker and listener heads."""
 
     Config = DialogXLConfig
     family = "language model"
@@ -111,7 +115,7 @@ class DialogXL(Method):
     )
 
     def build(self, c: DialogXLConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations; the sizes of an XLNet replace those of the configuration."""
+        """Build the modules in the order of the equations; the sizes of an XLNet replace the configured sizes."""
         item, head_width = shapes.items.get("text"), None
         self.heads = tuple(getattr(c, f"{group}_heads") for group in GROUPS)
         self.model: LanguageModel | None = None
@@ -122,7 +126,7 @@ class DialogXL(Method):
                 if found.lora:
                     raise ConfigError(
                         "pipeline.language_model.lora: expected 0 for an XLNet, because DialogXL computes it with attention "
-                        "layers of its own, to which no low-rank matrices are added, found {found.lora}; set it to 0"
+                        f"layers of its own, to which no low-rank matrices are added, found {found.lora}; set it to 0"
                     )
                 own, found = found.settings, replace(found, folder="")
                 if own["n_head"] != sum(self.heads):
@@ -148,7 +152,7 @@ class DialogXL(Method):
 
     @torch.no_grad()
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy the weights of a pretrained XLNet, which have the names that transformers gives them."""
+        """Copy the weights of a pretrained XLNet, which are named as in the library transformers."""
         given = {name.removeprefix("transformer."): value for name, value in weights.items()}
         names = {"query": "q", "key": "k", "value": "v", "relative": "r"}
         found = {"words.weight": given["word_embedding.weight"], "begin": given["word_embedding.weight"][CLS]}
@@ -165,8 +169,11 @@ class DialogXL(Method):
             own[name].copy_(value)
 
     def tokens(self, given: Given) -> tuple[Tensor, Tensor]:
-        """Return the tokens of every utterance, `(N, S, width)`: `<cls>`, its vector if any, its words; and a mask `(N, S)` of real
-        tokens."""
+        """Return the tokens of every utterance, `(N, S, width)`, and a bool mask of real tokens, `(N, S)`.
+
+        `S` is the largest number of tokens of an utterance. The tokens are `<cls>`, one token for all vectors of the utterance (if the
+        corpus has vectors), and the tokens of its text.
+        """
         turns = given.batch.utterances
         parts, here = [self.begin.expand(turns, 1, -1)], [torch.ones(turns, 1, dtype=torch.bool, device=self.begin.device)]
         if self.turn is not None:
@@ -191,6 +198,6 @@ class DialogXL(Method):
         return self.context(nodes, given.batch).states[:, 0]  # Eq. (2)
 
     def stages(self) -> list[Stage]:
-        """Return one stage; a language model below the layers has its own learning rate."""
+        """Return one training stage; a language model that is not an XLNet has its own learning rate."""
         stage = self.stage("train", self)
         return [stage if self.model is None else replace(stage, rates=((self.model, self.config.language_model.rate), *stage.rates))]

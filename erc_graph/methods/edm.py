@@ -1,7 +1,8 @@
 r"""MF-EDM: Graph-based Multimodal Fusion and Emotional Dynamics Modeling for ERC (Hwang, Kwon and Gweon, Interspeech 2026).
 
-Every utterance has a node per modality and an anchor node computed from them; only the anchor is classified. Two graphs pass messages:
-contagion between all utterances, with signed gates, and inertia between utterances of one speaker.
+Every utterance has one node per modality, and an anchor node that is computed from these nodes. Only the anchor node is classified.
+Messages are passed in two graphs. The contagion graph connects all utterances, and its edges have signed gates. The inertia graph connects
+utterances of one speaker.
 
 .. math::
     x^l &= \mathrm{BiGRU}(W_l u + b_l), \qquad x^a = W_a r^a + b_a, \qquad x^v = W_v r^v + b_v \tag{1} \\
@@ -11,14 +12,16 @@ contagion between all utterances, with signed gates, and inertia between utteran
     H^l_i &= \sum_{j \to i} H^{l-1}_j / \sqrt{d_i d_j} + \varepsilon_2 H^0_i \tag{5} \\
     s &= W [H^{N_L} ; G^{N_K}]_{\text{anchor}} + b \tag{6}
 
-`S` is the speaker embedding of some streams; `S'` also covers further streams. `d` counts outgoing edges in (4) and incoming edges in (5).
-With `causal`, (4) counts incoming edges, too. The equations follow the public code; the numbering is ours.
+The indices `l`, `a`, `v` and `u` denote text, audio, visual and anchor nodes. `S` is the speaker embedding, which is added only to the
+nodes that the option `speaker` names. `S'` is also added to the nodes that `inertia_speaker` names. `d` is the number of outgoing edges in
+(4), and of incoming edges in (5). With `causal`, `d` is the number of incoming edges in (4), too. The equations follow the public code; the
+equation numbers are ours.
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances) |
 |---|---|---|
-| `u` | `texts`: mean of several texts, each after a batch norm | `(N, features)` |
+| `u` | `texts`: mean of several text features, each after a batch norm | `(N, features)` |
 | `W_l`, `W_a`, `W_v` | `streams.project[m]` | `(width, features)` |
-| `W_u` | `anchor` | `(width, modalities · width)`, modalities sorted |
+| `W_u` | `anchor` | `(width, modalities · width)`, modalities in alphabetical order |
 | `S` | `speaker` | `(N, width)` |
 | `W_2`, `W_1` | `to_contagion`, `to_inertia` | `(hidden, width)` |
 | `g_k`, `c_k` | `contagion.gate[k - 1]`, `contagion.bias[k - 1]` | `(2, hidden)`, `()` |
@@ -26,16 +29,20 @@ With `causal`, (4) counts incoming edges, too. The equations follow the public c
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. The code is anonymous but uses the paper's names. It saves models only above the published results,
-  trains on development data and selects the epoch on test data; here development data select it. On IEMOCAP it repeats order and dropout
-  masks in every epoch. Its unused modules are left out.
-- The recipes describe the graphs that the code builds, not those that its options name. In (5), a speaker's first utterance sends nothing,
-  and past and future are exchanged. Near utterances are joined twice in (4), modalities of an utterance twice in (4) and (5). The code has
-  other windows for MELD; our settings for MELD use those of IEMOCAP.
-- GRU and batch norm skip padding; in the public code both read it. The text always has a linear map first, in the code only on IEMOCAP.
-- On MELD, the code's "focal" loss rises as the right class gets certain (`training.loss = "legacy_focal"`); the paper has cross entropy.
-- Speakers are numbered by first appearance (in the code as in the corpus); a matrix multiplies their embedding. A missing modality has no
-  node; the anchor reads zeros for it. The public code needs three modalities.
+- We had no access to the paper's text. The public code is anonymous, but uses the names of the paper. It trains on the development split,
+  and selects the epoch on test data. It saves a model only if the model exceeds the published results. Here the development split selects
+  the epoch. For IEMOCAP, the code repeats the order of dialogues and the dropout masks in every epoch. Unused modules of the code are left
+  out.
+- The graph recipes describe the graphs that the code builds, which differ from what its options say. In (5), the first utterance of a
+  speaker sends no message, and past and future are exchanged. In (4), edges between neighbouring utterances occur twice. In (4) and (5),
+  edges between the modalities of an utterance occur twice. The code has other windows for MELD; our settings for MELD have the windows of
+  IEMOCAP.
+- The GRU and the batch norm ignore padding; in the public code both include padding. Here text always passes a linear map before the GRU,
+  in the code only for IEMOCAP.
+- For MELD, the code has a "focal" loss that increases when the probability of the right class approaches one (`training.loss =
+  "legacy_focal"`). The paper has the cross entropy.
+- Speakers are numbered by first appearance in the dialogue; the code uses the speaker numbers of the corpus. Here a matrix multiplies the
+  speaker embedding. A missing modality has no node, and is zero in (2). The public code needs three modalities.
 """
 
 from __future__ import annotations
@@ -59,19 +66,19 @@ from erc_graph.methods.ranges import Causal, Even, Graph, Share, Size, Weight
 
 @dataclass(frozen=True, kw_only=True)
 class EDMConfig(Causal):
-    """Options of MF-EDM.
+    """Options of MF-EDM; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         graph: Graph recipe of the contagion graph.
         inertia_graph: Graph recipe of the inertia graph.
-        width: Width of the encoders' states.
-        hidden: Hidden width of the nodes.
+        width: Width of `x`, the node states before both graphs.
+        hidden: Width of the node states in both graphs.
         layers: Number of contagion layers (4), `N_K`.
         inertia_layers: Number of inertia layers (5), `N_L`.
         residual: Weight `ε` of the initial state in (4).
         inertia_residual: Weight `ε_2` of the initial state in (5).
-        speaker: Streams with a speaker embedding in both graphs; names of other streams are ignored.
-        inertia_speaker: Further streams with a speaker embedding in the inertia graph.
+        speaker: Nodes (modalities or `anchor`) with a speaker embedding in both graphs; unknown names are ignored.
+        inertia_speaker: Additional nodes with a speaker embedding in the inertia graph.
         dropout: Dropout between the layers of the GRU only.
     """
 
@@ -89,7 +96,7 @@ class EDMConfig(Causal):
 
 
 class EDM(Method):
-    """Two graphs over the modalities of every utterance and an anchor node computed from them."""
+    """Two graphs whose nodes are the modalities of every utterance, and an anchor node computed from the modalities."""
 
     Config = EDMConfig
     paper = Paper(

@@ -1,6 +1,7 @@
 r"""After FmlMSN: fine-grained modal label-based multi-stage network (after Peng et al., Expert Systems with Applications 221, 2023).
 
-Each pair of modalities has a learner, trained in its own stage; a meta-learner then reads the features of the frozen learners.
+Each pair of modalities has a base learner, which is trained in its own stage. A meta-learner is then trained on the features of the frozen
+base learners.
 
 .. math::
     z_m &= E_m(x_m) \qquad \text{(each learner has its own)} \tag{1} \\
@@ -8,23 +9,28 @@ Each pair of modalities has a learner, trained in its own stage; a meta-learner 
     L_{mn} &= \ell(Q_{mn} b_{mn}) + \mu\, (\ell(Q_m z_m) + \ell(Q_n z_n)) \tag{3} \\
     f &= [b_{av} ; b_{vt} ; b_{at} ; \text{which are there}], \qquad y = U_2\, \mathrm{ReLU}(U_1 f) \tag{4}
 
-| symbol | attribute | shape |
+`ℓ` is the loss for the label of the utterance. "Which are there" in (4) is one value per pair: 1 if both modalities are present, else 0.
+
+| symbol | attribute | shape (`N`: utterances) |
 |---|---|---|
 | `E_m` | `learners[mn].subnets[m]` | `(N, width)` |
 | `W`, `c` | `learners[mn].join` | `(width, 3 width)` |
 | `Q_mn`, `Q_m` | `learners[mn].judge[mn]`, `.judge[m]` | `(classes, width)` |
-| `U_1`, `U_2` | `classify` | `(hidden, ·)`, `(classes, hidden)` |
+| `U_1`, `U_2` | `classify` | `(hidden, width of f)`, `(classes, hidden)` |
 
 **What is known, what was guessed, and what differs**
 
-- Known from the abstract: one learner per pair, trained in stages; encoders shared by its outputs; a meta-learner on the pairs' hidden
-  features. We had no access to the paper's text or a code. Guessed: (1), as in TFN; the form of (2); μ; the meta-learner.
-- The core of the paper, seven labels per clip, is missing here: the corpora have one label per utterance, which trains every output. What
-  remains is deep supervision with stacking.
-- The meta-learner trains on features of the learners' own training data; these features are fitted to the labels.
-- A pair with a missing modality has `b = 0` in (4), and zero scores without a gradient in (3). Two modalities have one learner. One
-  modality has one learner, without a product.
-- The paper does not model the conversation. A graph stage lies between the learners and the meta-learner; `graph = "none"` removes it.
+- We had access neither to the paper's text nor to its code. According to the abstract, each pair has a learner, and the learners are
+  trained in stages. The outputs of a learner share encoders, and a meta-learner reads the hidden features of all pairs. We guessed (1),
+  which follows TFN, the equation (2), the weight μ, and the meta-learner.
+- The main idea of the paper, seven labels per video clip, is missing here. The corpora have one label per utterance, so all outputs of a
+  learner are trained with this label.
+- The meta-learner is trained on the same utterances as the base learners. The features of these utterances are already fitted to their
+  labels.
+- A pair with a missing modality has `b = 0` in (4), and zero scores without a gradient in (3). With two modalities or one, there is a
+  single learner. For one modality, (2) contains only this modality and no product.
+- The paper classifies single utterances. Here a graph stage over the conversation (`erc_graph.methods.conversation`) lies between the
+  learners and the meta-learner. `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -48,13 +54,13 @@ from erc_graph.methods.stage import Prediction, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class FmlMSNConfig(InConversation):
-    """Options of FmlMSN.
+    """Options of FmlMSN; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         width: Width of `z_m` and `b_mn`.
-        words: Width of the LSTM, if text is a sequence of words.
+        words: Width of the LSTM over words, if text is a sequence of words.
         hidden: Hidden width of the meta-learner.
-        mu: Weight μ of the losses of single modalities.
+        mu: Weight μ of the losses of single modalities in (3).
         dropout: Dropout before the encoders and in the meta-learner.
     """
 
@@ -66,7 +72,7 @@ class FmlMSNConfig(InConversation):
 
 
 class Learner(nn.Module):
-    """A base learner of a pair of modalities, or of a single one."""
+    """The base learner of a pair of modalities, or of a single modality."""
 
     def __init__(self, names: tuple[str, ...], config: FmlMSNConfig, shapes: Shapes) -> None:
         super().__init__()
@@ -77,14 +83,14 @@ class Learner(nn.Module):
         self.judge = nn.ModuleDict({name: nn.Linear(config.width, shapes.outputs) for name in judged})
 
     def forward(self, given: Given) -> tuple[dict[str, Tensor], Tensor]:
-        """Compute the vectors z, modality → `(N, width)`, and b `(N, width)`, which is zero if a modality is missing."""
+        """Compute `z` (modality → `(N, width)`) and `b` (`(N, width)`; zero if a modality of the learner is missing)."""
         z = self.subnets(given)  # Eq. (1)
         rows = [*z.values()] + ([z[self.names[0]] * z[self.names[1]]] if len(z) > 1 else [])
         b = self.join(torch.cat(rows, -1)).relu()  # Eq. (2)
         return z, torch.where(given.here(self.names).all(1)[:, None], b, 0.0)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the prediction of the learner's own stage, Eq. (3)."""
+        """Compute the prediction for the training stage of the learner, Eq. (3)."""
         z, b = self(given)
         here = {**given.present, "pair": given.here(self.names).all(1)}
         scores = {name: torch.where(here[name][:, None], judge({**z, "pair": b}[name]), 0.0) for name, judge in self.judge.items()}
@@ -115,17 +121,17 @@ class FmlMSN(UtteranceMethod):
 
     @property
     def base(self) -> dict[str, Learner]:
-        """Return the learners by the names of their modalities."""
+        """Return a dictionary from the modalities of a learner, joined by `_`, to the learner."""
         return {name: cast(Learner, learner) for name, learner in self.learners.items()}
 
     def stages(self) -> list[Stage]:
-        """Return one stage for each learner, then one for the meta-learner."""
+        """Return one training stage for each learner, then one training stage for the meta-learner."""
         base = [self.stage(f"pair {name}", learner, answer=learner.answer) for name, learner in self.base.items()]
         return [*base, self.stage("meta", self.conversation, self.classify)]
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Store the outputs of the frozen learners once, unless swap noise or modality dropout changes them in every epoch."""
+        """Store the features of the frozen learners in the cache, unless swap noise or modality dropout changes them in every epoch."""
         if index < len(self.learners) or self.inputs_config.swap_noise or self.inputs_config.modality_dropout:
             return batch
         self.eval()
@@ -138,6 +144,6 @@ class FmlMSN(UtteranceMethod):
         return torch.cat([*b, here.to(b[0].dtype)], -1)  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states: the features `f`; a graph stage adds columns."""
+        """Compute the utterance states: the features `f`; a graph stage makes them wider."""
         f = given.batch.cache["f"] if "f" in given.batch.cache else self.features(given)
         return self.conversation(f, given.here(tuple(given.present)).any(1), given)

@@ -1,7 +1,7 @@
 r"""GraphCFC: A Directed Graph Based Cross-Modal Feature Complementation Approach for ERC (Li et al., IEEE TMM 26, 2024).
 
-Two streams are combined at a time. Their nodes attend to each other in a graph, and the two nodes of each utterance become one stream. The
-result is combined with the next stream.
+A stream has one node per utterance; every modality is a stream. Two streams are combined at a time. Their nodes attend to each other in a
+graph, and the two nodes of each utterance are then mapped to one node. The result is combined with the next stream.
 
 .. math::
     x_a &= \tanh(W_a u_a + b_a), \quad x_v = \tanh(W_v u_v + b_v), \quad x_l = W_l\, \mathrm{BiLSTM}(U u_l + b) + b_l, \quad
@@ -12,32 +12,35 @@ result is combined with the next stream.
     m_1 &= W_1 [a ; v], \qquad m_2 = W_2 [m_1 ; l], \qquad m_3 = W_3 [m_2 ; c] \tag{5} \\
     s &= W_o m_3 + b_o, \qquad \text{and one such map of each } s_m \text{ and of } c \tag{6}
 
-Eq. (4) is applied `n` times to the two streams before each map of (5). These maps have biases. The equations follow the public code; the
-numbering is ours.
+The indices `a`, `v` and `l` denote audio, visual and text, and `c` is the shared stream. `S` is the speaker embedding. Eq. (4) is applied
+`n` times to two streams before each map of (5). The maps of (5) have biases. The equations follow the public code; the equation numbers are
+ours.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `W_a`, `W_v` | `project[m]` | `(width, features)` |
 | `U`, BiLSTM, `W_l` | `project.text`, `text`, `joined` | `(context, features)`, `2 width` wide, `(width, 2 width)` |
-| `f_m`, shared `f`, `W_c` | `extract[m]`, `extract.shared`, `common` | `(width, ·)` |
-| GATv2, LN, `M` | `blocks[k][i]` | one for all `n`, or `n` |
+| `f_m`, shared `f`, `W_c` | `extract[m]`, `extract.shared`, `common` | `W_c`: `(width, modalities · width)` |
+| GATv2, LN, `M` | `blocks[k][i]` | one block for all `n` steps (`tied`), or `n` blocks |
 | `W_1`, … | `fuse[k]` | `(width, 2 width)` |
-| `W_o`, others | `classify`, `auxiliary[·]` | `(classes, width)` |
+| `W_o`, other maps of (6) | `classify`, `auxiliary[·]` | `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. In the public code, one block serves all `n` steps (option `tied`), because it repeats the same
-  object. Two options of the code have no effect and are left out: a recurrent aggregation, and learned weights of the losses.
-- The loss of the public code is half the sum of the five cross entropies. Here it is their sum.
-- The recipe gives the window that an utterance reads. The public code exchanges past and future, which changes nothing at 18 and 18.
-- The vector of a self-loop is the mean of the vectors of the node's other edges, as in PyTorch Geometric, which the code uses.
-- The public code uses the speaker numbers of the corpus. Here they are numbered by first appearance; surplus speakers share the recipe's
-  last types.
-- The public code trains on 108 of 120 dialogues, including its 12 development dialogues, and prints the best test results of all epochs. It
-  repeats the order of the dialogues and the dropout masks in every epoch.
-- A missing modality has no node, and is zero in (3) and (5). A modality with another name is read like audio. With a single modality, there
-  is no shared stream, and (4) reads one stream.
-- With `causal`, recurrent networks read forward and edges from later utterances are left out.
+- We had no access to the paper's text. In the public code, one block is used for all `n` steps, because its list repeats the same object
+  (option `tied`). Two options of the code have no effect and are left out: a recurrent aggregation, and learned weights of the losses.
+- The loss of the public code is half the sum of the five cross entropies of (6). Here the loss is their sum.
+- The graph recipe defines how many past and future utterances send messages to an utterance. The public code exchanges past and future.
+  This changes nothing for a window of 18 past and 18 future utterances.
+- GATv2 has a learned vector for every type of edge. The vector of a self-loop is the mean of the vectors of the other edges into the node,
+  as in PyTorch Geometric, which the code uses.
+- The public code uses the speaker numbers of the corpus. Here speakers are numbered by first appearance in the dialogue. If there are more
+  speakers than the recipe distinguishes, further speakers count as its last speaker.
+- The public code trains on 108 of 120 dialogues, which include its 12 development dialogues. It prints the best test results of all epochs.
+  It repeats the order of the dialogues and the dropout masks in every epoch.
+- A missing modality has no node, and is zero in (3) and (5). A modality other than `text` is processed like audio. With a single modality,
+  there is no shared stream, and (4) is applied to one stream.
+- With `causal`, the LSTM has only the forward direction, and edges from later utterances are left out.
 """
 
 from __future__ import annotations
@@ -67,16 +70,16 @@ Depths = Annotated[list[int], Range(lambda value: bool(value) and min(value) >= 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphCFCConfig(Causal):
-    """Options of GraphCFC.
+    """Options of GraphCFC; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         graph: Graph recipe.
         width: Width of all states.
-        context: Width of the text before its LSTM.
-        heads: Number of attention heads, each as wide as the states.
-        layers: Number `n` of attention layers for every pair of streams; the last number also serves further pairs.
+        context: Width of text before the LSTM.
+        heads: Number of attention heads, each of width `width`.
+        layers: Numbers `n` of attention layers (4), one number for each map of (5); the last number is repeated for further maps.
         tied: Use one block for all `n` layers.
-        dropout: Dropout between the LSTM layers, and after gelu and the second map of (2) and (4).
+        dropout: Dropout between the LSTM layers, and after the GELU and the second linear map of (2) and (4).
     """
 
     graph: Graph = "graphcfc"
@@ -89,7 +92,7 @@ class GraphCFCConfig(Causal):
 
 
 def feedforward(width: int, dropout: float) -> nn.Sequential:
-    """Return two linear maps with GELU between; the first is twice as wide."""
+    """Return two linear maps with a GELU between them; the hidden width is `2 width`."""
     return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), Dropout(dropout), nn.Linear(2 * width, width), Dropout(dropout))
 
 
@@ -108,7 +111,7 @@ class Block(nn.Module):
 
 
 class GraphCFC(Method):
-    """Graphs over two streams at a time, whose nodes become one stream."""
+    """Graph attention between the nodes of two streams at a time, which are then mapped to one stream."""
 
     Config = GraphCFCConfig
     paper = Paper(

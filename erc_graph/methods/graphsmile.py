@@ -1,7 +1,8 @@
 r"""GraphSmile: Joint Graph Structure and Sentiment Dynamics for Multimodal Emotion Recognition (Li, Wang and Zeng, IEEE TPAMI, 2025).
 
-Every pair of modalities has a graph. Training has three tasks: emotion, sentiment, and whether two utterances differ in sentiment. We had
-no access to the paper's text: the equations follow the public code, with our numbering. As in the code, speakers are not used.
+Every pair of modalities has a graph. Training has three tasks: the emotion, the sentiment, and whether two utterances differ in sentiment.
+We had no access to the paper's text. The equations follow the public code; the equation numbers are ours. As in the code, speakers are not
+used.
 
 .. math::
     x_m &= \mathrm{LeakyReLU}(W_m f_m + b_m), \qquad f_{text} \text{ behind a batch norm} \tag{1} \\
@@ -11,8 +12,9 @@ no access to the paper's text: the equations follow the public code, with our nu
     s_i &= W_e z_i + b_e \tag{5} \\
     L &= \mathrm{CE}(s) + \lambda_2 \mathrm{CE}(W_s z_i + b_s) + \lambda_3 \mathrm{CE}(W_d [z_i ; z_j] + b_d) \tag{6}
 
-In `A`, a node reads no utterance of its own modality. It reads a window of the other modality, which includes its own utterance. The last
-term of (6) runs over all ordered pairs of utterances, `i = j` included, in blocks of `window` consecutive utterances.
+`A` is the adjacency matrix of the graph, and `D` is its degree matrix. A node has edges from the other modality only: from its own
+utterance, and from a window of earlier and later utterances. CE is the cross entropy. The last term of (6) is a mean over ordered pairs of
+utterances, including `i = j`, within blocks of `window` consecutive utterances.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -23,16 +25,18 @@ term of (6) runs over all ordered pairs of utterances, `i = j` included, in bloc
 
 **Differences from the paper and from its public code**
 
-- The public code takes accuracy and F1 on test data, each from its own epoch; its development split is part of its training data. It
-  repeats the dialogue order and the dropout masks in every epoch. Here development data select the epoch.
-- Edges have weight one. In the public code, an edge has a learned weight by its position in the batch, so scores depend on the dialogue
-  order. If the sum of these weights is negative, every score of the batch is NaN.
-- The batch norm of (1) counts only true utterances; in the public code also padding. Several texts (`text1` to `text4`) are averaged after
-  their norms.
-- The layers of a graph have different initial weights; in the public code they are copies of one layer.
-- A missing modality has no node, and (4) is the mean over the others. A single modality has no graph: `S = F^0`.
-- The sentiments of (6) follow from the labels (option `sentiments`), for scores from the sign; the public code has a separate column for
-  MELD. Labels without a sentiment, such as surprise, are excluded from both losses.
+- The public code reports the best accuracy and the best F1 on test data, even if they come from different epochs. Its development split is
+  part of its training split. It repeats the dialogue order and the dropout masks in every epoch. Here the development split selects the
+  epoch.
+- All edges have weight one. In the public code, the position of an edge in the batch selects a learned weight, so scores depend on the
+  dialogue order. If the sum of these weights is negative, every score of the batch is NaN.
+- The batch norm of (1) ignores padding; in the public code, it includes padding. Several text features (`text1` to `text4`) are averaged,
+  each after its own batch norm.
+- The layers of a graph have different initial weights; in the public code, all layers start as copies of one layer.
+- A missing modality has no node, and (4) is the mean over the nodes that exist. With a single modality, there is no graph, and `S = F^0`.
+- The sentiment in (6) follows from the label (option `sentiments`), or for a score task from the sign of the score. The public code reads
+  the sentiments of MELD from a separate column. Utterances whose label has no sentiment, such as surprise, are excluded from the last two
+  terms of (6).
 """
 
 from __future__ import annotations
@@ -65,18 +69,18 @@ SENTIMENTS = {"neutral": 1, **dict.fromkeys(NEGATIVE, 0), **dict.fromkeys(POSITI
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSmileConfig(Causal):
-    """Options of GraphSmile.
+    """Options of GraphSmile; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        past: Number of earlier utterances that a node reads in the other modality, besides its own utterance.
-        future: Number of later utterances that a node reads in the other modality.
+        past: Number of earlier utterances of the other modality from which a node has edges, besides its own utterance.
+        future: Number of later utterances of the other modality from which a node has edges.
         width: Width of all states.
         layers: Number of layers of each graph.
-        window: Number of utterances in a block whose pairs are compared.
-        sentiment: Weight λ₂ of the sentiment loss; 0: no such task.
-        shift: Weight λ₃ of the loss on sentiment changes; 0: no such task.
-        sentiments: Label in lower case → 0 negative, 1 neutral, 2 positive.
-        dropout: Dropout after (1) and on the summands of (3).
+        window: Number of consecutive utterances in a block; the last term of (6) compares all pairs of utterances of a block.
+        sentiment: Weight λ₂ of the sentiment loss; 0: the loss is left out.
+        shift: Weight λ₃ of the loss on sentiment differences; 0: the loss is left out.
+        sentiments: Label in lower case → its sentiment: 0 (negative), 1 (neutral) or 2 (positive).
+        dropout: Dropout after (1) and on the terms of the sum in (3).
     """
 
     past: Size = 3
@@ -91,7 +95,7 @@ class GraphSmileConfig(Causal):
 
 
 class GraphSmile(Method):
-    """Graph convolutions between pairs of modalities, and losses on sentiment and its changes."""
+    """Graph convolutions between pairs of modalities, and losses on the sentiment and on differences in sentiment."""
 
     Config = GraphSmileConfig
     couples_batch = "the batch norm, Eq. (1), and the means over utterances and pairs, Eq. (6)"
@@ -105,7 +109,7 @@ class GraphSmile(Method):
     )
 
     def build(self, c: GraphSmileConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.texts = MeanOfTexts(shapes.widths, norm=True)
         self.names = tuple(self.texts.widths)
         rule = EdgeRule(relation="cross", scope="across", past=c.past, future=0 if c.causal else c.future, weight="learned")
@@ -115,7 +119,7 @@ class GraphSmile(Method):
         if (c.sentiment or c.shift) and self.task.labels and max(known) < 0:
             raise ConfigError(
                 f"pipeline.sentiments: expected the sentiment of at least one label ({', '.join(self.task.labels)}), found none; "
-                "or set pipeline.sentiment and pipeline.shift to 0"
+                "add one, or set pipeline.sentiment and pipeline.shift to 0"
             )
         self.register_buffer("sentiment_of", torch.tensor(known, dtype=torch.long), persistent=False)
         self.project = Streams(self.texts.widths, c.width)
@@ -142,7 +146,7 @@ class GraphSmile(Method):
         return parts.sum(1) / present.sum(1, keepdim=True).clamp(min=1)  # Eq. (4)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores and, in training, the losses of both further tasks."""
+        """Compute the scores and, in training, the last two terms of Eq. (6) with their weights."""
         z = self.encode(given)
         losses = self.losses(z, given.batch) if self.training else {}
         penalty = sum(getattr(self.config, name) * loss for name, loss in losses.items())
@@ -168,7 +172,7 @@ class GraphSmile(Method):
         return torch.where(batch.target.isnan(), -1, batch.target.nan_to_num().sign().long() + 1)
 
     def pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the rows of all ordered utterance pairs within the blocks, sorted by dialogue, block, first and second utterance."""
+        """Return the rows `i` and `j` of all ordered pairs of utterances within a block, sorted by dialogue, block, `i` and `j`."""
         place = batch.turn % self.config.window
         start = torch.arange(batch.utterances, device=batch.device) - place
         size = torch.minimum(batch.lengths[batch.dialogue] - batch.turn + place, torch.full_like(place, self.config.window))
@@ -177,5 +181,5 @@ class GraphSmile(Method):
 
 
 def _mean_loss(scores: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy over the rows with a target; zero where there is none."""
+    """Compute the mean cross entropy over the rows with a target; zero if no row has a target."""
     return F.cross_entropy(scores, target, ignore_index=-1, reduction="sum") / (target >= 0).sum().clamp(min=1)

@@ -1,7 +1,8 @@
 r"""HAAN-ERC: hierarchical adaptive attention network for multimodal emotion recognition in conversation.
 
-Zhang and Tan, Neural Computing and Applications, 2023. Utterances attend to earlier utterances of their speaker, then of others; a selector
-keeps or drops each pair. Then modalities attend to each other. The equations follow the public code; the numbering is ours.
+The paper is Zhang and Tan, Neural Computing and Applications, 2023. In each modality, an utterance attends to earlier utterances of its
+speaker, then to earlier utterances of other speakers. A selector network decides for each pair of utterances whether the first attends to
+the second. Then all modalities attend to each other. The equations follow the public code; the equation numbers are ours.
 
 .. math::
     x_m &= \mathrm{LN}(W_m f_m + b_m + \mathrm{PE}) \tag{1} \\
@@ -13,28 +14,31 @@ keeps or drops each pair. Then modalities attend to each other. The equations fo
     r &= \mathrm{FF}\big(\mathrm{LN}\big(\textstyle\sum_m \mathrm{softmax}_m (w_m \cdot h_m / \sqrt d)\, V h_m\big)\big) \tag{6} \\
     s &= C r + c \tag{7}
 
-In the first stage of (5), `R` is the utterance itself and earlier utterances of its speaker; in the second, earlier utterances of others.
-In the last stage, every modality reads all utterances of all modalities. Each stage has several layers. The first layers of the first two
-stages have a selector (2), in training with Gumbel noise.
+Eq. (5) has three stages of several layers. In the first stage, `R(t)` contains utterance `t` and earlier utterances of its speaker. In the
+second stage, it contains earlier utterances of other speakers. In the last stage, every modality attends to all utterances of all
+modalities. Only the first layers of the first two stages have a selector (2). In training, Gumbel noise is added in (2).
 
 | symbol | attribute | shape |
 |---|---|---|
 | `W_m`, LN of (1) | `project.project[m]`, `norm` | `(width, features)` |
-| `U_0`, `U_1`; `V_1`; `V_2` | `own[m][l].attend.selector`, of both first layers | `(width, width)`; `(2 width, 2 width)`; `(2, 2 width)` |
-| `W_q`, `W_k`, `W_v`, `W_o` | `own[m][l].attend`: first `same`, then `other`; `all[l].attend` | `(heads d_k, width)`, last transposed |
-| `w_m`, `V`, FF | `asks`, `value`, `read` | `(modalities, width)`, `(width, width)`, hidden `feedforward` |
+| `U_0`, `U_1`; `V_1`; `V_2` | `own[m][l].attend.selector` | `(width, width)`; `(2 width, 2 width)`; `(2, 2 width)` |
+| `W_q`, `W_k`, `W_v`, `W_o` | `own[m][l].attend`, `all[l].attend` | `(heads d_k, width)`; `W_o`: `(width, heads d_k)` |
+| `w_m`, `V`, FF | `asks`, `value`, `read` | `(modalities, width)`, `(width, width)`, hidden width `feedforward` |
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. The public code has two models; this is the one for IEMOCAP. The code evaluates it on test data in
-  each epoch.
-- In the public code, a slip lets the second stage of (5) also read the same speaker. Here an utterance without other speakers reads itself.
-- In the public code, (2) is never trained. An utterance whose pairs are all dropped reads all utterances, later ones and padding included.
-  Here the gradient treats decisions as probabilities (straight-through), and such an utterance reads itself.
-- The last stage of the public code attends to padding and later utterances. Here padding is masked; with `causal`, later utterances are,
-  too.
-- Eq. (1): several texts (`text1` to `text4`) are averaged after batch norms over true utterances; the public code counts padding.
-- Other nodes do not attend to a missing modality, and its weight in (6) is zero.
+- We had no access to the paper's text. The public code has two models; the model for IEMOCAP is implemented here. In each epoch, the code
+  evaluates this model on test data.
+- By mistake, the second stage of (5) in the public code also attends to utterances of the same speaker. This mistake is corrected here. An
+  utterance without earlier utterances of other speakers attends to itself.
+- In the public code, the selector (2) gets no gradient. If the selector drops all pairs of an utterance, the utterance attends to all
+  utterances, including later utterances and padding. Here the gradient treats decisions as probabilities (straight-through). An utterance
+  whose pairs are all dropped attends to itself.
+- The last stage of the public code attends to padding and later utterances. Here padding is masked; with `causal`, later utterances are
+  also masked.
+- Eq. (1): several text features (`text1` to `text4`) are averaged, each after its own batch norm. The batch norm ignores padding; in the
+  public code, it includes padding.
+- No node attends to a missing modality, and the weight of a missing modality in (6) is zero.
 """
 
 from __future__ import annotations
@@ -62,14 +66,14 @@ from erc_graph.methods.ranges import Causal, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class HAANERCConfig(Causal):
-    """Options of HAAN-ERC.
+    """Options of HAAN-ERC; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         width: Width `d` of all states.
-        layers: Number of layers in each stage.
+        layers: Number of layers in each of the three stages of (5).
         heads: Number of attention heads.
         head_width: Width `d_k` of each head.
-        feedforward: Hidden width of (4) and (6).
+        feedforward: Hidden width of FF in (4) and (6).
         dropout: Dropout after (1), on attention weights, and on the output of each layer.
     """
 
@@ -96,7 +100,7 @@ class HAANERC(Method):
     )
 
     def build(self, c: HAANERCConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.texts = MeanOfTexts(shapes.widths)
         self.couples_batch, self.names = self.texts.couples_batch, tuple(self.texts.widths)
         self.project, self.positions, self.dropout = Streams(self.texts.widths, c.width), Positions(), Dropout(c.dropout)
