@@ -1,6 +1,6 @@
 r"""Multimodal Emotion Recognition Based on Hierarchical Feature Fusion (Xie, Zhou and Zhu, Journal of Computers 36(2), 2025).
 
-Speech: cepstral coefficients are computed from the waveform; convolutions read their frames.
+Speech: mel-frequency cepstral coefficients (MFCCs) are computed from the waveform. Convolutions over their frames follow.
 
 .. math::
     X(t, f) &= \sum_n x_s(n)\, w(n - t)\, e^{-j 2 \pi f n} \tag{1} \\
@@ -12,7 +12,7 @@ Speech: cepstral coefficients are computed from the waveform; convolutions read 
     p_j &= \max(h_j) \tag{7} \\
     f_s &= \mathrm{CNN}(X_{mfcc}) \tag{8}
 
-Text: the states of BERT. Vision: a residual network reads each frame.
+Text: hidden states of BERT. Vision: a residual network encodes each video frame.
 
 .. math::
     h_i &= \mathrm{BERT}(x_i) \tag{9} \\
@@ -23,7 +23,8 @@ Text: the states of BERT. Vision: a residual network reads each frame.
     f'_v &= \mathrm{ResNet}(v'_i) \tag{14} \\
     f'_v &= \textstyle\frac1N \sum_j f'^{\,j}_v \tag{15}
 
-Level 1, preliminary fusion: modalities are mapped to one space, then weighted by their content and by their uncertainty.
+Level 1, preliminary fusion: the vectors of all modalities are mapped to a common width, then weighted by their content and by their
+uncertainty.
 
 .. math::
     \hat f_m &= \mathrm{Linear}(f_m) \tag{16} \\
@@ -32,7 +33,7 @@ Level 1, preliminary fusion: modalities are mapped to one space, then weighted b
     w_m &= 1 / (\sigma_m^2 + \epsilon) \tag{19} \\
     f^{(1)} &= \mu + \epsilon \cdot \sigma, \quad \epsilon \sim N(0, I) \tag{20}
 
-Level 2 is multi-head cross-modal attention; level 3 is a gated recurrent unit over time. The classifier follows.
+Level 2 is multi-head cross-modal attention. Level 3 is a gated recurrent unit over time. The classifier follows.
 
 .. math::
     Q &= f^{(0)} W_Q, \quad K = f^{(0)} W_K, \quad V = f^{(0)} W_V \tag{21} \\
@@ -51,46 +52,57 @@ Level 2 is multi-head cross-modal attention; level 3 is a gated recurrent unit o
 |---|---|---|
 | c_n, X_mfcc | `HFF.front` of a waveform | (chunk, frames, width) |
 | f'_v | `HFF.images` | (chunk, frames, width) |
-| f_m, m ∈ {s, t, v} | `HFF.vectors` | modality → (utterances, its width) |
+| f_m, m ∈ {s, t, v} | `HFF.vectors` | modality → (utterances, width of the modality) |
 | f̂_m | `HFF.project[m]` | (utterances, modalities, width) |
 | α | `Fusion.dynamic` | (utterances, modalities) |
-| w_m, as shares | `Fusion.precision` | (utterances, modalities, width) |
+| w_m, normalised to sum one | `Fusion.precision` | (utterances, modalities, width) |
 | σ_m² | `Fusion.variance` | (utterances, modalities, width) |
 | f^(0), μ, σ | `Fusion.weighted`, `.mean`, `.deviation` | (utterances, width) |
 | MultiHead, d_k | `CrossModal.attention`, `head_width` | (utterances, width) |
 | h_t, over utterances | `HFF.read` | (utterances, width) |
 | h_t, β, over frames | `HFF.pool[m]` | (chunk, width) |
 
+A chunk is a group of utterances that are encoded at once.
+
 Differences from the paper:
 
-- Eqs. (9), (14): pretrained networks are not part of the method; a corpus has their states as words and frames, or as one vector per
-  utterance. Raw pictures of faces pass a small residual network without batch norm, which is trained with the rest.
-- Eq. (12) is an option (`cls`) for text as a sequence of words, the first of them [CLS]. By default, a GRU reads words as it reads frames.
-  The paper names 768 values (section 4.1) and, by (12), 1536. Here words and audio coefficients are first projected to the common width.
-- Eq. (15) averages over channels as printed. Here it averages over the picture, per channel, which is usual.
-- Eqs. (19), (20): the paper does not describe its Bayesian layer. Here it is linear with normally distributed weights, one per modality
-  (`VariationalLinear`). The vector μ is the mean of the μ_m weighted by w_m, per channel, and σ² is the variance of that mean. The symbol ε
-  is printed twice: as a small constant, and as noise. A variance grows with its vector. With a small ε, the modality with the largest
-  vectors therefore tends to have the smallest weight. A larger `epsilon` makes the weights more equal. The divergence from a unit prior,
-  which (31) lacks, is added with the weight `kl`. Noise is drawn in training. Evaluation uses μ, or the mean probability over `samples`
-  draws. All utterances share these draws, so none depends on its batch.
-- A missing modality has α and w of exactly zero, and is masked in the attention. The paper mentions missing modalities without details.
-- Eqs. (21)-(23): section 4.1 has 4 layers. The first is (23); each has a feed-forward part and layer norm as in the original Transformer.
-  As printed, keys and values come from f^(0), one vector per utterance; attention would then only reach other utterances
-  (`attend = "turns"`). According to the paper, attention finds the common and the complementary information of modalities. Keys and values
-  here are therefore the f̂ of the utterance's modalities. Head width and model width are independent, because the 6 and 10 heads of Table 5
-  do not divide 128.
-- Eqs. (24)-(28): modalities have no common time axis. Frames or words of a modality therefore pass its own GRU and attentive sum before
-  fusion. If all modalities are vectors, the GRU reads the utterances of the dialogue, and h_t itself is classified. Eq. (28) would reduce
-  all utterances to one vector. Option `turns` also enables this for sequences, or disables it. In (26), the reset gate is applied after the
-  matrix product, as in PyTorch; in (27), z is PyTorch's 1 − z.
-- Table 4: without attention, f^(2) = f^(0) + f^(1). Without dynamic weighting, α is equal. Cross-modality alignment is not named in the
-  text; without it, f^(1) = f^(0), and no layer has uncertainty. Without temporal modeling, frames and words are averaged, without a GRU.
-  For a single modality, α is always one, so the row without dynamic weighting is the full method. The paper prints two different results.
-- The paper does not model the conversation. A graph stage (`graph`) follows level 3; `none` is the paper's model.
-- As printed, (17) and (18) have no mask, so the share of a missing f̂ is lost to a zero vector. Here present modalities share it. With
-  `shrink`, f^(2) is instead scaled by the share that the unmasked (17) gives to present modalities.
-- Options `bidirectional`, `residual` and `concatenate` are not in the paper.
+- Eqs. (9), (14): the method does not contain the pretrained networks. A corpus contains their outputs: one vector per word or frame, or one
+  vector per utterance. Raw images of faces are encoded by a small residual network without batch norm, which is trained with the method.
+- Eqs. (10) to (12) are an option (`cls`) for text as a sequence of words whose first word is [CLS]. By default, a GRU with attention, (24)
+  to (28), encodes words like frames. The text vector has 768 values according to section 4.1, but 1536 according to (12). Here words and
+  MFCCs are first projected to the common width.
+- As printed, (15) is a mean over channels. Here it is a mean over the positions of the image, for each channel, as usual in residual
+  networks.
+- Eqs. (19), (20): the paper does not describe its Bayesian layer. Here every modality has a linear layer with normally distributed weights
+  (`VariationalLinear`). This layer computes the mean μ_m and the variance σ_m². In each channel, μ is the mean of the μ_m weighted by w_m,
+  and σ² is the variance of this mean. The paper uses ε for two quantities: a small constant in (19), and noise in (20). The variance σ_m²
+  grows with the size of f̂_m. With a small constant ε, the modality with the largest vectors therefore tends to have the smallest weight. A
+  larger `epsilon` makes the weights more equal.
+- The loss (31) has no Kullback–Leibler divergence of the variational layers from their prior. Here this divergence is added with the weight
+  `kl`; the prior is a standard normal distribution.
+- In training, the noise of (20) is drawn at random. In evaluation, f^(1) is μ, or probabilities are averaged over `samples` draws of the
+  noise. All utterances share these draws, so that scores do not depend on the batch.
+- For a missing modality, α and w are exactly zero, and the attention masks the modality. The paper mentions missing modalities without
+  details.
+- Eqs. (21) to (23): according to section 4.1, there are 4 layers. Here the first layer is (23). Each layer has a feed-forward network and
+  layer norms, as in the original Transformer. As printed, keys and values are computed from f^(0), which is one vector per utterance.
+  Attention could then only connect different utterances (`attend = "turns"`). But according to the paper, attention finds common and
+  complementary information of modalities. By default, keys and values are therefore the vectors f̂_m of the utterance. The head width is
+  independent of the model width, because 128 is not divisible by 6 and 10, the numbers of heads in Table 5.
+- Eqs. (24) to (28): modalities have no common time axis. Before fusion, each modality that is a sequence therefore has its own GRU and its
+  own weighted sum over frames or words. If all modalities are vectors, the GRU runs over the utterances of the dialogue after level 2. The
+  classifier then reads h_t, because (28) would reduce all utterances to one vector. The option `turns` adds or removes this GRU over
+  utterances for any input. In (26), the reset gate is applied after the matrix product, as in PyTorch. The z of (27) corresponds to 1 − z
+  in PyTorch.
+- Table 4: without attention, f^(2) = f^(0) + f^(1). Without dynamic weighting, all present modalities have the same α. The text of the
+  paper does not explain "cross-modality alignment". Here, without alignment, (19) and (20) are left out and f^(1) = f^(0). Without temporal
+  modeling, frames and words are averaged, and there is no GRU. For a single modality, α is always one, so the method without dynamic
+  weighting equals the full method. The paper prints different results for these two rows.
+- The paper classifies single utterances. Here a graph stage over the conversation (`erc_graph.methods.conversation`) follows level 3.
+  `graph = "none"` removes it.
+- As printed, (17) and (18) have no mask: a missing modality has a weight α, but its f̂ is a vector of zeros. Here the weights of present
+  modalities sum to one. With `shrink`, f^(2) is multiplied by the sum of the weights that the unmasked (17) gives to present modalities.
+- The options `bidirectional`, `residual` and `concatenate` are not in the paper.
 """
 
 from __future__ import annotations
@@ -127,31 +139,32 @@ TOKENS = 8192  # most frames or words that are encoded at once
 
 @dataclass(frozen=True, kw_only=True)
 class HFFConfig(InConversation):
-    """Options of hierarchical feature fusion.
+    """Options of hierarchical feature fusion; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
         width: Width of the common space.
-        dynamic: Weight modalities by (17); off: equally.
-        shrink: Leave the share of a missing modality in (17) empty, which makes f^(2) smaller.
-        uncertainty: Weight modalities by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
-        attention: Use level 2; off: f^(0) + f^(1).
-        concatenate: Replace levels 1 and 2 by a linear layer and a ReLU over the concatenated modalities, with zeros for missing ones. This
-            is a fusion baseline, not in the paper.
-        temporal: Use level 3.
-        attend: Keys and values of (21): the `modalities` of the utterance, or f^(0) of all utterances (`turns`), as printed.
-        turns: Let level 3 read the utterances of a dialogue; default: if no modality is a sequence.
-        bidirectional: Let level 3 read utterances in both directions, unless the method is causal (not in the paper).
-        residual: Add f^(2) to h_t if level 3 reads utterances (not in the paper).
+        dynamic: Whether (17) computes the weights of modalities; otherwise all present modalities have the same weight.
+        shrink: Multiply f^(2) by the sum of the weights that (17), without a mask, gives to present modalities.
+        uncertainty: Whether to compute f^(1) by (19) and (20); otherwise f^(1) is f^(0) (Table 4: without cross-modality alignment).
+        attention: Whether to use level 2; otherwise f^(2) is f^(0) + f^(1).
+        concatenate: Replace levels 1 and 2 by a linear layer and a ReLU over the concatenated modalities, with zeros for missing
+            modalities. This baseline is not in the paper.
+        temporal: Whether to use level 3.
+        attend: Keys and values of (21): the vectors f̂ of the utterance (`modalities`), or f^(0) of all utterances (`turns`), as printed.
+        turns: Whether the GRU of level 3 runs over the utterances of a dialogue; default: only if no modality is a sequence.
+        bidirectional: Whether the GRU over utterances has both directions; ignored if the method is causal (not in the paper).
+        residual: Add f^(2) to h_t if the GRU runs over utterances (not in the paper).
         layers: Number of layers in level 2.
         heads: Number of attention heads in each layer.
         head_width: Width of each head.
         feedforward: Hidden width of each layer.
         hidden: Width of the classifier's hidden layer.
-        cls: For text as words, use [CLS], the first word, and the mean of all words, (10)-(12), instead of GRU and attention.
-        kl: Weight of the divergence of the variational layers from their prior, which is a sum over their weights.
-        epsilon: Constant in (19). The larger it is compared with the variances, the more equal are the weights.
-        samples: Number of draws of (20) in evaluation; 0: use the mean μ.
-        dropout: Dropout everywhere except in the classifier and the graph.
+        cls: For text as a sequence of words: concatenate [CLS], the first word, and the mean of all words, (10) to (12), instead of (24) to
+            (28).
+        kl: Weight of the Kullback–Leibler divergence of the variational layers from their prior; the divergence is a sum over all weights.
+        epsilon: Constant ε in (19); a larger value makes the weights of modalities more equal.
+        samples: Number of draws of the noise of (20) in evaluation; 0: f^(1) is the mean μ.
+        dropout: Dropout everywhere except in the classifier and the graph stage.
         classifier_dropout: Dropout in the classifier.
     """
 
@@ -187,25 +200,27 @@ class HFFConfig(InConversation):
             causal=(not self.causal or alone, "false with attend = 'turns', which reads later utterances"),
             samples=(
                 self.samples == 0 or (self.samples > 0 and self.uncertainty and not self.concatenate),
-                "0, or 0 or more if uncertainty is true and concatenate is false",
+                "0, or a number above 0 if uncertainty is true and concatenate is false",
             ),
         )
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """The output of level 1 for the `N` utterances of a batch.
+    """The output of level 1 for the `N` utterances of a batch; symbols and numbers such as (20) refer to the equations of the module.
 
     Attributes:
         present: `(N, modalities)` bool mask of present modalities.
         states: Projected vectors f̂, `(N, modalities, width)`; zero for a missing modality.
         dynamic: Weights α, `(N, modalities)`.
         weighted: Weighted sum f^(0), `(N, width)`.
-        filled: Share of (17) for present modalities, `(N, 1)`; one without `shrink`.
-        mean: Mean μ of (20), `(N, width)`; f^(0) without uncertainty.
-        deviation: Deviation σ of (20), `(N, width)`; zero without uncertainty.
-        precision: Weights w that sum to one, `(N, modalities, width)`; `None` without uncertainty.
-        variance: Variance σ², `(N, modalities, width)`; infinite for a missing modality; `None` without uncertainty.
+        filled: Factor on f^(2) with `shrink`: sum of the unmasked weights (17) of present modalities, `(N, 1)`; 1 without `shrink`.
+        mean: Mean μ of (20), `(N, width)`; f^(0) if the option `uncertainty` is false.
+        deviation: Standard deviation σ of (20), `(N, width)`; zero if the option `uncertainty` is false.
+        precision: Weights w of (19), normalised to sum one over the modalities, `(N, modalities, width)`; `None` if the option
+            `uncertainty` is false.
+        variance: Variance σ_m² of (19), `(N, modalities, width)`; infinite for a missing modality; `None` if the option `uncertainty` is
+            false.
     """
 
     present: Tensor
@@ -220,7 +235,7 @@ class Fusion:
 
 
 class CrossModal(nn.Module):
-    """Level 2: Transformer layers; the first takes its query from f^(0) and its residual from f^(1)."""
+    """Level 2: Transformer layers. In the first layer, the query is f^(0) and the residual is f^(1)."""
 
     def __init__(self, config: HFFConfig) -> None:
         super().__init__()
@@ -287,7 +302,16 @@ class HFF(UtteranceMethod):
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.classifier_dropout)
 
     def frames(self, modality: str, padded: Tensor, mask: Tensor) -> Tensor:
-        """Compute f_m from the items of some utterances: `(n, L, *item)`, `(n, L)` bool → `(n, width)`; with [CLS], twice the width."""
+        """Compute the vectors f_m of one modality from its words, frames or samples.
+
+        Args:
+            modality: Name of the modality.
+            padded: `(n, L, *item)` padded items of `n` utterances.
+            mask: `(n, L)` bool mask of real items.
+
+        Returns:
+            `(n, width)`; with the option `cls`, text has `(n, 2 width)`.
+        """
         read = self.images if modality in self.images else self.front
         states, mask = read[modality](padded, mask)  # Eqs. (1)-(5) of sound, Eq. (9) of words, Eqs. (13)-(15) of faces
         if modality in self.convolve:
@@ -298,7 +322,7 @@ class HFF(UtteranceMethod):
         return self.pool[modality](states, mask) if modality in self.pool else masked_mean(states, mask)  # Eqs. (24)-(28), within
 
     def vectors(self, given: Given) -> dict[str, Tensor]:
-        """Compute the vectors f_m: modality → `(N, its width)`."""
+        """Compute the vectors f_m: modality → `(N, width of the modality)`."""
         found = self.missing(given.values, given.present)
         for m, sequences in given.sequences.items():
             budget = TOKENS * items_per_frame(sequences.item)
@@ -368,12 +392,15 @@ class HFF(UtteranceMethod):
 
     @torch.no_grad()
     def weights(self, batch: Batch) -> Fusion:
-        """Compute level 1 in evaluation mode, with the weight and the uncertainty of each modality in every utterance."""
+        """Compute the output of level 1 in evaluation mode: weight and uncertainty of each modality in every utterance."""
         with evaluating(self):
             return self.fuse(self.given(batch))
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weight of each modality: its mean precision over channels (without uncertainty, α); zero if it is missing."""
+        """Return the weight of each modality in every utterance; zero if the modality is missing.
+
+        The weight is the mean over channels of the normalised w of (19). If the option `uncertainty` is false, the weight is α of (17).
+        """
         fused = self.weights(batch)
         shares = fused.dynamic if fused.precision is None else fused.precision.mean(-1)
         return dict(zip(self.modalities, shares.unbind(1), strict=True))

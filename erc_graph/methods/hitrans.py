@@ -1,7 +1,7 @@
 r"""HiTrans: A Transformer-Based Context- and Speaker-Sensitive Model for Emotion Detection in Conversations (Li et al., COLING 2020).
 
-A language model reads the text of the whole dialogue, then a Transformer reads its utterances. An auxiliary task predicts whether two
-utterances have the same speaker.
+A language model encodes the text of the whole dialogue. A Transformer then runs over the utterance vectors. An auxiliary task predicts
+whether two utterances have the same speaker.
 
 .. math::
     c_i &= \mathrm{BERT}(\text{tokens of the dialogue})_{\text{first token of turn } i} \tag{1} \\
@@ -11,11 +11,13 @@ utterances have the same speaker.
     s_{ij} &= [f_1(x^L_i) ; 1]^\top U [f_2(x^L_j) ; 1], \qquad f_k(x) = \mathrm{LeakyReLU}(W_{f_k} x + b_{f_k}) \tag{4} \\
     L &= \frac{L_e}{2 \sigma_e^2} + \frac{L_s}{2 \sigma_s^2} + \log \sigma_e + \log \sigma_s \tag{5}
 
-We had no access to the paper's text: the equations follow the public code, with our numbering. `p`: sines and cosines; slope of (4): 0.1.
+We had no access to the paper's text. The equations follow the public code; the equation numbers are ours. `p_i` are sinusoidal position
+encodings. In (4), the LeakyReLU has the slope 0.1, and :math:`s_{ij}` are the scores of the auxiliary task. In (5), `L_e` is the emotion
+loss, and `L_s` is the loss of the auxiliary task.
 
-| symbol | attribute | shape |
+| symbol | attribute | shape (`N`: utterances) |
 |---|---|---|
-| `BERT` | `text.model` | `(N, longest turn, 1)` ids → `(N, width)` |
+| `BERT` | `text.model` | `(N, tokens, 1)` token ids → `(N, width)` |
 | MHA, `W_1`, `W_2` | `layers[l]`: `attention`, `feedforward` | see `SelfAttention`; `(feedforward, width)`, `(width, feedforward)` |
 | `W` | `classify` | `(classes, width)` |
 | `W_f1`, `W_f2`, `U` | `first`, `second`, `pairs` | `(width/2, width)`, `(2, width/2 + 1, width/2 + 1)` |
@@ -23,18 +25,20 @@ We had no access to the paper's text: the equations follow the public code, with
 
 **Differences from the paper and from its public code**
 
-- Eq. (1) needs token ids. For token states, `c_i` is a linear map of their mean. For vectors, it is a linear map of all concatenated
-  modalities, added to any text. The language model then no longer reads other utterances. The paper reads only text.
-- Eq. (1): in a long dialogue, the public code miscounts from the second cut on and splits utterances; here none is split. It pads with id
-  0, a word of RoBERTa; here the model's own padding is used. As in the code, only the last utterance has a closing token.
-- With `causal`, (1) reads every utterance separately, and (2) attends only to earlier utterances.
-- Eq. (2): the first layer has no norm before its attention, as in the public code. An utterance without any modality has :math:`c_i = 0`
-  and takes part in (2).
-- Eq. (5): the pairs of the public code include each utterance with itself, which is trivial; here only `diagonal` includes them. The code
-  learns σ, which may become negative; here log σ is learned. `L_e` in (5) is the plain cross entropy, for scores the absolute error,
-  whatever the training loss is.
-- The public code multiplies its learning rates by 0.95 after each epoch, and has no weight decay on BERT's biases and norms. Here all
-  methods share one training loop.
+- Eq. (1) needs text as token ids. If text is given as token states, their mean over tokens is used as a vector. All modalities that are
+  vectors are concatenated and mapped to `c_i` by a linear layer; with token ids, this result is added to (1). Without token ids, only (2)
+  connects utterances. The input of the paper is only text.
+- Eq. (1): a long dialogue is cut into several inputs of the language model. From the second cut on, the public code miscounts and splits
+  utterances; here no utterance is split. The code pads with the token id 0, which is a token of RoBERTa; here the padding token of the
+  model is used. As in the code, only the last utterance has a closing token.
+- With `causal`, (1) encodes every utterance separately, and in (2) an utterance attends only to itself and earlier utterances.
+- Eq. (2): as in the public code, the first layer has no layer norm before its attention. An utterance without any modality has :math:`c_i =
+  0`, and other utterances attend to it.
+- Eq. (5): in the public code, the pairs of utterances include each utterance with itself, which is a trivial case. Here only the option
+  `diagonal` includes these pairs. The code learns σ, which may become negative; here log σ is learned. `L_e` is the cross entropy without
+  class weights, or for a score task the absolute error. It does not depend on the option `training.loss`.
+- The public code multiplies its learning rates by 0.95 after each epoch, and has no weight decay on the biases and norms of BERT. Here the
+  training loop is the same for all methods.
 """
 
 from __future__ import annotations
@@ -62,17 +66,17 @@ from erc_graph.methods.stage import Prediction, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class HiTransConfig(Causal):
-    """Options of HiTrans.
+    """Options of HiTrans; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        width: Width of the states, if no language model determines it.
+        width: Width of the states without a language model; with a language model, they have its width.
         layers: Number of layers of the Transformer over utterances.
         heads: Number of attention heads in each layer.
         feedforward: Hidden width of each layer.
         dropout: Dropout in the Transformer.
         head_dropout: Dropout before both classifiers.
         diagonal: Include in (5) the pairs of an utterance with itself.
-        language_model: BERT of (1), for text given as token ids.
+        language_model: Language model of (1), for text given as token ids.
     """
 
     width: Even = 128
@@ -86,7 +90,7 @@ class HiTransConfig(Causal):
 
 
 class TurnLayer(nn.Module):
-    """A Transformer layer of (2), with layer norms before attention and feed-forward network."""
+    """A Transformer layer of Eq. (2), with layer norms before the attention and before the feed-forward network."""
 
     def __init__(self, c: HiTransConfig, width: int, *, first: bool) -> None:
         super().__init__()
@@ -105,7 +109,7 @@ class TurnLayer(nn.Module):
 
 
 class HiTrans(Method):
-    """A language model over the dialogue, a Transformer over its utterances, and a task on equal speakers."""
+    """A language model over the dialogue, a Transformer over its utterances, and an auxiliary task that compares speakers."""
 
     Config = HiTransConfig
     family = "language model"
@@ -122,7 +126,7 @@ class HiTrans(Method):
     )
 
     def build(self, c: HiTransConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         widths, width, self.text = widths_with_means(shapes), c.width, None
         if shapes.items.get("text") == IDS:
             self.text = DialogueText(model := LanguageModel(c.language_model), causal=c.causal)
@@ -155,14 +159,18 @@ class HiTrans(Method):
         return x
 
     def verify(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return scores of different and of equal speakers for all pairs, `(D, L, L, 2)`, and a mask `(D, L, L)` of real pairs."""
+        """Return the scores of Eq. (4) for all pairs of utterances, `(D, L, L, 2)`, and a bool mask of real pairs, `(D, L, L)`.
+
+        The last axis has the scores of "different speakers" and of "the same speaker". `D` is the number of dialogues, and `L` is the
+        number of utterances of the longest dialogue.
+        """
         first, second = (F.pad(batch.pad(part(states)), (0, 1), value=1.0) for part in (self.first, self.second))
         real = batch.mask[:, :, None] & batch.mask[:, None]
         off = torch.eye(batch.longest, dtype=torch.bool, device=states.device) & (not self.config.diagonal)
         return torch.einsum("dip,opq,djq->dijo", first, self.pairs, second), real & ~off  # Eq. (4)
 
     def losses(self, scores: Tensor, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Compute the losses `L_e` and `L_s`; zero if no utterance has a label, or no pair is real."""
+        """Compute the losses `L_e` and `L_s` of Eq. (5); `L_e` is zero without a labelled utterance, and `L_s` is zero without a pair."""
         speakers, real = self.verify(states, batch)
         same = batch.pad(batch.speaker)
         known = batch.judged & (batch.target >= 0 if self.task.kind == "classification" else ~batch.target.isnan())
@@ -172,7 +180,7 @@ class HiTrans(Method):
         return emotion, F.cross_entropy(speakers[real], pairs) if len(pairs) else speakers.sum() * 0
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores and, in training, the difference between (5) and the training loss."""
+        """Compute the scores and, in training, the penalty: Eq. (5) minus `L_e`, because the training loop adds the loss of the scores."""
         states = self.encode(given)
         scores = self.classify(states)
         penalty = scores.new_zeros(())
@@ -183,6 +191,6 @@ class HiTrans(Method):
         return Prediction(scores=scores, states=states, penalty=penalty)
 
     def stages(self) -> list[Stage]:
-        """Return one stage; the language model has its own learning rate."""
+        """Return one training stage; the language model has its own learning rate."""
         stage = self.stage("train", self)
         return [stage if self.text is None else replace(stage, rates=((self.text.model, self.config.language_model.rate), *stage.rates))]

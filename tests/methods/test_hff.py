@@ -421,12 +421,12 @@ def test_raw_input_is_saved_and_read(tmp_path: Path) -> None:
         ({"heads": 0, "layers": 0}, r"(?s)pipeline\.layers.*pipeline\.heads"),
         ({"kl": -1.0}, r"pipeline\.kl: expected a number of 0 or more"),
         ({"epsilon": 0.0}, r"pipeline\.epsilon: expected a number above 0"),
-        ({"samples": 2, "uncertainty": False}, r"pipeline\.samples: expected 0, or 0 or more if uncertainty"),
+        ({"samples": 2, "uncertainty": False}, r"pipeline\.samples: expected 0, or a number above 0 if uncertainty"),
         (
             {"samples": 2, "concatenate": True},
-            r"pipeline\.samples: expected 0, or 0 or more if uncertainty is true and concatenate is false",
+            r"pipeline\.samples: expected 0, or a number above 0 if uncertainty is true and concatenate is false",
         ),
-        ({"samples": -1}, r"pipeline\.samples: expected 0, or 0 or more if"),
+        ({"samples": -1}, r"pipeline\.samples: expected 0, or a number above 0 if"),
         ({"attend": "turns", "causal": True}, r"pipeline\.causal: expected false with attend = 'turns', which reads later utterances"),
     ],
 )
