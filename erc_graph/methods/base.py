@@ -1,4 +1,4 @@
-"""`Method`, the base class of all methods, with their input, output, training stages and properties such as causality."""
+"""`Method`, the base class of all methods; it defines their input, output, training stages and causality."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Method(nn.Module):
       (`Given`), the others read node states (`Nodes`). Modules for this purpose are in `erc_graph.methods.parts`.
     - `build` and `encode` define any other architecture.
 
-    A subclass also defines `head`, `answer` and `stages` if the defaults do not fit. The base class adds the options `[inputs]` and
-    `[prior]`. It also determines whether the method is causal.
+    A subclass also defines `head`, `answer` and `stages` if the defaults do not fit. The base class adds the option tables `[inputs]` and
+    `[prior]`. It also determines whether the method is causal, that is, reads no later utterances.
 
     Args:
         schema: Features that the method reads, and the task.
@@ -59,7 +59,7 @@ class Method(nn.Module):
         can_be_causal: False if the method always reads later utterances; the option `causal` must then be false.
         unused: Name of a parameter whose gradient is always zero → the reason. A name may be a pattern with `*`.
         couples_batch: Reason why the dialogues of a training batch depend on each other, such as a batch norm or a contrastive loss; empty
-            if the dialogues are independent. In evaluation, they are always independent.
+            if the dialogues are independent. In evaluation, the dialogues are always independent.
         sequences_of: Modalities that the method reads as sequences; it reads other modalities as vectors. `None`: all modalities.
 
     Raises:
@@ -206,13 +206,13 @@ class Method(nn.Module):
     @final
     @property
     def causal(self) -> bool:
-        """Return whether predictions never depend on later utterances, because all modules are causal."""
+        """Return whether all modules are causal, so that no prediction depends on later utterances."""
         return all(part.causal for _, part in self.over_turns())
 
     @final
     @property
     def utterance_level(self) -> bool:
-        """Return whether predictions never depend on other utterances, because no module reads other utterances."""
+        """Return whether no module reads other utterances, so that each prediction depends on a single utterance."""
         return not any(True for _ in self.over_turns())
 
     def over_turns(self) -> Iterator[tuple[str, OverTurns]]:
@@ -221,7 +221,7 @@ class Method(nn.Module):
 
     @final
     def given(self, batch: Batch) -> Given:
-        """Return the preprocessed batch, the input of the method; the noise of `[inputs]` is applied only in training."""
+        """Return the preprocessed batch as the input of the method; noise (table `[inputs]`) is added only in training."""
         return self.inputs(self.inputs.noisy(self.inputs.vectors(batch)))
 
     def forward(self, batch: Batch, answer: Callable[[Given], Prediction] | None = None) -> Prediction:
@@ -260,7 +260,7 @@ class Method(nn.Module):
 
     @final
     def fit_inputs(self, train: Batch) -> None:
-        """Fit the means and deviations that scale the inputs to the training split."""
+        """Compute the means and deviations for the scaling of the inputs from the training split."""
         self.inputs.fit(train)
         for module in self.modules():
             if isinstance(module, FrontEnds):
@@ -278,9 +278,9 @@ class Method(nn.Module):
     def describe(self) -> dict[str, Any]:
         """Return everything that is needed to rebuild the method, as plain JSON values.
 
-        The dictionary has the class, the options of the method, the graph recipe, the options `[inputs]` and `[prior]`, the features, and
-        the task. It also has the origin of the features. It does not have their mean and deviation, which are stored with the weights, as
-        buffers.
+        The dictionary has the class, the options of the method, the graph recipe, the option tables `[inputs]` and `[prior]`, the features,
+        and the task. It also has the origin of the features. Mean and deviation of the features are not in the dictionary. They are stored
+        with the weights, as buffers.
         """
         schema, recipe = self.schema, self.graph
         return {
@@ -320,5 +320,5 @@ class Method(nn.Module):
 
 
 def in_parts(function: Callable[[Batch], Tensor], batch: Batch, dialogues: int = 64) -> Tensor:
-    """Apply `function` to a large batch, a number of `dialogues` at a time to save memory, and concatenate the results."""
+    """Apply `function` to groups of at most `dialogues` dialogues, which saves memory, and concatenate the results."""
     return torch.cat([function(part) for part in batch.split(torch.arange(len(batch)).split(dialogues))])

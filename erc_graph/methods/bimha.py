@@ -22,13 +22,13 @@ other.
 
 - We had access neither to the paper's text nor to its code. Eqs. (2) to (5) come from a review article. We guessed the ReLU of (3), the
   projections of (4), which all pairs share, and the concatenation of rows in (5). We also guessed all sizes, the dropout and the training.
-  Eq. (1) follows TFN: a batch norm and three linear layers, or for words the last state of an LSTM.
+  Eq. (1) follows TFN: a batch norm and three linear layers. For a sequence of words, (1) is an LSTM and a linear layer on its last state.
 - No row attends to the row of a pair with a missing modality, and this row is zero in (5). If only modality :math:`m` is present, the rows
   of its pairs are :math:`\mathrm{ReLU}(W Z_m + b)` instead of (2). All modalities share :math:`W` and :math:`b` (attribute `own`).
 - With two modalities, `D` has only one row, and (4) is a linear map with a residual connection. With one modality, `D` has one row, which
   is computed from this modality.
-- The paper classifies single utterances. Here a graph stage over the conversation (`erc_graph.methods.conversation`) follows (5). `graph =
-  "none"` removes it.
+- The paper classifies single utterances. Here a graph stage over the conversation (`erc_graph.methods.conversation`) follows (5).
+  `graph = "none"` removes it.
 """
 
 from __future__ import annotations

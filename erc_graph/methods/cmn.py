@@ -65,8 +65,8 @@ class CMNConfig(Checked):
         width: Width of all states.
         hops: Number of times that an utterance attends to its memories.
         window: Largest number of earlier utterances in both memories together; `None`: all earlier utterances.
-        mask: Utterances in each softmax of (4): only the utterances of the memory (`side`), or of both memories (`global`), as in the
-            public code.
+        mask: Utterances in each softmax of (4): only the utterances of the memory (`side`), or the utterances of both memories (`global`),
+            as in the public code.
         dropout: Dropout on the outputs of the local GRUs and on the attention weights.
     """
 
@@ -78,7 +78,7 @@ class CMNConfig(Checked):
 
 
 class TwoMemories(OverTurns):
-    """Eqs. (1) to (5), with a memory of earlier utterances of the speaker, and a memory of earlier utterances of other speakers.
+    """Module for Eqs. (1) to (5), with a memory of earlier utterances of the speaker, and a memory of utterances of other speakers.
 
     `forward` appends the attention weights of every hop to the list `seen`: one tensor `(N, T)` per memory. `T` is the number of
     utterances in the longest window.

@@ -65,7 +65,7 @@ class COGMENConfig(Causal):
     """Options of COGMEN; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        graph: Graph recipe.
+        graph: Graph recipe, which defines the edges and their relations.
         width: Width `d` of the states after the Transformer, and of each graph attention head.
         layers: Number of Transformer layers.
         feedforward: Hidden width of each Transformer layer.

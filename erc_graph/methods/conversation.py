@@ -95,7 +95,7 @@ class Conversation(nn.Module):
         Args:
             vectors: Utterance vectors, `(N, inputs)`.
             present: `(N,)` bool mask; a missing utterance has no edges, and its own vector is zero.
-            given: The dialogues.
+            given: The preprocessed batch.
 
         Returns:
             Utterance states, `(N, width)`.

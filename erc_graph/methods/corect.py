@@ -33,7 +33,7 @@ within an utterance. All linear maps have biases, except `W_r` and `M`.
 - Here the Transformer of (1) and the attention of (5) mask padding. The public code does not mask padding, so its scores depend on the
   batch.
 - The public code exchanges the names of its audio and text modules; here the names are correct. Unused layers of the code are left out.
-- A missing modality has no node in the graph, and attention to it in (5) adds zero. With a single modality, (5) is left out.
+- A missing modality has no node in the graph, and contributes zero to the attention of (5). With a single modality, (5) is left out.
 - Speakers are numbered by first appearance in the dialogue. All speakers after the second share the vector `e` of the second speaker. The
   public code distinguishes two speakers by their sex, and has no matrix `M`.
 - As in the public code, the batch norm makes the dialogues of a training batch depend on each other. LeakyReLU has the slope 0.01. The
@@ -96,7 +96,7 @@ class CORECTConfig(Causal):
 
 
 def by_stream(recipe: GraphRecipe, streams: Sequence[str]) -> GraphRecipe:
-    """Return the recipe with each edge rule split into one rule per stream, or per ordered pair of streams."""
+    """Return the recipe with each edge rule split into one rule per stream (modality), or per ordered pair of streams."""
     rules = []
     for rule in recipe.edges:
         for source, target in rule.joined(tuple(streams)):

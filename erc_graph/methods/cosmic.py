@@ -34,7 +34,8 @@ We had no access to the paper's text. The equations follow the public code; the 
   method without commonsense vectors.
 - Eq. (1): the input of the public code is only text, and its batch norm includes padding. Here all modalities of an utterance are
   concatenated, with zeros for a missing modality, and the batch norm ignores padding.
-- Some features of the public code are left out: other norms, other ways to combine four RoBERTa layers, and unused modules.
+- Some options of the public code are left out: other norms, and other ways to combine four RoBERTa layers. Its unused modules are also left
+  out.
 - As in the public code, (5) to (7) read the new states of the utterance before dropout. After every utterance, the code applies dropout to
   the states of all speakers. Over many utterances, the state of a silent speaker therefore becomes zero. Here dropout is applied to a state
   only when the state changes. With `listener`, this differs from the code only for `i`, because every utterance changes the `q` and `r` of
@@ -73,11 +74,11 @@ class COSMICConfig(Causal):
         width: Width of `g`, `q`, `r` and `i`; `e` is three times as wide.
         hidden: Width of `u` and of the hidden layer of the classifier.
         norm: Norm of the text features in (1): `none`, or a `batch` norm.
-        context: Attention scores of (3): `general`, as printed, or `simple`: `w · g_j`. The scores `simple` do not depend on utterance `t`;
-            the public code uses them for MELD.
-        listener: Update the states of listeners, Eq. (5).
-        attention: Use the attention over the dialogue, Eq. (8).
-        residual: Add `u` to the hidden layer of (9).
+        context: Attention scores: `general`, as in (3), or `simple`: `w · g_j`. The scores `simple` do not depend on utterance `t`; the
+            public code uses them for MELD.
+        listener: Whether to update the states of listeners, Eq. (5).
+        attention: Whether to use the attention over the dialogue, Eq. (8).
+        residual: Whether to add `u` to the hidden layer of (9).
         dropout: Dropout before the last linear layer.
         state_dropout: Dropout on each new state and on `E`.
     """

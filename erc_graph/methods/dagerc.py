@@ -1,6 +1,6 @@
 r"""DAG-ERC: Directed Acyclic Graph Network for Conversational Emotion Recognition (Shen et al., ACL-IJCNLP 2021).
 
-The neighbours `N(i)` of utterance `i` are the previous utterance of the same speaker and all utterances after that utterance, up to `i`. If
+The neighbours `N(i)` of utterance `i` are the previous utterance of the same speaker, and all utterances between that utterance and `i`. If
 the speaker has no previous utterance, all earlier utterances are neighbours. A layer reads the states of the neighbours in the *same*
 layer, so it processes the utterances of a dialogue in order.
 
@@ -12,7 +12,7 @@ layer, so it processes the utterances of a dialogue in order.
     g_i &= [h^0_i ; h^1_i ; \dots ; h^L_i ; u_i] \tag{5} \\
     s_i &= W_4\, \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2 g_i + b_2) + b_3) + b_4 \tag{6}
 
-The equations follow the public code; the equation numbers are ours. The relation `r_ij` states whether both utterances have the same
+The equations follow the public code; the equation numbers are ours. The relation `r_ij` states whether utterances `i` and `j` have the same
 speaker (graph recipe `dagerc`).
 
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
@@ -65,7 +65,7 @@ class DAGERCConfig(Checked):
 
     Attributes:
         graph: Graph recipe; all its edges must come from earlier utterances.
-        causal: Read no later utterances; only `nodal_attention = "global"` reads later utterances.
+        causal: Whether to refuse `nodal_attention = "global"`, the only option with which the method reads later utterances.
         width: Width of the states and of the classifier's hidden layers.
         layers: Number `L` of graph layers.
         readout_input: Whether the classifier also reads the features `u`.

@@ -30,9 +30,9 @@ state of this LSTM is zero before the first round. In (5), `j` runs over all utt
   length of the longest dialogue, which changes even the scores of a single dialogue. Here the backward direction starts at the last
   utterance of each sequence.
 - As in the public code, both levels share the linear map (3), and (6) has a ReLU.
-- The public code computes class weights from all data, including the test split. It divides the weighted loss by the number of utterances,
-  not by the sum of their weights. Relative to this loss, its L2 term is six to eight times weaker. Here the class weights come from the
-  training split, and their mean is one.
+- The public code computes class weights from all data, including the test split. It divides the weighted loss by the number of utterances.
+  Compared with a division by the sum of the weights, its L2 term is six to eight times weaker relative to the loss. Here the class weights
+  come from the training split, and their mean is one.
 - Two options of the public code are left out: GRUs instead of LSTMs, and a choice between formulas of the loss.
 - In the focal loss of the public code, no gradient flows through the factor in front of the logarithm. In the focal loss here, this factor
   has a gradient.

@@ -78,9 +78,9 @@ class DialogueGCNConfig(Causal):
         width: Width of the states before the graph, for both directions together.
         hidden: Width of the graph layers and of the hidden layer of the classifier.
         cell: Cell of the recurrent network in (1).
-        form: Variant of (2) to (4): as printed (`paper`), or as in the second public implementation (`code`).
-        nodal: Variant of (5): `plain`, as printed; `tanh`, with a tanh and a bias in the scores; or `none`, without (5), so that the
-            classifier reads `h_i`.
+        form: Variant of (2) to (4): `paper`, as in the equations, or `code`, as in the second public implementation.
+        nodal: Variant of (5): `plain`, as in the equation; `tanh`, with a tanh and a bias in the scores; or `none`, without (5), so that
+            the classifier reads `h_i`.
         dropout: Dropout between the layers of (1) and before the last linear layer.
     """
 

@@ -72,9 +72,9 @@ class DialogueRNNConfig(Causal):
         party_width: Width of `q`; default: the width of `g`.
         emotion_width: Width of `e` in each direction.
         hidden: Hidden width of the classifier.
-        context: Attention scores of (2): `general`, as printed, or `simple`: `w · g_j`, which does not depend on utterance `t`.
-        listener: Update the states of listeners, Eq. (4).
-        attention: Use the attention over the dialogue, Eq. (6).
+        context: Attention scores: `general`, as in (2), or `simple`: `w · g_j`, which does not depend on utterance `t`.
+        listener: Whether to update the states of listeners, Eq. (4).
+        attention: Whether to use the attention over the dialogue, Eq. (6).
         dropout: Dropout on each new state and before the last linear layer.
         output_dropout: Dropout on `E`.
     """

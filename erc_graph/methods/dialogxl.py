@@ -1,8 +1,8 @@
 r"""DialogXL: All-in-One XLNet for Multi-Party Conversation Emotion Recognition (Shen et al., AAAI 2021).
 
-XLNet processes the dialogue utterance by utterance; every layer has a memory of earlier utterances. Each attention head belongs to one of
-four groups. Local heads attend to the last utterances, and global heads to all earlier utterances. Speaker heads attend to earlier
-utterances of the same speaker, and listener heads to earlier utterances of other speakers.
+XLNet processes the dialogue utterance by utterance. Every layer has a memory, which contains the states of earlier utterances. Each
+attention head belongs to one of four groups. Local heads attend to the last `window` utterances, and global heads to all earlier
+utterances. Speaker heads attend to earlier utterances of the same speaker, and listener heads to earlier utterances of other speakers.
 
 .. math::
     H^0_i &= [\texttt{<cls>} ; \text{tokens of turn } i] \tag{1} \\
@@ -33,8 +33,8 @@ in `erc_graph.encoders.dialog_attention`.
 - The public code makes a training step after every utterance. The gradient does not reach earlier utterances, and their states in the
   memory were computed with older weights. Here a training step covers whole dialogues, and the gradient flows through the memory.
 - Empty utterances that pad shorter dialogues are ignored here. At every utterance position, the loss of the public code is a mean over the
-  dialogues that have this utterance, so late utterances have more weight. Here batches are shuffled; in the code, the longest dialogues are
-  in the last batches.
+  dialogues with an utterance at this position, so late utterances have more weight. Here batches are shuffled; in the code, the longest
+  dialogues are in the last batches.
 - `<cls>` is a separate parameter, initialised with the embedding of `<cls>` in XLNet. As in the public code, the closing tokens that
   XLNet's tokenizer adds are left out.
 """
@@ -130,7 +130,10 @@ class DialogXL(Method):
                     )
                 own, found = found.settings, replace(found, folder="")
                 if own["n_head"] != sum(self.heads):
-                    raise ConfigError(f"pipeline: expected {own['n_head']} heads over all groups, as in XLNet, found {sum(self.heads)}")
+                    raise ConfigError(
+                        f"pipeline: expected {own['n_head']} heads over all groups, as in XLNet, found {sum(self.heads)}; change "
+                        + ", ".join(f"{group}_heads" for group in GROUPS)
+                    )
                 c = replace(c, width=own["d_model"], layers=own["n_layer"], feedforward=own["d_inner"])
                 head_width, self.words = own["d_head"], nn.Embedding(own["vocab_size"], own["d_model"])
             else:

@@ -33,14 +33,14 @@ equation numbers are ours.
   and selects the epoch on test data. It saves a model only if the model exceeds the published results. Here the development split selects
   the epoch. For IEMOCAP, the code repeats the order of dialogues and the dropout masks in every epoch. Unused modules of the code are left
   out.
-- The graph recipes describe the graphs that the code builds, which differ from what its options say. In (5), the first utterance of a
-  speaker sends no message, and past and future are exchanged. In (4), edges between neighbouring utterances occur twice. In (4) and (5),
+- The graph recipes describe the graphs that the code builds; the options of the code describe other graphs. In (5), the first utterance of
+  a speaker sends no message, and past and future are exchanged. In (4), edges between neighbouring utterances occur twice. In (4) and (5),
   edges between the modalities of an utterance occur twice. The code has other windows for MELD; our settings for MELD have the windows of
   IEMOCAP.
-- The GRU and the batch norm ignore padding; in the public code both include padding. Here text always passes a linear map before the GRU,
-  in the code only for IEMOCAP.
-- For MELD, the code has a "focal" loss that increases when the probability of the right class approaches one (`training.loss =
-  "legacy_focal"`). The paper has the cross entropy.
+- The GRU and the batch norm ignore padding; in the public code both include padding. Here a linear map always precedes the GRU; the code
+  has this map only for IEMOCAP.
+- For MELD, the code has a "focal" loss that increases when the probability of the right class approaches one
+  (`training.loss = "legacy_focal"`). The paper has the cross entropy.
 - Speakers are numbered by first appearance in the dialogue; the code uses the speaker numbers of the corpus. Here a matrix multiplies the
   speaker embedding. A missing modality has no node, and is zero in (2). The public code needs three modalities.
 """

@@ -2,12 +2,12 @@ r"""Ensembles: networks with the same method and options but different initial w
 
 .. math:: p(y \mid x) = \frac{1}{M} \sum_m p_m(y \mid x)
 
-(Hansen and Salamon, "Neural network ensembles", IEEE PAMI 12, 1990; Lakshminarayanan et al., "Simple and scalable predictive uncertainty
-estimation using deep ensembles", NeurIPS 2017.)
+The sources are Hansen and Salamon ("Neural network ensembles", IEEE PAMI 12, 1990) and Lakshminarayanan et al. ("Simple and scalable
+predictive uncertainty estimation using deep ensembles", NeurIPS 2017).
 
-`M` is the number of networks, and `p_m` are the class probabilities of network `m`. For a score task, the scores are averaged instead. The
-averaged prediction selects the epoch on the development split, and is evaluated on the test split. The loss is the sum of the losses of all
-networks. Each network is therefore trained independently of the other networks.
+`p_m(y | x)` is the probability of label `y` for input `x` according to network `m`, and `M` is the number of networks. For a score task,
+the scores are averaged instead. The averaged prediction selects the epoch on the development split, and is evaluated on the test split. The
+loss is the sum of the losses of all networks. Each network is therefore trained independently of the other networks.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Ensemble(nn.Module):
         return {**self.networks[0].describe(), "members": len(self.members)}
 
     def fit_inputs(self, train: Batch) -> None:
-        """Fit the scaling of all inputs of every network to training data."""
+        """Compute the means and deviations for the scaling of the inputs of every network from the training split."""
         for member in self.networks:
             member.fit_inputs(train)
 
@@ -79,8 +79,8 @@ class Ensemble(nn.Module):
     def start_stage(self, index: int, batch: Batch) -> Batch:
         """Prepare the batch of a split for training stage `index` of every network.
 
-        Entries of the cache and added sequences are stored separately for each network. Other changes, such as pooled sequences, do not
-        depend on weights and are stored only once.
+        Entries of the cache and added sequences are stored separately for each network. Other changes of the batch, such as pooled
+        sequences, do not depend on weights and are stored only once.
         """
         started = [member.start_stage(index, batch) for member in self.networks]
         if all(part is batch for part in started):

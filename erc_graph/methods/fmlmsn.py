@@ -83,7 +83,7 @@ class Learner(nn.Module):
         self.judge = nn.ModuleDict({name: nn.Linear(config.width, shapes.outputs) for name in judged})
 
     def forward(self, given: Given) -> tuple[dict[str, Tensor], Tensor]:
-        """Compute `z` (modality → `(N, width)`) and `b` (`(N, width)`; zero if a modality of the learner is missing)."""
+        """Compute `z` of Eq. (1), modality → `(N, width)`, and `b` of Eq. (2), `(N, width)`; `b` is zero if a modality is missing."""
         z = self.subnets(given)  # Eq. (1)
         rows = [*z.values()] + ([z[self.names[0]] * z[self.names[1]]] if len(z) > 1 else [])
         b = self.join(torch.cat(rows, -1)).relu()  # Eq. (2)

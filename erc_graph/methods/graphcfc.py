@@ -27,8 +27,9 @@ ours.
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. In the public code, one block is used for all `n` steps, because its list repeats the same object
-  (option `tied`). Two options of the code have no effect and are left out: a recurrent aggregation, and learned weights of the losses.
+- We had no access to the paper's text. In the public code, one block is used for all `n` steps, because a list repeats the same object. The
+  option `tied` reproduces this. Two options of the code have no effect and are left out: a recurrent aggregation, and learned weights of
+  the losses.
 - The loss of the public code is half the sum of the five cross entropies of (6). Here the loss is their sum.
 - The graph recipe defines how many past and future utterances send messages to an utterance. The public code exchanges past and future.
   This changes nothing for a window of 18 past and 18 future utterances.
@@ -73,7 +74,7 @@ class GraphCFCConfig(Causal):
     """Options of GraphCFC; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        graph: Graph recipe.
+        graph: Graph recipe, which defines the edges and their types.
         width: Width of all states.
         context: Width of text before the LSTM.
         heads: Number of attention heads, each of width `width`.
@@ -97,7 +98,7 @@ def feedforward(width: int, dropout: float) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """Graph attention and two linear maps, Eq. (4); each has a residual connection and a layer norm."""
+    """Graph attention and a feed-forward network, Eq. (4), each with a residual connection and a layer norm."""
 
     def __init__(self, width: int, recipe: GraphRecipe, vectors: nn.Embedding, heads: int, dropout: float) -> None:
         super().__init__()
@@ -125,7 +126,7 @@ class GraphCFC(Method):
     )
 
     def build(self, c: GraphCFCConfig, shapes: Shapes) -> None:
-        """Build the encoders, subspaces, graphs and classifiers."""
+        """Build the encoders, the maps of Eqs. (2) and (3), the graph layers and the classifiers."""
         self.names, width = tuple(sorted(shapes.widths, key=lambda name: name == "text")), c.width
         self.project = nn.ModuleDict({m: nn.Linear(shapes.widths[m], c.context if m == "text" else width) for m in self.names})
         if "text" in self.names:
@@ -146,7 +147,7 @@ class GraphCFC(Method):
         self.classify = nn.Linear(width, shapes.outputs)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores, and the auxiliary scores of each stream."""
+        """Compute the scores of every utterance, and auxiliary scores from each stream, Eq. (6)."""
         spoken, shared, streams = self.speaker(given), [], {}
         for m in self.names:
             here, x = given.present[m][:, None], self.project[m](given.values[m])

@@ -130,7 +130,7 @@ class GraphSmile(Method):
         self.of_pair = nn.Linear(2 * c.width, 2) if c.shift else None
 
     def nodes(self, given: Given) -> Nodes:
-        """Compute the node states of Eq. (1): `(N, S, width)`."""
+        """Compute the node states of Eq. (1): `(N, S, width)` for `S` modalities."""
         x: Nodes = self.project(self.texts(given))
         return x.with_states(self.dropout(F.leaky_relu(x.states)))  # Eq. (1)
 

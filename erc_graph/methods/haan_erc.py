@@ -15,8 +15,8 @@ the second. Then all modalities attend to each other. The equations follow the p
     s &= C r + c \tag{7}
 
 Eq. (5) has three stages of several layers. In the first stage, `R(t)` contains utterance `t` and earlier utterances of its speaker. In the
-second stage, it contains earlier utterances of other speakers. In the last stage, every modality attends to all utterances of all
-modalities. Only the first layers of the first two stages have a selector (2). In training, Gumbel noise is added in (2).
+second stage, `R(t)` contains earlier utterances of other speakers. In the last stage, every modality attends to all utterances of all
+modalities. Only the first layers of the first two stages have a selector (2). In training, Gumbel noise is added before the argmax of (2).
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -86,7 +86,7 @@ class HAANERCConfig(Causal):
 
 
 class HAANERC(Method):
-    """Attention to the same speaker, then to other speakers, then to all modalities."""
+    """Attention to utterances of the same speaker, then of other speakers, then to all modalities."""
 
     Config = HAANERCConfig
     family = "transformer"

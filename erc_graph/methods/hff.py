@@ -1,6 +1,6 @@
 r"""Multimodal Emotion Recognition Based on Hierarchical Feature Fusion (Xie, Zhou and Zhu, Journal of Computers 36(2), 2025).
 
-Speech: mel-frequency cepstral coefficients (MFCCs) are computed from the waveform. Convolutions over their frames follow.
+Speech: mel-frequency cepstral coefficients (MFCCs) are computed from the waveform. Convolutions then process the MFCC frames.
 
 .. math::
     X(t, f) &= \sum_n x_s(n)\, w(n - t)\, e^{-j 2 \pi f n} \tag{1} \\
@@ -88,16 +88,16 @@ Differences from the paper:
   layer norms, as in the original Transformer. As printed, keys and values are computed from f^(0), which is one vector per utterance.
   Attention could then only connect different utterances (`attend = "turns"`). But according to the paper, attention finds common and
   complementary information of modalities. By default, keys and values are therefore the vectors f̂_m of the utterance. The head width is
-  independent of the model width, because 128 is not divisible by 6 and 10, the numbers of heads in Table 5.
+  independent of `width`, because 128 is not divisible by 6 and 10, the numbers of heads in Table 5.
 - Eqs. (24) to (28): modalities have no common time axis. Before fusion, each modality that is a sequence therefore has its own GRU and its
   own weighted sum over frames or words. If all modalities are vectors, the GRU runs over the utterances of the dialogue after level 2. The
   classifier then reads h_t, because (28) would reduce all utterances to one vector. The option `turns` adds or removes this GRU over
   utterances for any input. In (26), the reset gate is applied after the matrix product, as in PyTorch. The z of (27) corresponds to 1 − z
   in PyTorch.
-- Table 4: without attention, f^(2) = f^(0) + f^(1). Without dynamic weighting, all present modalities have the same α. The text of the
-  paper does not explain "cross-modality alignment". Here, without alignment, (19) and (20) are left out and f^(1) = f^(0). Without temporal
-  modeling, frames and words are averaged, and there is no GRU. For a single modality, α is always one, so the method without dynamic
-  weighting equals the full method. The paper prints different results for these two rows.
+- Ablations of Table 4: without attention, f^(2) = f^(0) + f^(1). Without dynamic weighting, all present modalities have the same α. The
+  text of the paper does not explain "cross-modality alignment". Here, without alignment, (19) and (20) are left out and f^(1) = f^(0).
+  Without temporal modeling, frames and words are averaged, and there is no GRU. For a single modality, α is always one, so the method
+  without dynamic weighting equals the full method. The paper prints different results for these two methods.
 - The paper classifies single utterances. Here a graph stage over the conversation (`erc_graph.methods.conversation`) follows level 3.
   `graph = "none"` removes it.
 - As printed, (17) and (18) have no mask: a missing modality has a weight α, but its f̂ is a vector of zeros. Here the weights of present
@@ -142,14 +142,14 @@ class HFFConfig(InConversation):
     """Options of hierarchical feature fusion; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        width: Width of the common space.
+        width: Width of all states after the projection of the inputs.
         dynamic: Whether (17) computes the weights of modalities; otherwise all present modalities have the same weight.
         shrink: Multiply f^(2) by the sum of the weights that (17), without a mask, gives to present modalities.
         uncertainty: Whether to compute f^(1) by (19) and (20); otherwise f^(1) is f^(0) (Table 4: without cross-modality alignment).
         attention: Whether to use level 2; otherwise f^(2) is f^(0) + f^(1).
         concatenate: Replace levels 1 and 2 by a linear layer and a ReLU over the concatenated modalities, with zeros for missing
             modalities. This baseline is not in the paper.
-        temporal: Whether to use level 3.
+        temporal: Whether to use level 3, the GRU.
         attend: Keys and values of (21): the vectors f̂ of the utterance (`modalities`), or f^(0) of all utterances (`turns`), as printed.
         turns: Whether the GRU of level 3 runs over the utterances of a dialogue; default: only if no modality is a sequence.
         bidirectional: Whether the GRU over utterances has both directions; ignored if the method is causal (not in the paper).

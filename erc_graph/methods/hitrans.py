@@ -28,12 +28,12 @@ loss, and `L_s` is the loss of the auxiliary task.
 - Eq. (1) needs text as token ids. If text is given as token states, their mean over tokens is used as a vector. All modalities that are
   vectors are concatenated and mapped to `c_i` by a linear layer; with token ids, this result is added to (1). Without token ids, only (2)
   connects utterances. The input of the paper is only text.
-- Eq. (1): a long dialogue is cut into several inputs of the language model. From the second cut on, the public code miscounts and splits
-  utterances; here no utterance is split. The code pads with the token id 0, which is a token of RoBERTa; here the padding token of the
-  model is used. As in the code, only the last utterance has a closing token.
+- Eq. (1): a long dialogue is cut into several inputs of the language model. From the second cut on, the public code miscounts tokens and
+  splits utterances; here no utterance is split. The code pads with the token id 0, which is a token of RoBERTa; here the padding token of
+  the model is used. As in the code, only the last utterance has a closing token.
 - With `causal`, (1) encodes every utterance separately, and in (2) an utterance attends only to itself and earlier utterances.
-- Eq. (2): as in the public code, the first layer has no layer norm before its attention. An utterance without any modality has :math:`c_i =
-  0`, and other utterances attend to it.
+- Eq. (2): as in the public code, the first layer has no layer norm before its attention. An utterance without any modality has
+  :math:`c_i = 0`, and other utterances attend to it.
 - Eq. (5): in the public code, the pairs of utterances include each utterance with itself, which is a trivial case. Here only the option
   `diagonal` includes these pairs. The code learns σ, which may become negative; here log σ is learned. `L_e` is the cross entropy without
   class weights, or for a score task the absolute error. It does not depend on the option `training.loss`.
@@ -69,7 +69,7 @@ class HiTransConfig(Causal):
     """Options of HiTrans; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        width: Width of the states without a language model; with a language model, they have its width.
+        width: Width of the states without a language model; with a language model, the states have the width of the language model.
         layers: Number of layers of the Transformer over utterances.
         heads: Number of attention heads in each layer.
         feedforward: Hidden width of each layer.
