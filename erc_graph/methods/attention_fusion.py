@@ -1,7 +1,7 @@
 r"""Attention fusion: multi-head attention between the modalities of an utterance, then a graph stage over the conversation.
 
-This method is our own. It replaces MHA (Zhang et al., Computers & Industrial Engineering, 2022), of which we know only the title:
-"multi-head attention fusion networks for multi-modal speech emotion recognition".
+This method is our own. It replaces MHA (Zhang et al., Computers & Industrial Engineering, 2022). We know only the title of MHA: "multi-head
+attention fusion networks for multi-modal speech emotion recognition".
 
 .. math::
     x_m &= \mathrm{ReLU}(W_m f_m + b_m) \tag{1} \\

@@ -21,8 +21,8 @@ The equations follow the public PyTorch code that later papers use as a baseline
 
 - The paper first trains one LSTM per modality over the utterances, then another LSTM over the outputs of these LSTMs. The public code has a
   single LSTM over all features of an utterance. Later papers report results of this single LSTM as bc-LSTM, so it is implemented here. The
-  paper's two levels of LSTMs are not implemented, nor the code's variant for words. Attention (2) and the second LSTM layer come from the
-  code. We had no access to the text of the paper.
+  two levels of LSTMs in the paper and the variant for words in the code are not implemented. Attention (2) and the second LSTM layer come
+  from the code. We had no access to the text of the paper.
 - Eq. (1): the public code does not pack sequences. For a shorter dialogue, its backward direction therefore starts in the padding. Through
   the second layer, padding also changes the forward direction. Here the backward direction starts at the last utterance of the dialogue.
 - The public code does not use (2) by default, but results in later papers include it. With `attention = false`, the classifier reads `h_i`
@@ -59,8 +59,8 @@ class BCLSTMConfig(Causal):
         width: Width of the LSTM states, for both directions together.
         layers: Number of LSTM layers.
         hidden: Hidden width of the classifier.
-        attention: Use the attention between all utterances, Eq. (2).
-        bounded: Use the tanh of (2), as in the public code.
+        attention: Whether to use the attention between all utterances, Eq. (2).
+        bounded: Whether to use the tanh of (2), as in the public code.
         dropout: Dropout between the LSTM layers and before the last linear layer.
     """
 

@@ -10,10 +10,10 @@ other.
     D' &= D + \mathrm{MultiHead}(D, D, D) \tag{4} \\
     f &= \mathrm{ReLU}(U_2\, \mathrm{ReLU}(U_1\, \mathrm{vec}\, D')) \tag{5}
 
-| symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
+| symbol | attribute | shape (`N`: utterances) |
 |---|---|---|
-| `Z_m` | `subnets` | `(N, inner)` |
-| `W_s` | `pairs[s]` | `(width, inner^2)` |
+| `Z_m` | `subnets` | `(N, inner_width)` |
+| `W_s` | `pairs[s]` | `(width, inner_width^2)` |
 | `V`, `D` | `shared`, `rows(...)` | `(width, width)`, `(N, pairs, width)` |
 | MultiHead | `attend` | `(N, pairs, width)` |
 | `U_1`, `U_2` | `after` | `(hidden, pairs · width)`, `(hidden, hidden)` |

@@ -65,8 +65,8 @@ class CMNConfig(Checked):
         width: Width of all states.
         hops: Number of times that an utterance attends to its memories.
         window: Largest number of earlier utterances in both memories together; `None`: all earlier utterances.
-        mask: Utterances in each softmax of (4): only the utterances of the memory (`side`), or the utterances of both memories (`global`),
-            as in the public code.
+        mask: Utterances in each softmax of (4): only the utterances of the memory (`side`), or of both memories (`global`). The public code
+            uses `global`.
         dropout: Dropout on the outputs of the local GRUs and on the attention weights.
     """
 

@@ -26,10 +26,10 @@ biases. The speakers of two utterances and their order define the relation `r` b
 **Differences from the paper and from its public code**
 
 - The Transformer of the public code attends to the padding of shorter dialogues, so scores depend on the batch. Here padding is masked.
-- Eq. (4): the public code has a batch norm, which fails for a single utterance and makes the dialogues of a batch depend on each other. The
-  default here is a layer norm, which is not in the paper. `norm = "batch"` selects the batch norm, computed only over utterances with a
-  modality.
-- In the public code, a window contains the utterances that receive messages from an utterance. In a graph recipe, it contains the
+- Eq. (4): the public code has a batch norm. This norm fails for a single utterance, and makes the dialogues of a batch depend on each
+  other. The default here is a layer norm, which is not in the paper. `norm = "batch"` selects the batch norm, computed only over utterances
+  with a modality.
+- In the public code, a window contains the utterances that receive messages from an utterance. In a graph recipe, the window contains the
   utterances that send messages to an utterance. For a symmetric window, the edges are the same.
 - The public code distinguishes two speakers by their sex. Here speakers are numbered by first appearance in the dialogue. All speakers
   after the second have the relations of the second speaker.
@@ -90,7 +90,7 @@ class COGMENConfig(Causal):
 def heads_for(width: int) -> int:
     """Return the number of attention heads for a feature width, as in the public code.
 
-    It is the smallest number from 7 to 14 that divides the width, or 1 if no number from 7 to 14 divides the width.
+    The number is the smallest divisor of the width from 7 to 14, or 1 if there is no such divisor.
 
     >>> heads_for(1380), heads_for(612), heads_for(13), heads_for(17)
     (10, 9, 13, 1)

@@ -26,17 +26,17 @@ dialogue. We wrote the equations from memory, without access to the paper; the e
 
 **Differences from the paper and from its public code**
 
-There are two public implementations: the first code, by the authors, and the second code, which the authors recommend.
+There are two public implementations. The first code is by the authors; the authors recommend the second code.
 
 - The paper leaves three choices open. Here an utterance is not its own neighbour, the activation is ReLU, and (3) and (4) have biases.
-- `form = "code"` follows the second code. There the softmax (2) runs over the receivers of a sender `j`, so the weights at a receiver do
-  not sum to one. Eq. (3) has no factor :math:`1/|N_r|`, and (3) and (4) have no ReLU. The term :math:`W_0 g_i` has no weight. Self-loops of
-  the recipe, as in `cogmen`, are edges.
+- `form = "code"` follows the second code. In this code, the softmax (2) runs over the receivers of a sender `j`, so the weights at a
+  receiver do not sum to one. Eq. (3) has no factor :math:`1/|N_r|`, and (3) and (4) have no ReLU. The term :math:`W_0 g_i` has no factor
+  :math:`\alpha_{ii}`. Self-loops of the recipe, as in `cogmen`, are edges.
 - The published results were computed with an LSTM in (1). The first code has a tanh and a bias in (5); the second code does not have (5).
-- Instead of (2), the first code computes the score of an edge from the position of its sender in the dialogue, for 110 positions. This is
-  left out.
-- In both codes, a window contains the utterances that receive messages from an utterance. In a graph recipe, it contains the utterances
-  that send messages to an utterance. For a symmetric window, the edges are the same.
+- Instead of (2), the first code computes the score of an edge from the position of the sender in the dialogue (at most 110 positions). This
+  is left out.
+- In both codes, a window contains the utterances that receive messages from an utterance. In a graph recipe, the window contains the
+  utterances that send messages to an utterance. For a symmetric window, the edges are the same.
 - In the first code, the recurrent network (1) also reads padding, so scores depend on the batch. Here the network does not read padding.
 - The first code selects the epoch on test data. Here the development split selects the epoch.
 - In both codes, the matrices of the 8 relations are linear combinations of 30 shared matrices. This does not restrict the 8 matrices. Here

@@ -25,8 +25,8 @@ listener). All initial states are zero.
 
 **Differences from the paper and from its public code**
 
-- Eq. (4): in the paper, the listener GRU reads visual features and `c_t`. In the public code, it reads the utterance and the new state of
-  the speaker. Here (4) follows the code. As in the code, the states of listeners are not updated by default.
+- Eq. (4): in the paper, the listener GRU reads visual features and `c_t`. In the public code, this GRU reads the utterance and the new
+  state of the speaker. Here (4) follows the code. As in the code, the states of listeners are not updated by default.
 - In the paper, "bidirectional" may refer only to the emotion GRU (5). Here, as in the public code, (1) to (5) are computed in both
   directions.
 - Eq. (2): the attention scores `dot`, `concat` and `general2` of the public code are left out.
@@ -38,8 +38,8 @@ listener). All initial states are zero.
 - The public code has class weights only for IEMOCAP, and divides the weighted loss by the sum of the weights in the batch. Here the class
   weights have mean one over the training split, and the loss is divided by the number of utterances.
 - The input of the public code is text for IEMOCAP, and text and audio for MELD. Here all modalities of an utterance are concatenated.
-- The public code has one speaker state for every speaker of the corpus; here there is one for every speaker of the batch. The scores are
-  the same, because no weight depends on the identity of a speaker.
+- The public code has one state for every speaker of the corpus. Here there is one state for every speaker of the batch. The scores are the
+  same, because no weight depends on the identity of a speaker.
 - Both public scripts select the epoch on test data and have no development split. Here the development split selects the epoch.
 - A missing modality is zero, so an utterance without any modality is a vector of zeros.
 - We know the equations of the paper from a review article.

@@ -32,9 +32,9 @@ in `erc_graph.encoders.dialog_attention`.
   token. Here an utterance without tokens consists of `<cls>`.
 - The public code makes a training step after every utterance. The gradient does not reach earlier utterances, and their states in the
   memory were computed with older weights. Here a training step covers whole dialogues, and the gradient flows through the memory.
-- Empty utterances that pad shorter dialogues are ignored here. At every utterance position, the loss of the public code is a mean over the
-  dialogues with an utterance at this position, so late utterances have more weight. Here batches are shuffled; in the code, the longest
-  dialogues are in the last batches.
+- Empty utterances that pad shorter dialogues are ignored here. At each utterance position, the loss of the public code is a mean over the
+  dialogues that are long enough. Late utterances therefore have more weight. Here batches are shuffled; in the code, the longest dialogues
+  are in the last batches.
 - `<cls>` is a separate parameter, initialised with the embedding of `<cls>` in XLNet. As in the public code, the closing tokens that
   XLNet's tokenizer adds are left out.
 """

@@ -2,8 +2,8 @@ r"""Ensembles: networks with the same method and options but different initial w
 
 .. math:: p(y \mid x) = \frac{1}{M} \sum_m p_m(y \mid x)
 
-The sources are Hansen and Salamon ("Neural network ensembles", IEEE PAMI 12, 1990) and Lakshminarayanan et al. ("Simple and scalable
-predictive uncertainty estimation using deep ensembles", NeurIPS 2017).
+The sources are Hansen and Salamon, "Neural network ensembles", IEEE PAMI 12, 1990, and Lakshminarayanan et al., "Simple and scalable
+predictive uncertainty estimation using deep ensembles", NeurIPS 2017.
 
 `p_m(y | x)` is the probability of label `y` for input `x` according to network `m`, and `M` is the number of networks. For a score task,
 the scores are averaged instead. The averaged prediction selects the epoch on the development split, and is evaluated on the test split. The

@@ -33,8 +33,8 @@ ours.
 - The loss of the public code is half the sum of the five cross entropies of (6). Here the loss is their sum.
 - The graph recipe defines how many past and future utterances send messages to an utterance. The public code exchanges past and future.
   This changes nothing for a window of 18 past and 18 future utterances.
-- GATv2 has a learned vector for every type of edge. The vector of a self-loop is the mean of the vectors of the other edges into the node,
-  as in PyTorch Geometric, which the code uses.
+- GATv2 has a learned vector for every type of edge. The vector of a self-loop is the mean of the vectors of the other edges into the node.
+  PyTorch Geometric, which the public code uses, computes the same mean.
 - The public code uses the speaker numbers of the corpus. Here speakers are numbered by first appearance in the dialogue. If there are more
   speakers than the recipe distinguishes, further speakers count as its last speaker.
 - The public code trains on 108 of 120 dialogues, which include its 12 development dialogues. It prints the best test results of all epochs.

@@ -159,8 +159,7 @@ class HFFConfig(InConversation):
         head_width: Width of each head.
         feedforward: Hidden width of each layer.
         hidden: Width of the classifier's hidden layer.
-        cls: For text as a sequence of words: concatenate [CLS], the first word, and the mean of all words, (10) to (12), instead of (24) to
-            (28).
+        cls: Whether to concatenate [CLS] and the mean of all words, (10) to (12), instead of (24) to (28), for text as a sequence of words.
         kl: Weight of the Kullback–Leibler divergence of the variational layers from their prior; the divergence is a sum over all weights.
         epsilon: Constant ε in (19); a larger value makes the weights of modalities more equal.
         samples: Number of draws of the noise of (20) in evaluation; 0: f^(1) is the mean μ.

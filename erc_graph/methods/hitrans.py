@@ -37,7 +37,7 @@ loss, and `L_s` is the loss of the auxiliary task.
 - Eq. (5): in the public code, the pairs of utterances include each utterance with itself, which is a trivial case. Here only the option
   `diagonal` includes these pairs. The code learns σ, which may become negative; here log σ is learned. `L_e` is the cross entropy without
   class weights, or for a score task the absolute error. It does not depend on the option `training.loss`.
-- The public code multiplies its learning rates by 0.95 after each epoch, and has no weight decay on the biases and norms of BERT. Here the
+- The public code multiplies its learning rates by 0.95 after each epoch. It has no weight decay on the biases and norms of BERT. Here the
   training loop is the same for all methods.
 """
 
