@@ -14,7 +14,7 @@ attention fusion networks for multi-modal speech emotion recognition".
 | `f_m` | | `(N, features)` |
 | `W_m` | `project[m]` | `(width, features)` |
 | MHA, LN | `attend`, `norm` | over `(N, modalities, width)` |
-| `U` | `join` | `(width, modalities width)` |
+| `U` | `join` | `(width, modalities · width)` |
 | `W` | `classify` | `(classes, width)`; a graph stage adds columns |
 
 **Differences from the paper**

@@ -19,9 +19,9 @@ biases. The speakers of two utterances and their order define the relation `r` b
 | Transformer | `context` | `(N, 1, D)` |
 | `W_x` | `project.layers[0]` | `(width, D)` |
 | `W_r`, `W_0` | `relate.weight`, `relate.root` | `(relations, width, width)`, `(width, width)` |
-| `W_q`, `W_k`, `W_v`, `W_s` | `attend.query`, `.key`, `.value`, `.skip` | `(heads width, width)` |
-| Norm | `norm` | over `heads width` channels |
-| `W_1`, `W_2` | `classify` | `(width, heads width)`, `(classes, width)` |
+| `W_q`, `W_k`, `W_v`, `W_s` | `attend.query`, `.key`, `.value`, `.skip` | `(heads · width, width)` |
+| Norm | `norm` | over `heads · width` channels |
+| `W_1`, `W_2` | `classify` | `(width, heads · width)`, `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
@@ -128,10 +128,10 @@ class COGMEN(Method):
         self.classify = nn.Sequential(*layers)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, heads width)`; with `concat_input`, they also contain the states before the graph layers."""
+        """Compute the utterance states, `(N, heads · width)`; with `concat_input`, they also contain the states before the graph layers."""
         x = self.project(self.context(self.turn(given), given.batch), given.batch)  # Eq. (1), (N, 1, width)
         y = self.relate(x, given.batch)  # Eq. (2), (N, 1, width)
-        z = self.attend(y, given.batch)  # Eq. (3), (N, 1, heads width)
+        z = self.attend(y, given.batch)  # Eq. (3), (N, 1, heads · width)
         g = nn.functional.leaky_relu(self.norm(z, given.batch).states)  # Eq. (4)
         states = torch.cat([x.states, g], -1) if self.config.concat_input else g
         return self.highway(z.with_states(states).masked().flatten(1))

@@ -22,7 +22,7 @@ within an utterance. All linear maps have biases, except `W_r` and `M`.
 | Transformer; `W`, `W_1`, `W_2` | `context`; `project[m]` | over the text features; `(width, features)` |
 | `e`, `M` | `speaker.embedding`, `.weight` | `(2, width)`, `(width, width)` |
 | `W_r`, `W_0` | `relate.weight`, `.root` | `(relations, width, width)`, `(width, width)` |
-| `Q`, `K`, `V`, `W_s`; Norm | `attend.query`, `.key`, `.value`, `.skip`; `norm` | `(heads width, width)`; `heads width` channels |
+| `Q`, `K`, `V`, `W_s`; Norm | `attend.query`, `.key`, `.value`, `.skip`; `norm` | `(heads · width, width)`; `heads · width` channels |
 | `c` | `crossed` | `(N, 1, S (S - 1) width)` |
 | `W_3`, `W_4` | `classify` | `(width, width of the concatenation)`, `(classes, width)` |
 
@@ -154,13 +154,13 @@ class CORECT(Method):
         return Nodes(x + self.speaker(given)[:, None], given.here(self.names), self.names)  # Eq. (2)
 
     def related(self, x: Nodes, batch: Batch) -> Tensor:
-        """Compute the output `z` of the graph branch: `(N, S heads width)` for `S` modalities."""
+        """Compute the output `z` of the graph branch: `(N, S · heads · width)` for `S` modalities."""
         y = self.relate(x, batch)  # Eq. (3), (N, S, width)
-        z = self.norm(self.attend(y, batch), batch)  # (N, S, heads width)
+        z = self.norm(self.attend(y, batch), batch)  # (N, S, heads · width)
         return z.with_states(nn.functional.leaky_relu(z.states)).masked().flatten(1)  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states before the classifier, `(N, S heads width + S (S - 1) width)` for `S` modalities."""
+        """Compute the utterance states before the classifier, `(N, S · heads · width + S (S - 1) width)` for `S` modalities."""
         x = self.nodes(given)
         heard = [] if self.crossed is None else [self.crossed(x, given.batch).states[:, 0]]  # Eq. (5)
         return torch.cat([self.related(x, given.batch), *heard], -1)

@@ -17,7 +17,7 @@ of gates and attention. According to this summary, text attends to the whole dia
 | `W_m`, LN | `project[m]` | `(width, features)` |
 | Transformers of (2), of (4) | `context[m]`, `weigh` | hidden width `feedforward` |
 | `Z`, `A`, `B` | `pairs[m_n].gate`, `.first`, `.second` | `(width, 2 width)`, `(width, width)` twice |
-| `C_1`, `C_2` | `classify` | `(width, pairs width)`, `(classes, width)` |
+| `C_1`, `C_2` | `classify` | `(width, pairs · width)`, `(classes, width)` |
 
 **What was guessed**
 
@@ -118,7 +118,7 @@ class DialogueTRM(Method):
         self.classify = Classifier(max(1, len(self.pairs)) * c.width, shapes.outputs, hidden=c.width, dropout=c.dropout)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the fused vectors `v` of all pairs, concatenated: `(N, pairs width)`."""
+        """Compute the fused vectors `v` of all pairs, concatenated: `(N, pairs · width)`."""
         x = {m: Nodes.of_turns(self.project[m](given.values[m]), given.present[m]) for m in self.names}
         found = [context(x[m], given.batch).states for m, context in self.context.items()]  # Eqs. (1), (2)
         h = Nodes(torch.cat(found, 1), given.here(self.names), self.names)  # (N, modalities, width)

@@ -22,7 +22,7 @@ modalities. Only the first layers of the first two stages have a selector (2). I
 |---|---|---|
 | `W_m`, LN of (1) | `project.project[m]`, `norm` | `(width, features)` |
 | `U_0`, `U_1`; `V_1`; `V_2` | `own[m][l].attend.selector` | `(width, width)`; `(2 width, 2 width)`; `(2, 2 width)` |
-| `W_q`, `W_k`, `W_v`, `W_o` | `own[m][l].attend`, `all[l].attend` | `(heads d_k, width)`; `W_o`: `(width, heads d_k)` |
+| `W_q`, `W_k`, `W_v`, `W_o` | `own[m][l].attend`, `all[l].attend` | `(heads · d_k, width)`; `W_o`: `(width, heads · d_k)` |
 | `w_m`, `V`, FF | `asks`, `value`, `read` | `(modalities, width)`, `(width, width)`, hidden width `feedforward` |
 
 **Differences from the paper and from its public code**
