@@ -1,6 +1,7 @@
 r"""After ICCN: Interaction Canonical Correlation Network (after Sun, Sarma, Sethares and Liang, AAAI 2020), with a graph stage.
 
-Outer products combine text with audio and text with video. Convolutions read both products, and training correlates their outputs.
+Outer products combine text with audio, and text with video. Convolutional networks encode these products, and a correlation loss makes the
+outputs of the networks correlate.
 
 .. math::
     h_m &= \mathrm{LSTM}(\mathrm{Conv}(x_m))_{\text{last}}, \qquad h_m = \tanh(W_m x_m) \text{ for a vector} \tag{1} \\
@@ -10,7 +11,8 @@ Outer products combine text with audio and text with video. Convolutions read bo
     L &= L_{task} - \lambda\, \mathrm{mean}_{m < n}\, \mathrm{mean}\, \rho(k_{tm}, k_{tn}) \tag{5} \\
     e &= [h_t ; k_{ta} ; k_{tv}] \tag{6}
 
-Covariances are over the utterances of a batch; `r I` is added to `Σ_11` and `Σ_22` (deep CCA, Andrew et al., ICML 2013).
+The covariance matrices `Σ` are computed over the utterances of a batch. As in deep CCA (Andrew et al., ICML 2013), `r I` is added to `Σ_11`
+and `Σ_22`.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -20,15 +22,18 @@ Covariances are over the utterances of a batch; `r I` is added to `Σ_11` and `�
 
 **What is known, what was guessed, and what differs**
 
-- Known from the abstract and later papers: outer products, networks over them, deep CCA between them, concatenation with text. We had no
-  access to the paper's text or a code. We guessed: both forms of (1); in (3), two blocks of 3×3 convolution, 2×2 maximum and ReLU with 8
-  and 16 channels; all widths; λ; the sum in (5). A later paper reports two stages: (5) alone, then a classifier of frozen `e`.
-- Eq. (4) is computed in double precision with Cholesky factors instead of matrix roots. The singular values are the same, and the gradient
-  is finite for equal eigenvalues. A well-known public loss takes the root of each entry and has NaN gradients.
-- Eq. (5) is not informative if a batch has few utterances compared with `units`, because `r` dominates. Use batches of many dialogues.
-- Without audio (or video), an utterance has `k_tm = 0` and enters no covariance. Without text, it has no product, and `h_t` is a learned
-  vector. A corpus needs text. With only one other modality, (5) is left out; with text alone, `e = h_t`.
-- The paper does not model the conversation. A graph stage follows (6); `graph = "none"` removes it.
+- The abstract and later papers describe outer products, networks over these products, deep CCA between the networks, and a concatenation
+  with text. We had no access to the paper's text or to code. We guessed both forms of (1), all widths, λ, and the sum in (5). We also
+  guessed the networks of (3): two blocks of 3×3 convolution, 2×2 max pooling and ReLU, with 8 and 16 channels. A later paper reports two
+  training stages: the correlation of (5) alone, then a classifier on the frozen vectors `e`.
+- Eq. (4) is computed in double precision, with Cholesky factors instead of matrix square roots. The singular values are the same, and the
+  gradient is finite for equal eigenvalues. A well-known public implementation of this loss takes the square root of each matrix entry and
+  has NaN gradients.
+- If a batch has few utterances compared with `units`, `r` dominates (4), and (5) is not informative. Use batches of many dialogues.
+- If an utterance lacks audio or video, its `k_tm` for this modality is zero, and no covariance includes the utterance. If an utterance
+  lacks text, all its `k_tm` are zero, and `h_t` is a learned vector. The corpus must have text. With only one other modality, (5) has no
+  correlation term. With text alone, `e` equals `h_t`.
+- The paper does not model the conversation. Here a graph stage follows (6); `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -86,18 +91,21 @@ class Frames(nn.Module):
         self.lstm = nn.LSTM(width, width, batch_first=True)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Compute `h_m` of a sequence, `(N, width)`; zero for an utterance without items."""
+        """Compute `h_m` of a sequence, `(N, width)`; `h_m` is zero for an utterance without items."""
         return encode_sequences(self.read, self.front.prepared(batch).sequences[self.name], self.lstm.hidden_size, TOKENS)
 
     def read(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """Map sequences `(n, L, *item)` and their mask `(n, L)` to vectors `(n, width)`."""
+        """Map padded sequences of words or frames, `(n, L, *item)`, and their mask `(n, L)` to vectors `(n, width)`."""
         frames, mask = self.front[self.name](padded, mask)  # zero behind the end
         states, _ = self.lstm(self.convolve(frames.transpose(1, 2)).transpose(1, 2))
         return states[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1]
 
 
 def correlations(one: Tensor, two: Tensor, here: Tensor) -> Tensor:
-    """Compute the canonical correlations ρ over present rows in double precision: twice `(N, k)`, and `(N,)` bool → `(k,)`."""
+    """Compute the canonical correlations ρ, `(k,)`, of two sets of vectors, `(N, k)` each, in double precision.
+
+    Only the rows where the mask `here`, `(N,)` bool, is true are used.
+    """
     weight = here.double()[:, None]
     one, two = ((rows.double() - (weight * rows).sum(0) / weight.sum().clamp(min=1)) * weight for rows in (one, two))
     count = (weight.sum() - 1).clamp(min=1)
@@ -108,7 +116,7 @@ def correlations(one: Tensor, two: Tensor, here: Tensor) -> Tensor:
 
 
 class ICCN(UtteranceMethod):
-    """Products of text with audio and with video, trained to correlate after Sun et al., and a graph stage."""
+    """Products of text with audio and with video, a correlation loss after Sun et al., and a graph stage."""
 
     Config = ICCNConfig
     couples_batch = "the correlation over utterances, Eq. (5)"
@@ -122,7 +130,7 @@ class ICCN(UtteranceMethod):
     )
 
     def build(self, config: ICCNConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         if TEXT not in shapes.modalities:
             raise ConfigError(
                 f"modalities: expected text, which ICCN multiplies with the other modalities, found {', '.join(shapes.modalities)}"
@@ -140,7 +148,10 @@ class ICCN(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def products(self, given: Given) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute `h_t` (a learned vector if text is missing), and `k_tm` of every other modality (zero if either is missing)."""
+        """Compute `h_t` and, for every other modality, `k_tm`.
+
+        If text is missing, `h_t` is a learned vector. If text or modality `m` is missing, `k_tm` is zero.
+        """
         h = {m: net(given.values[m]) for m, net in self.vectors.items()}
         h |= {m: net(given.batch) for m, net in self.frames.items()}  # Eq. (1)
         found = {}
@@ -166,5 +177,5 @@ class ICCN(UtteranceMethod):
 
 
 def block(inputs: int, channels: int) -> list[nn.Module]:
-    """Return a block that halves height and width, rounding up. The maximum precedes the ReLU, which is faster and equivalent."""
+    """Return a block that halves height and width, rounding up. Max pooling before the ReLU gives the same result and is faster."""
     return [nn.Conv2d(inputs, channels, 3, padding=1), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()]

@@ -1,7 +1,7 @@
 r"""ICON: Interactive Conversational Memory Network for Multimodal Emotion Detection (Hazarika et al., EMNLP 2018).
 
-An utterance queries one memory of all earlier utterances in their order. Each answer refines the next query; a GRU rewrites the memory
-between two queries.
+A memory contains earlier utterances of all speakers, in order. Each utterance computes a query, which attends to this memory several times
+(hops). In each hop, the attention output updates the query. Between two hops, a GRU updates the memory.
 
 .. math::
     q_i &= \tanh(W_q u_i + b_q) \tag{1} \\
@@ -12,28 +12,30 @@ between two queries.
     q_i &\leftarrow \tanh\Big(q_i + \sum_k a_k M^h_k\Big) \qquad \text{(4)-(6) once per hop} \tag{6} \\
     o_i &= W_o q_i + b_o \tag{7}
 
-The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. In (2), a GRU keeps its
-state at utterances that it does not read. The GRUs follow TensorFlow's equations.
+The equations follow the public code; the numbering is ours. `k` runs over the utterances before `i`, at most the last `window` of them. In
+(2), one GRU reads the utterances of the speaker of `i`, and a second GRU reads the utterances of all other speakers. Each GRU keeps its
+state at utterances that it does not read. All GRUs follow TensorFlow's equations.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `u` | `turn` | `(N, 1, D)` |
 | `W_q` | `recall.ask` | `(width, D)` |
 | own, other GRUs | `recall.local` | two GRUs side by side |
-| global, memory GRUs | `recall.whole`, `.rewrite` | one each; `rewrite` serves all hops after the first |
+| global, memory GRUs | `recall.whole`, `.rewrite` | one GRU each; all hops after the first share `rewrite` |
 | `W_o` | `classify` | `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
-- The public code fills the window with empty utterances on the left, which (3) and (4) read. Every hop thus adds a drift, and scores depend
-  on the number of empty utterances. Here only real utterances count. An utterance without any modality enters no memory; as a query it
-  reads zeros.
-- The text and audio vectors of the public code come from a network that reads whole dialogues and was trained on the labels. They therefore
-  contain later utterances, although ICON is causal. Here the vectors are those of the corpus.
-- Paper and public code assume two speakers. With more speakers, "other" means all speakers except that of the utterance.
-- The public code selects its epoch on a random 60 per cent of the *test* utterances. It does not shuffle, and its loss counts the zero rows
-  that pad the last batch. Here all methods share one training loop. The code's 0.3 is the share that dropout keeps.
-- We had no access to the paper's text. The paper seems to have no tanh in (5), and separate encoders for each modality.
+- The public code pads the window on the left with empty utterances, and the GRUs of (3) and (4) read this padding. The scores therefore
+  depend on the amount of padding. Here the memory contains only real utterances. An utterance without any modality is not in the memory,
+  and its own query is computed from zeros.
+- The text and audio vectors of the public code come from a network that reads whole dialogues and was trained on the labels. These vectors
+  therefore contain information from later utterances, although ICON itself is causal. Here the vectors are the features of the corpus.
+- The paper and the public code assume two speakers. With more speakers, "other" in (2) means all speakers except the speaker of `i`.
+- The public code selects the epoch on a random 60 per cent of the *test* utterances. It does not shuffle the training data, and its loss
+  includes the zero rows that pad the last batch. Here all methods share one training loop. The value 0.3 in the public code is the
+  probability that dropout keeps a unit.
+- We had no access to the paper's text. The paper seems to have no tanh in (5), and a separate encoder for each modality.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class ICONConfig(Checked):
 
     Attributes:
         width: Width of all states.
-        hops: Number of queries per utterance.
+        hops: Number of hops: attention steps over the memory for each query.
         window: Largest number of earlier utterances in the memory; default: all.
         dropout: Dropout on the outputs of (2) and on the attention weights.
     """
@@ -72,7 +74,10 @@ class ICONConfig(Checked):
 
 
 class OneMemory(OverTurns):
-    """One memory, Eqs. (1)-(6); the list `seen` collects the attention weights of each hop: `(N, T)`."""
+    """The memory and its queries, Eqs. (1)-(6).
+
+    `forward` appends the attention weights of each hop, `(N, T)` for `T` utterances in the memory, to the list `seen`.
+    """
 
     causal = True
 
@@ -103,7 +108,7 @@ class OneMemory(OverTurns):
 
 
 class ICON(Method):
-    """One memory of earlier utterances, queried several times and rewritten between two queries."""
+    """A memory of earlier utterances; attention reads the memory in several hops, and a GRU updates it between two hops."""
 
     Config = ICONConfig
     family = "recurrent"

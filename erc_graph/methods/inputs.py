@@ -1,7 +1,7 @@
 """The preprocessing of features for all methods: the table `[inputs]` of every experiment.
 
-It covers scaling, noise, modality dropout, pooling of sequences, and layers of a text encoder. No method implements these itself, and the
-baselines get exactly the same preprocessing.
+This preprocessing consists of scaling, noise, modality dropout, pooling of sequences, and trained layers of a text encoder. All methods and
+baselines share exactly this preprocessing.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ class InputsConfig(Checked):
     """Options of the preprocessing of features before a method reads them.
 
     Attributes:
-        speaker_relative: Modalities that are given twice: unchanged, and relative to the speaker's mean and deviation in the dialogue.
-        swap_noise: Modality → share of training rows that get the features of another utterance; meant for features fitted to training
-            labels.
-        modality_dropout: Share of modalities that are hidden in training; the last one of an utterance is never hidden.
-        second_text: Feature set of a second text encoder, for methods that read one ("Bt" of pairwise); it is then not a modality.
+        speaker_relative: Modalities whose features are given twice: scaled, and also normalised with the speaker's mean and standard
+            deviation in the dialogue.
+        swap_noise: Modality → share of training utterances that get the features of a random utterance. This noise is meant for features
+            that were fitted to the training labels.
+        modality_dropout: Probability that a modality of an utterance is hidden in training; at least one modality of an utterance remains.
+        second_text: Feature set of a second text encoder, for methods that use it ("Bt" in `pairwise`). This feature set is then not a
+            modality.
         given_speakers: Use speaker vectors from the feature set `speaker` instead of learned embeddings.
-        text_layers: Last layers of a text encoder that are trained with the method; the corpus needs token states of text as sequences.
+        text_layers: Last layers of a text encoder that are trained with the method. The text of the corpus must be sequences of token
+            states.
     """
 
     where = "inputs"
@@ -58,9 +61,9 @@ class Shapes:
     Attributes:
         widths: Modality → width of its vectors, after scaling; in the order of the schema.
         items: Modality that is read as a sequence → shape of one item.
-        second_text: Width of the second text feature; 0: none.
-        speaker: Width of given speaker vectors; 0: none.
-        task: The task: labels or a score.
+        second_text: Width of the second text feature; 0: no second text feature.
+        speaker: Width of given speaker vectors; 0: no given vectors.
+        task: The task: emotion labels or a score.
         outputs: Number of scores per utterance.
     """
 
@@ -73,7 +76,7 @@ class Shapes:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Return all modalities, vectors and sequences, sorted."""
+        """Return the names of all modalities, vectors and sequences, sorted."""
         return tuple(sorted((*self.widths, *self.items)))
 
 
@@ -105,13 +108,13 @@ class Given:
 class Inputs(nn.Module):
     """The preprocessing that all methods share; it converts a batch to the input of a method.
 
-    Mean and deviation are fitted once on the training split (`fit`) and stored with the model as buffers.
+    `fit` computes mean and standard deviation of the features once, on the training split. They are stored in the model as buffers.
 
     Args:
         schema: The features of the corpus.
         config: The options.
         prior: Feature sets that are added to the scores and are not modalities.
-        sequences: Modalities that the method reads as sequences; other sequences become vectors of mean and deviation over time.
+        sequences: Modalities that the method reads as sequences; other sequences become vectors of their mean and standard deviation.
         second_text: Whether the method reads a second text feature.
 
     Raises:
@@ -176,7 +179,7 @@ class Inputs(nn.Module):
             raise ConfigError(f"modalities: expected at least one, such as text, audio or visual; found {', '.join(widths) or 'none'}")
 
     def fit(self, train: Batch) -> None:
-        """Fit mean and deviation to the present rows of training data, and load the pretrained weights of text layers."""
+        """Compute mean and standard deviation of the training features, and load the pretrained weights of the text layers."""
         if self.text_layers is not None:
             self.text_layers.start_from(made_by(self.schema.provenance, "text"))
             self.text_layers.eval()
@@ -190,7 +193,7 @@ class Inputs(nn.Module):
                     self.get_buffer(f"deviation_{name}").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def prepared(self, batch: Batch) -> Batch:
-        """Replace sequences by vectors if this needs no trained weights; the result is computed once, not in every epoch."""
+        """Replace sequences by vectors where this needs no trained weights; this is done once, not in every epoch."""
         waiting = [name for name in self.pooled if name in batch.sequences]
         if not waiting:
             return batch
@@ -202,7 +205,7 @@ class Inputs(nn.Module):
         )
 
     def vectors(self, batch: Batch) -> Batch:
-        """Return the batch with a vector in place of every sequence that the method does not read itself."""
+        """Return the batch with a vector instead of every sequence that the method does not read as a sequence."""
         batch = self.prepared(batch)
         if self.text_layers is None or "text" not in batch.sequences:
             return batch
@@ -231,7 +234,7 @@ class Inputs(nn.Module):
         return batch
 
     def forward(self, batch: Batch) -> Given:
-        """Return the input of the method for a batch from `vectors` and `noisy`."""
+        """Return the input of the method for a batch that `vectors` and `noisy` have prepared."""
         values = {}
         for name in self.scaled:
             here = batch.present[name][:, None]
@@ -254,11 +257,12 @@ class Inputs(nn.Module):
 
 
 class SpeakerRelative(OverTurns):
-    """Features minus the speaker's mean in the dialogue, divided by the speaker's deviation there.
+    """Features minus the speaker's mean in the dialogue, divided by the speaker's standard deviation in the dialogue.
 
-    Loudness and pitch say more about the emotion relative to the same speaker's other utterances. This speaker normalisation is common in
-    speech emotion recognition. Source: Busso et al., "Iterative feature normalization scheme for automatic emotion detection from speech",
-    IEEE Transactions on Affective Computing, 2013. It needs whole dialogues, later utterances included.
+    Loudness and pitch say more about the emotion when they are compared with other utterances of the same speaker. This speaker
+    normalisation is common in speech emotion recognition. Source: Busso et al., "Iterative feature normalization scheme for automatic
+    emotion detection from speech", IEEE Transactions on Affective Computing, 2013. The normalisation needs whole dialogues, because it also
+    uses later utterances.
     """
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
@@ -267,7 +271,7 @@ class SpeakerRelative(OverTurns):
 
 
 def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor:
-    """Subtract the speaker's mean in the dialogue and divide by the speaker's deviation there.
+    """Subtract the speaker's mean in the dialogue, and divide by the speaker's standard deviation in the dialogue.
 
     Args:
         values: `(N, d)` scaled features.
@@ -275,7 +279,7 @@ def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor
         batch: The dialogues.
 
     Returns:
-        `(N, d)`; zero if a speaker has only one utterance. `LEAST_DEVIATION` is added to every deviation.
+        The normalised features, `(N, d)`; zero if a speaker has only one utterance. `LEAST_DEVIATION` is added to every deviation.
     """
     own = batch.dialogue * batch.longest + batch.speaker  # a dialogue has no more speakers than turns
     here = present[:, None]
@@ -290,13 +294,13 @@ def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor
 
 
 def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
-    """Return the batch with a share of each modality's vectors replaced by those of random utterances; for training only.
+    """Replace a random share of each modality's vectors by the vectors of random utterances; for training only.
 
-    Features that were fitted to the training labels look far more reliable in training than they are; this noise counteracts that.
+    Features that were fitted to the training labels are more accurate in training than on new data. This noise reduces the difference.
 
     Args:
         batch: Dialogues.
-        shares: Modality → share of rows that are replaced, each by a random row of the batch, which may be missing.
+        shares: Modality → share of rows that are replaced. The modality may be missing in the random row that replaces a row.
     """
     features, present = dict(batch.features), dict(batch.present)
     for name, share in shares.items():
@@ -308,7 +312,7 @@ def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
 
 
 def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Hide a random share of the modalities of every utterance, but never its last one; for training only.
+    """Hide random modalities of every utterance, but never all of its modalities; for training only.
 
     Args:
         present: Modality → `(N,)` bool mask of present utterances.

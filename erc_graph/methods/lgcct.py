@@ -1,6 +1,7 @@
 r"""LGCCT: Light Gated and Crossed Complementation Transformer (Liu et al., Entropy, 2022), then a graph stage.
 
-One LSTM reads the audio and one the text; crossmodal Transformers in both directions, between linear "gates", combine them.
+One LSTM reads the audio, and one LSTM reads the text. Crossmodal Transformers in both directions combine audio and text. Linear maps,
+called "gates", precede and follow these Transformers.
 
 .. math::
     x_l &= \mathrm{BiLSTM}(\mathrm{words}), \ x_a = \mathrm{BiLSTM}(\mathrm{ReLU}(K_2 * \mathrm{ReLU}(K_1 * \mathrm{frames}))) \tag{1} \\
@@ -10,7 +11,8 @@ One LSTM reads the audio and one the text; crossmodal Transformers in both direc
     h &= \text{last step of } \mathrm{SA}([n_l ; n_a]) \tag{5} \\
     f &= h + W_b\, \mathrm{ReLU}(W_a h + b_a) + b_b \tag{6}
 
-The equations follow the public code; the numbering is ours. CM and SA are those of MulT (`erc_graph.encoders.crossmodal`), also if causal.
+The equations follow the public code; the numbering is ours. CM (crossmodal Transformer) and SA (self-attention Transformer) are the modules
+of MulT (`erc_graph.encoders.crossmodal`). They have the attention mask that the option `mask` gives in MulT.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -21,17 +23,20 @@ The equations follow the public code; the numbering is ours. CM and SA are those
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's equations. The paper describes gates and attention scaled by the length. In the public code the gates are
-  linear maps and the scaling is commented out; we follow the code. The code's evaluation on IEMOCAP cannot run.
-- The public code reads padding; here lengths are known. It gives no position embedding to a step whose first channel is zero; here every
-  step has one.
-- The public code needs sequences of one length. Here audio of another length is averaged over the spans of the words before (5) (our
-  choice).
-- From epoch 5 on, the public code trains a model that it no longer uses. A third of its parameters get no gradient; they are left out.
-- If text and audio are vectors, the utterances of a dialogue are the steps (our choice). With `causal`, the LSTM and (1) read no later
-  ones.
-- Attention to a missing modality adds zero, and its `n_m` is zero. A single modality skips (3) and (4). Further modalities are not read.
-- The paper does not model the conversation. A graph stage follows (6); `graph = "none"` is the paper's own model.
+- We had no access to the paper's equations. The paper describes gates, and attention that is scaled by the sequence length. In the public
+  code, the gates are linear maps, and the scaling is commented out. We follow the code. The evaluation on IEMOCAP in the public code cannot
+  run.
+- The public code also reads padding; here only real steps are read. In the public code, a step whose first channel is zero gets no position
+  embedding; here every step gets a position embedding.
+- The public code needs text and audio sequences of equal length. Here, before (5), audio of another length is averaged over equal spans of
+  time, one span per word (our choice).
+- From epoch 5 on, the public code trains a model that it no longer uses. A third of the parameters of the public code get no gradient; they
+  are left out here.
+- If text and audio are vectors, the utterances of a dialogue are the steps (our choice). With `causal`, the convolutions and LSTMs of (1)
+  then read no later utterances.
+- Attention to a missing modality adds zero, and `n_m` of the missing modality is zero. With a single modality, (3) and (4) are left out.
+  Modalities other than text and audio are not used.
+- The paper does not model the conversation. Here a graph stage follows (6); `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -60,12 +65,12 @@ class LGCCTConfig(InConversation):
 
     Attributes:
         channels: Number of channels of the convolutions.
-        hidden: Hidden width of the LSTMs, for both directions together.
-        width: Width of (2) to (4).
+        hidden: Width of the LSTM states, both directions together.
+        width: Width of the states in (2) to (4).
         heads: Number of attention heads in every attention layer.
         layers: Number of layers of CM and of SA.
         dropout: Dropout in the Transformers, but not on attention weights over audio.
-        embedding_dropout: Dropout on the input of the Transformers and on the text of (1).
+        embedding_dropout: Dropout on the input of the Transformers and on the text states of (1).
         lstm_dropout: Dropout after the LSTMs.
     """
 
@@ -104,7 +109,7 @@ class LGCCTNet(StepNet):
         return steps.with_states(self.retain[m](x))  # Eq. (2)
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """Compute the states of all steps of the text (without text, of the audio): `(n, L, 2 width)`."""
+        """Compute the fused states of all steps of the text or, without text, of the audio: `(n, L, 2 width)`."""
         p = {m: self.alone(m, one) for m, one in steps.items()}
         if len(p) < 2:
             return [self.memory(*p.values())]
@@ -129,7 +134,7 @@ class LGCCT(UtteranceMethod):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Return the part of a schema that LGCCT reads: text and audio, or one of them."""
+        """Return a schema with only the modalities that LGCCT reads: text and audio, or one of the two."""
         read = {"text", "audio"} & {*schema.modalities} or {*schema.modalities}
         widths = {m: width for m, width in schema.widths.items() if m in {*read, SPEAKER}}
         return replace(schema, widths=widths, sequences={m: item for m, item in schema.sequences.items() if m in read})
@@ -145,7 +150,7 @@ class LGCCT(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, 2 width)`; a graph stage adds columns."""
+        """Compute the utterance states, `(N, 2 width)`; a graph stage appends its states."""
         h = self.read(given.values, given.present, given.batch)
         f = h + self.residual(h)  # Eq. (6)
         return self.conversation(f, given.here(self.read.names).any(1), given)

@@ -8,8 +8,8 @@ r"""Baseline: a linear layer on the features of an utterance, without conversati
 | `f_m` | | `(N, features)`, zero where missing |
 | `W`, `b` | `classify` | `(classes, features)`, `(classes,)` |
 
-Result tables contain this baseline to show what the conversation adds. On hidden states of a language model, it is a linear probe. On
-log-probabilities of a fine-tuned encoder, it recalibrates that encoder.
+Result tables contain this baseline to show how much the conversation improves the results. On hidden states of a language model, this
+baseline is a linear probe. On log-probabilities of a fine-tuned encoder, it recalibrates the encoder's predictions.
 """
 
 from __future__ import annotations
@@ -43,5 +43,5 @@ class Linear(Method):
     family = "fusion"
 
     def parts(self, config: LinearConfig, shapes: Shapes) -> Iterator[nn.Module]:
-        """Yield the concatenated features; the classifier after them is linear."""
+        """Yield the module that concatenates the features; a linear classifier follows this module."""
         yield Turn(shapes.widths)  # Eq. (1) with the classifier

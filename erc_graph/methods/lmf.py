@@ -21,17 +21,20 @@ The equations follow the public implementations; the numbering is ours. The line
 
 **Differences from the paper and from its public implementations**
 
-- Eq. (5): the paper, to which we had no access, seems to have no `w`. In the public implementations, `K` is the number of classes and `o`
-  the scores. Here `fused` is the width of a vector; a ReLU, the graph stage and the classifier follow (our choice). With `fused = 0` and
-  `graph = "none"` it is the published model, for all classes at once; the codes train one model per emotion.
-- Weights are initialised matrix by matrix; rows for the constant of (2) start at one. The public implementations initialise a whole factor
-  at once, which gives small weights for large `R` and `K`. The default width then fails on the sample corpus.
-- A missing modality has :math:`z_m = 0`, so :math:`\phi_m^r` is the row of the constant and the product fuses the other modalities.
-- If text has one vector per utterance, it passes the layers of audio and video, because there is no sequence for an LSTM. Audio and video
-  sequences become vectors first. Any number of modalities is fused.
-- The public implementations build a dropout after the fusion without applying it; it is left out. They train the factors at a separate
-  learning rate. One code fails for a single utterance; another never trains `w` and `c`. The IEMOCAP script selects an epoch but predicts
-  with the last one.
+- Eq. (5): we had no access to the paper, which seems to have no weights `w`. In the public implementations, `K` is the number of classes,
+  and `o` are the class scores. Here `K` is the option `fused`, and `o` is a vector. A ReLU, the graph stage and a classifier follow (our
+  choice). The options `fused = 0` and `graph = "none"` give the published model, for all classes at once. The public implementations train
+  a separate model for each emotion.
+- Each matrix :math:`W_m^r` is initialised separately; its row for the constant of (2) starts at one. The public implementations initialise
+  all matrices of a modality together, which gives too small weights for large `R` and `K`. With the default width, training then fails on
+  the sample corpus.
+- For a missing modality, :math:`z_m = 0`. Then :math:`\phi_m^r` comes only from the constant of (2), and the product fuses the other
+  modalities.
+- If text has one vector per utterance, it is encoded like audio and video, because there is no sequence for an LSTM. Audio and video
+  sequences first become vectors: their mean and standard deviation over time. Any number of modalities is fused.
+- The public implementations define a dropout layer after the fusion but never apply it; it is left out here. They train the factors with a
+  separate learning rate. One implementation fails for a single utterance; another never trains `w` and `c`. The IEMOCAP script selects the
+  best epoch but predicts with the last epoch.
 - In training, the batch norm makes the utterances of a batch depend on each other.
 """
 
@@ -61,7 +64,7 @@ class LMFConfig(InConversation):
         widths: Modality → width of its `z_m`.
         words: Width of the LSTM, if text is a sequence of words.
         rank: Rank `R` of the weight tensor.
-        fused: Width `K` of the fused vector; 0: `o` are the class scores, as published, which needs graph `none`.
+        fused: Width `K` of the fused vector; 0: `o` are the class scores, as published. The value 0 needs `graph = "none"`.
         dropout: Dropout in (1) and before the classifier.
     """
 
@@ -112,6 +115,6 @@ class LMF(UtteranceMethod):
         return reduce(torch.mul, (nn.functional.pad(z[m], (1, 0), value=1.0) @ self.factors[m] for m in self.names))  # Eqs. (2)-(4)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, K)`; a graph stage adds columns."""
+        """Compute the utterance states, `(N, K)`; a graph stage appends its states."""
         o = torch.einsum("r,rnk->nk", self.weight[0], self.products(given)) + self.bias  # Eq. (5)
         return self.conversation(o, given.here(self.names).any(1), given)

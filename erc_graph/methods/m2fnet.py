@@ -1,7 +1,8 @@
 r"""After M2FNet: Multi-modal Fusion Network for Emotion Recognition in Conversation (after Chudasama et al., CVPR Workshops 2022).
 
-Transformer encoders read the utterances of each modality. Then attention with queries and values of the text takes its keys from each other
-modality. Eq. (2) is the paper's (5), (3) and (4) are its (6), (5) is its (7) and (8).
+For each modality, Transformer encoders process the utterances of a dialogue. Fusion layers follow: attention whose queries and values come
+from the text, and whose keys come from another modality. Eq. (2) is the paper's Eq. (5), (3) and (4) are its Eq. (6), and (5) is its Eqs.
+(7) and (8).
 
 .. math::
     x_m &= W_m u_m + b_m \tag{1} \\
@@ -18,12 +19,18 @@ modality. Eq. (2) is the paper's (5), (3) and (4) are its (6), (5) is its (7) an
 
 **What was guessed, and what differs from the paper, which has no public code**
 
-- The paper does not state heads, feed-forward width, norms or positions. Here Enc is one post-norm layer without positions.
-- Only a figure shows whether (4) reads `f` itself; two re-implementations do so. ReLU and dropout in (4) and (5) are not in the paper.
-- Eq. (3) needs one width for all modalities. Eq. (1), with dropout before and after, follows a re-implementation.
-- The features are given. The paper's extractors are left out, and so is their triplet loss, which as printed attracts distant negatives.
-- A missing modality is zero in (2); in (3), utterances without text or `m` are masked keys. Without text, the first modality replaces it.
-- The paper does not use speakers. With `causal`, no attention reads later utterances. With a single modality, only (1), (2) and (5) remain.
+- The paper does not state the number of heads, the feed-forward width, the type of layer norm, or position encodings. Here Enc is one
+  post-norm Transformer layer without position encodings.
+- In the paper, only a figure shows whether (4) includes `f` itself; two re-implementations include it. The paper has no ReLU and no dropout
+  in (4) and (5).
+- Eq. (3) needs the same width for all modalities, so (1) projects them. Eq. (1) and the dropout before and after it follow a
+  re-implementation.
+- The method reads the features of the corpus. The paper's feature extractors and their triplet loss are left out. In its printed form, this
+  loss pulls distant negative samples closer.
+- The output of (2) is zero for a missing modality. In (3), utterances that lack text or modality `m` are masked keys. If the corpus has no
+  text, its first modality by name takes the role of the text.
+- The paper does not use speakers, and neither does this method. With `causal`, no attention reads later utterances. With a single modality,
+  only (1), (2) and (5) remain.
 """
 
 from __future__ import annotations
@@ -53,7 +60,7 @@ class M2FNetConfig(Causal):
     Attributes:
         width: Width of all states.
         heads: Number of attention heads in every attention layer.
-        feedforward: Hidden width of an encoder.
+        feedforward: Hidden width of the encoders' feed-forward networks.
         encoders: Number of encoders per modality.
         layers: Number of fusion layers.
         dropout: Dropout before and after (1), in the encoders, after (4) and in (5).
@@ -68,7 +75,7 @@ class M2FNetConfig(Causal):
 
 
 class KeyedFusion(OverTurns):
-    """The fusion of Eqs. (3) and (4): the first stream attends to itself with the keys of each other stream, over a dialogue."""
+    """The fusion of Eqs. (3) and (4) over a dialogue: queries and values come from the first stream, keys from each other stream."""
 
     def __init__(self, c: M2FNetConfig, others: tuple[str, ...]) -> None:
         super().__init__()
@@ -88,7 +95,7 @@ class KeyedFusion(OverTurns):
 
 
 class M2FNet(Method):
-    """Utterance encoders per modality, and a text that attends to itself with the keys of the others, after Chudasama et al."""
+    """Encoders for each modality, and attention over the text with keys from the other modalities, after Chudasama et al."""
 
     Config = M2FNetConfig
     family = "transformer"
@@ -103,7 +110,7 @@ class M2FNet(Method):
     )
 
     def build(self, c: M2FNetConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda m: (m != "text", m)))
         n, d = c.width, c.dropout
         size: Any = {"heads": c.heads, "feedforward": c.feedforward, "dropout": d, "causal": c.causal}

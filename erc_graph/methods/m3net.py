@@ -1,7 +1,7 @@
 r"""M3NET: Multivariate, Multi-frequency and Multimodal: Rethinking Graph Neural Networks for ERC (Chen et al., CVPR 2023).
 
-A hypergraph and a multi-frequency graph run in parallel, over one node per utterance and modality. We had no access to the paper's text:
-the equations follow the public code, with our numbering.
+Each utterance has one node per modality. A hypergraph network and a multi-frequency graph network process these nodes in parallel. We had
+no access to the paper's text. The equations follow the public code; the numbering is ours.
 
 .. math::
     u_i &= \tfrac14 \textstyle\sum_{k=1}^4 \mathrm{BatchNorm}_k(r_{k,i}) \tag{1} \\
@@ -12,7 +12,8 @@ the equations follow the public code, with our numbering.
     y_i &\leftarrow y_i + \textstyle\sum_j \tanh(g^\top [y_i ; y_j] + c) \, y_j / \sqrt{d_i d_j} \tag{5} \\
     \mathrm{scores}_i &= W \, \mathrm{ReLU}([z^\tau_i ; y^\tau_i]_\tau) + b \tag{6}
 
-Eq. (4) has `N_L` layers, (5) has `N_K`. A hyperedge joins the nodes of a modality, or of an utterance.
+There are `N_L` layers of (4) and `N_K` layers of (5). A hyperedge joins all nodes of one modality in a dialogue, or all nodes of one
+utterance.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -26,16 +27,21 @@ Eq. (4) has `N_L` layers, (5) has `N_K`. A hyperedge joins the nodes of a modali
 
 Differences from the paper and from its public code:
 
-- Hyperedges and nodes have weight one. In the public code, each position in the batch has a learned weight, so the scores of a dialogue
-  depend on its position. Because the training order never changes, a weight can memorise a dialogue. Untrained positions have the weight
-  one. With `weights = "kind"`, weights are positive, one per kind of hyperedge and per modality, and means are weighted.
-- A single text vector per utterance is read unchanged. Several text vectors (`text1` to `text4`: the last layers of RoBERTa) pass (1). Its
-  norm counts present utterances; in the public code, padding too. In training, it makes the dialogues of a batch depend on each other.
-- The text always has a linear map before the GRU. The public code has this map only if the width of the text is not `width` (IEMOCAP).
-- The GRU stops at the end of a dialogue. In the public code it reads padding, so scores depend on the batch.
-- Speakers are numbered by order of appearance, so renaming them changes nothing.
-- The "focal" loss of the public code for MELD is `training.loss = "legacy_focal"`; see `erc_graph.methods.mmgcn`.
-- A missing modality has no node, is in no hyperedge, and is zero in (6). The public code needs three modalities.
+- By default, all hyperedges and nodes have the weight one. In the public code, each position in the batch has a learned weight, so the
+  scores of a dialogue depend on its position in the batch. Because the training order never changes, such a weight can memorise a dialogue.
+  Positions that do not occur in training have the weight one. With `weights = "kind"`, each kind of hyperedge and each modality has a
+  positive learned weight. The means in (4) are then weighted means.
+- If the corpus has a single text feature, (1) is left out. Several text features (`text1` to `text4`: the last layers of RoBERTa) are
+  averaged by (1). The batch norms in (1) use only present utterances; in the public code, they also use padding. In training, these batch
+  norms make the dialogues of a batch depend on each other.
+- The text always has a linear map before the GRU. In the public code, this map exists only if the width of the text differs from `width`,
+  as for IEMOCAP.
+- The GRU stops at the end of a dialogue. In the public code, it also reads padding, so the scores depend on the other dialogues of the
+  batch.
+- Speakers are numbered by order of appearance, so the names of speakers have no effect.
+- For MELD, the public code uses a variant of the focal loss: `training.loss = "legacy_focal"`. The module `erc_graph.methods.mmgcn`
+  describes this loss.
+- A missing modality has no node and is in no hyperedge; its states in (6) are zero. The public code needs three modalities.
 - The method is never causal, because the hyperedge of a modality joins all utterances.
 """
 
@@ -67,11 +73,12 @@ class M3NETConfig(Checked):
     Attributes:
         graph: Graph recipe of both graphs.
         causal: Must be false, because the hyperedge of a modality joins all utterances.
-        width: Width `D` of the encoders' states.
+        width: Width of the encoders' states.
         hidden: Width of the nodes.
-        hyper_layers: Number of hypergraph layers (4), `N_L`.
-        layers: Number of multi-frequency layers (5), `N_K`.
-        weights: Weights of hyperedges and nodes: `uniform`, or by `kind`.
+        hyper_layers: Number `N_L` of hypergraph layers (4).
+        layers: Number `N_K` of multi-frequency layers (5).
+        weights: Weights of hyperedges and nodes: all one (`uniform`), or one learned weight per kind of hyperedge and per modality
+            (`kind`).
         dropout: Dropout between the layers of the GRU and before the classifier.
     """
 

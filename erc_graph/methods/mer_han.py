@@ -1,6 +1,7 @@
 r"""MER-HAN: hybrid attention networks on audio and text, after Zhang et al. (Biomedical Signal Processing and Control, 2023).
 
-The abstract names attention within, across and over all modalities. The equations follow a third party's code; the numbering is ours.
+The abstract describes attention within each modality, between modalities, and over all modalities together. The equations follow the code
+of a third party; the numbering is ours.
 
 .. math::
     S_m &= \mathrm{BiLSTM}(x_m), \text{ of text } S_m = x_m \tag{1} \\
@@ -12,21 +13,23 @@ The abstract names attention within, across and over all modalities. The equatio
 
 | symbol | attribute | shape |
 |---|---|---|
-| `x_m` | `items` | `(n, L_m, features)`, scaled, after a linear map that the code lacks |
+| `x_m` | `items` | `(n, L_m, features)`, scaled, after a linear map that the third party's code lacks |
 | BiLSTM, (2) | `recur[m]`, `attend[m]`, `norm[m]` | `(n, L_m, hidden)`, text `(n, L_m, features)` |
 | `P_m`, `U_m` | `project[m]`, `exchange`, `normed[m]` | `(n, L_m, width)` |
-| `F`; `u`, `W` | `query`, `classify` | `(n, sum of L_m, width)`; `(width,)`, `(classes, width)`, with a conversation wider |
+| `F`; `u`, `W` | `query`, `classify` | `(n, sum of L_m, width)`; `(width,)`, `(classes, width)`, wider with a graph stage |
 
-**What is guessed, and differences from that code**
+**What is guessed, and differences from the third party's code**
 
-- Eq. (5): the third party's code concatenates the channels of word i and frame i (`join = "index"`), which are not aligned. We concatenate
-  along time, so the softmax is a "global inter-modal" attention, as in the abstract. Eq. (6): we read the product from a figure; it may be
-  a sum.
-- The third party's code masks nothing, although most of its 512 steps are padding. Here padded and missing items are masked: a missing
-  modality is left out of (4)-(6). With `join = "index"`, its channels are zero, and so are those after the end of a shorter modality.
-- A vector is a sequence of one item, so (2) and (4) do not depend on queries and keys. If an utterance has a single item, or if vectors use
-  `join = "index"`, (6) becomes :math:`U \odot U` and loses all signs.
-- Guesses that are not in the code: dropout, (4) over every ordered pair of three modalities, a BiLSTM for all but text, the graph stage.
+- Eq. (5): the third party's code concatenates the channels of word `i` and frame `i`, although they are not aligned (`join = "index"`). By
+  default, we concatenate the sequences along time. The softmax then runs over the items of all modalities, which fits the "global
+  inter-modal" attention of the abstract. Eq. (6): the product comes from a figure of the paper; the paper may mean a sum.
+- The third party's code masks nothing, although most of its 512 steps are padding. Here padding is masked, and (4)-(6) leave out a missing
+  modality. With `join = "index"`, the channels of a missing modality are zero. The channels of a shorter sequence are zero after its end.
+- A vector is a sequence of one item. If all modalities are vectors, (2) and (4) do not depend on queries and keys. If `F` has a single
+  item, (6) becomes :math:`U \odot U` and loses all signs. This happens for an utterance with a single item, and for vectors with
+  `join = "index"`.
+- The third party's code has no dropout and no graph stage, and only two modalities. For three modalities, we apply (4) to every ordered
+  pair, and every modality except text has a BiLSTM.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ class MERHANConfig(InConversation):
     """Options of MER-HAN.
 
     Attributes:
-        hidden: Hidden width of the BiLSTM, for both directions together.
+        hidden: Width of the BiLSTM states, both directions together.
         layers: Number of BiLSTM layers.
         width: Width of `U`.
         heads: Number of attention heads in every attention layer.
@@ -72,7 +75,7 @@ class MERHANConfig(InConversation):
 
 
 class MERHAN(UtteranceMethod):
-    """Attention within, across and over all modalities, after Zhang et al., then a graph stage."""
+    """Attention within each modality, between modalities and over all modalities, after Zhang et al., then a graph stage."""
 
     Config = MERHANConfig
     unused = {"exchange.*.key.bias": "it adds the same to all scores of a query, which cancels in the softmax"}
@@ -118,6 +121,6 @@ class MERHAN(UtteranceMethod):
         return (alpha[..., None] * f).sum(1) * masked_mean(f, mask)  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, size)`; a graph stage adds columns."""
+        """Compute the utterance states, `(N, size)`; a graph stage appends its states."""
         g = self.items(self.states, given, self.size)
         return self.conversation(g, given.here(self.names).any(1), given)

@@ -1,7 +1,8 @@
 r"""MFDR: Multiple-stage Fusion and Dynamically Refined Network for Multimodal Emotion Recognition (Zhao et al., Interspeech 2024).
 
-Words attend to the audio of their own windows (SAWA, Algorithm 1: `erc_graph.encoders.sawa`), which gives z. The gated context perception
-unit reads z and g, where g is multi-head attention over z:
+In sliding adaptive window attention (SAWA), each word attends to the audio frames of its own window (Algorithm 1,
+`erc_graph.encoders.sawa`). The output is z, with one state per word. The gated context perception unit (GCPU), a recurrent unit, reads z
+and g, where g is multi-head self-attention over z:
 
 .. math::
     r_t &= \sigma(W_{hr} h_{t-1} + W_{zr} z_t + W_{gr} g_t + b_r) \tag{1} \\
@@ -11,14 +12,14 @@ unit reads z and g, where g is multi-head attention over z:
     u_t &= \sigma(W_{\tilde z u} \tilde z_t + W_{\tilde g u} \tilde g_t + W_{hu} (r_t \odot h_{t-1}) + b_u) \tag{5} \\
     h_t &= r_t \odot h_{t-1} + u_t \odot \tilde h_t \tag{6}
 
-Dynamic frame convolution reduces the number of states, twice:
+Two layers of dynamic frame convolution (DFC) then reduce the number of states:
 
 .. math::
     \bar N_f &= \lfloor (L - \omega_f) / h_f \rfloor + 1 \tag{7} \\
     \Phi &= W(M) \tag{8}
 
-The result is the utterance vector. It is the state of a node of the conversation graph; with `graph = "none"`, the paper's model, it is the
-input of the classifier.
+The result is the utterance vector, which is the input of the graph stage. With `graph = "none"`, as in the paper, it is the input of the
+classifier.
 
 | paper | here | shape |
 |---|---|---|
@@ -33,25 +34,30 @@ input of the classifier.
 
 Differences from the paper:
 
-- The paper reads one utterance at a time; here a conversation graph follows. A batch contains dialogues, not utterances.
-- An utterance of n words has N windows of real frames. Word i attends to window ⌊i N / n⌋; all other frames are masked. In the paper, word
-  i attends to window i. There L and N are 50, but real utterances have fewer words.
-- Algorithm 1: there are no frames beyond the ends of an utterance, so a window at its border grows in one direction only. The paper's
-  "special processing" at borders is not described. Lines 6 and 12 ask for 0.5 ω_X and ω_X key points, half of the row's entries; here, half
-  of the real ones. The mean of line 11 is over the entries written so far. Lines 9 and 10 print indices with ω_X, although windows begin
-  every h_X frames.
-- The paper's z contains only values of frames; the words themselves are lost. Here the words are added and the sum is normalised, as in any
-  cross-attention layer. `sawa.residual = false` is the printed form.
-- All widths are 256 (the paper's hidden size); the paper gives neither heads nor dropout.
-- MGRU (Fig. 4): we assume that its update gate has the form of the reset gate, over h, z and g. We read "w/o Context" as g = z.
-- Eq. (8) prints Φ ∈ N_f × f × f × D. A frame is reduced to one state, so the second f would only be summed over. M has one column per word.
-  W is convolution, layer norm, ReLU, convolution. If a frame crosses the utterance's end, its padding is ignored.
-- The pooling "linear" maps every state to a new state of equal width. The classifier reads the concatenated frames (`dfc.readout = "flat"`,
-  the paper's compact representation), or by default their mean over real frames. The mean does not depend on the longest utterance.
-- In an utterance without frames, the words attend to themselves. In one without words, the mean of each window replaces its word. A corpus
-  with only text or only audio therefore works.
-- A waveform is read as MFCCs, 100 frames per second, of which `stride` are averaged to one; WavLM has 50. Longer utterances are cut to L
-  words and T frames.
+- The paper classifies each utterance without its conversation; here a graph stage follows. A batch consists of dialogues, not of single
+  utterances.
+- An utterance of n words has N windows of real frames. Word i has the window ⌊i N / n⌋, which may grow; all frames outside the window are
+  masked. In the paper, word i attends to window i. The paper has L = N = 50 words and windows, but real utterances have fewer words.
+- Algorithm 1: a window at the start or end of an utterance grows in one direction only. The paper mentions "special processing" of such
+  windows but does not describe it. Lines 6 and 12 require 0.5 ω_X and ω_X key points (frames whose weight exceeds the mean), which is half
+  of the frames of the window. Here, half of the window's real frames must be key points. We compute the mean of line 11 over all weights
+  computed so far. Lines 9 and 10 print indices with ω_X, although windows begin every h_X frames.
+- In the paper, z is a weighted sum of frames and does not contain the word itself. Here the state of the word is added, and a layer norm
+  follows, as in any cross-attention layer. `sawa.residual = false` gives the printed form.
+- By default, words, frames and states have the width 256, the hidden size of the paper. The paper states neither the number of heads nor
+  the dropout.
+- MGRU (Fig. 4) is an alternative recurrent unit. We assume that its update gate is computed from h, z and g, like its reset gate. We
+  implement the paper's variant "w/o Context" as g = z.
+- Eq. (8): the printed shape of Φ is N_f × f × f × D. A frame is reduced to one state, so the second dimension f would only be summed over;
+  here Φ has the shape N_f × D × ω_f. The learned map M has one column per word. The network W is a convolution, a layer norm, a ReLU and a
+  second convolution. If a frame extends beyond the end of an utterance, its padding is ignored.
+- The paper's variant "linear" (`dfc.pooling = "linear"`) maps every state to a new state of equal width. With `dfc.readout = "flat"`, the
+  utterance vector is the concatenation of all frames, the paper's compact representation. By default, it is the mean over real frames,
+  which does not depend on the length of the longest utterance.
+- In an utterance without frames, the words attend to themselves. In an utterance without words, the mean frame of each window replaces a
+  word. A corpus with only text or only audio therefore works.
+- A waveform is converted to MFCCs with 100 frames per second; WavLM features have 50 frames per second. Every `stride` neighbouring frames
+  are averaged to one frame. Longer utterances are cut to L words and T frames.
 """
 
 from __future__ import annotations
@@ -94,7 +100,7 @@ class SawaConfig(Checked):
 
     Attributes:
         window: Window width ω_X in frames; 0: every word attends to all frames ("full-size").
-        hop: Hop h_X, frames from one window to the next.
+        hop: Hop h_X: number of frames from the start of one window to the start of the next.
         adaptive: Let windows grow if many of their frames are similar to the word.
         residual: Add the words to their attention output.
     """
@@ -109,7 +115,7 @@ class SawaConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         fits = self.hop >= 1 and (not self.adaptive or not self.window or 2 * self.hop == self.window)
-        expect(self.where, self, hop=(fits, "1 or more; with adaptive (windows grow), half of window"))
+        expect(self.where, self, hop=(fits, "1 or more, and half of `window` if `adaptive` is true"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +124,9 @@ class GcpuConfig(Checked):
 
     Attributes:
         width: Width of the unit's states.
-        cell: `gcpu`, `mgru` (complementary update) or `gru` (reads only z).
-        context: Use multi-head attention over z as the second input; off: z itself.
-        heads: Number of heads of that attention.
+        cell: Recurrent unit: `gcpu`, `mgru` (with a complementary update gate, as in a GRU) or `gru` (reads only z).
+        context: Use multi-head attention over z as the second input g; off: g is z itself.
+        heads: Number of heads of the multi-head attention.
     """
 
     where = "pipeline.gcpu"
@@ -136,9 +142,9 @@ class DfcConfig(Checked):
     """Options of dynamic frame convolution (DFC).
 
     Attributes:
-        pooling: `dfc`; `max` or `avg` over the same frames; `linear`, a map of each single state.
-        window: Frame width ω_f, in states.
-        hops: Hop h_f of each layer.
+        pooling: `dfc`: dynamic frame convolution; `max`, `avg`: pooling of the same frames; `linear`: a linear map of each state.
+        window: Number ω_f of states per frame.
+        hops: Hop h_f of each layer: number of states from the start of one frame to the start of the next.
         middle: Number of channels inside the block that computes the kernels.
         readout: Utterance vector: the concatenated frames (`flat`), or their `mean`.
     """
@@ -152,7 +158,7 @@ class DfcConfig(Checked):
     readout: Literal["mean", "flat"] = "mean"
 
     def least(self) -> int:
-        """Return the least number of states in the longest sequence that gives every layer a frame."""
+        """Return the smallest length of the longest sequence with which every layer has at least one frame."""
         length = 1
         for hop in reversed(self.hops):
             length = (length - 1) * hop + self.window
@@ -164,15 +170,15 @@ class MFDRConfig(InConversation):
     """Options of MFDR.
 
     Attributes:
-        words: Largest number L of words that are read of an utterance.
-        frames: Largest number T of frames that are read of an utterance, after `stride`.
+        words: Maximum number L of words per utterance; further words are cut off.
+        frames: Maximum number T of frames per utterance, after `stride`; further frames are cut off.
         stride: Number of neighbouring frames that are averaged to one (MFCCs of a waveform have 100 per second).
         width: Width of words, frames and z.
         dropout: Dropout after SAWA, after the recurrence, and in the classifier.
         hidden: Width of the classifier's hidden layer.
-        sawa: Attention from words to frames of audio.
-        gcpu: Recurrence over the words.
-        dfc: Pooling of the states of the recurrence.
+        sawa: Options of the attention from words to audio frames.
+        gcpu: Options of the recurrent unit over the words.
+        dfc: Options of the pooling of the recurrent states.
     """
 
     words: int = 50
@@ -206,7 +212,7 @@ class MFDR(UtteranceMethod):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Return the part of a schema that MFDR reads: words and frames, or one of them."""
+        """Return a schema with only the sequences that MFDR reads: words, frames, or both."""
         read = {name: schema.sequences[name] for name in (TEXT, AUDIO) if name in schema.sequences}
         if not read:
             found = ", ".join(schema.modalities) or "none"
@@ -227,7 +233,7 @@ class MFDR(UtteranceMethod):
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return one sentence for words and one for frames that tells how many utterances are cut off."""
+        """Return a message for each limit (words, frames) that is exceeded; it states how many utterances are cut off."""
         config, found = self.config, []
         for name, lengths in self.fronts.count(batch).items():
             what, most, stride = ("words", config.words, 1) if name == TEXT else ("frames", config.frames, config.stride)
@@ -236,7 +242,9 @@ class MFDR(UtteranceMethod):
         return found
 
     def read(self, padded: Mapping[str, Padded]) -> tuple[Padded, Padded]:
-        """Return words and frames with their masks; if an utterance lacks one of them, the other replaces it.
+        """Return words and frames with their masks.
+
+        In an utterance without words, mean frames replace the words; in an utterance without frames, the words replace the frames.
 
         Args:
             padded: Modality → its values and mask, only for modalities of the corpus.
@@ -300,14 +308,14 @@ class MFDR(UtteranceMethod):
 
     @torch.no_grad()
     def heat(self, batch: Batch, windows: int = 10) -> Tensor:
-        """Compute Fig. 3: the mean weight of every frame, over the words of each of the first windows.
+        """Compute the attention weights of Fig. 3: for each of the first windows, the mean weight of every frame over the window's words.
 
         Args:
             batch: Utterances with frames.
             windows: Number of windows.
 
         Returns:
-            `(windows, frames)`, with all frames that the last of these windows can reach.
+            Weights, `(windows, frames)`; the frames end where the last of these windows can end after it has grown.
         """
         window, hop = self.config.sawa.window or 10, self.config.sawa.hop
         reach = (windows - 1) * hop + 2 * window
@@ -327,12 +335,12 @@ class MFDR(UtteranceMethod):
 
 
 def _first(padded: Padded, most: int) -> Padded:
-    """The first items of every sequence."""
+    """Return the first items of every sequence, at most `most`, and their mask."""
     return padded[0][:, :most], padded[1][:, :most]
 
 
 def _or_else(own: Padded, other: Padded) -> Padded:
-    """Where a sequence has nothing, the other one."""
+    """Return the sequences `own`; an empty sequence is replaced by the sequence of `other`."""
     longest = max(own[1].shape[1], other[1].shape[1])
     lacks = ~own[1].any(1, keepdim=True)
     (rows, mask), (stand, real) = (

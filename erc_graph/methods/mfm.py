@@ -1,7 +1,7 @@
 r"""MFM: Learning Factorized Multimodal Representations (Tsai, Liang et al., ICLR 2019), then a graph stage.
 
-One factor predicts the label; one further factor per modality contains the remaining information. A decoder reconstructs each modality from
-both factors.
+One factor predicts the label. For each modality, a further factor contains the remaining information of this modality. A decoder per
+modality reconstructs the input from the label's factor and the modality's factor.
 
 .. math::
     z_m &= E_m\, \mathrm{LSTM}_m(x^m)_T + e_m \tag{1} \\
@@ -12,26 +12,30 @@ both factors.
     \mathrm{MMD}(z) &= \overline{k(g, g) + k(z, z) - 2 k(g, z)}, \quad k(x, y) = e^{-|x - y|^2 / d^2}, \quad g \sim N(0, I_d) \tag{6} \\
     \mathcal L &= \mathcal L_{\text{label}} + \sum_m \lambda_m \overline{(\hat x^m - x^m)^2} + \lambda \sum_* \mathrm{MMD}(z_*) \tag{7}
 
-The equations follow the public code; the numbering is ours. MFN is the recurrence of `erc_graph.methods.mfn`, Eqs. (1)-(6) there.
+The equations follow the public code; the numbering is ours. MFN in (2) is the recurrent network of `erc_graph.methods.mfn`, Eqs. (1)-(6) of
+that module.
 
 | symbol | attribute | shape |
 |---|---|---|
 | LSTM, `E` | `encoders[m]`, `latent[m]`, of `y`: `memory`, `latent.label` | `z`: `latents[m]` wide |
 | `F` | `factor[m]`, `factor.label` | `f`: `factors[m]` wide |
 | LSTM', `D` | `decoders[m]`, `columns[m]` | `h`: as wide as `[f_y ; f_m]` |
-| `Y` | `classify` | `(f_y, f_y)`, with a conversation wider, and `(classes, f_y)` |
+| `Y` | `classify` | `(f_y, f_y)`, wider with a graph stage, and `(classes, f_y)` |
 
 **Differences from the paper and from its public code**
 
-- As in MFN here, steps are words. A vector is a sequence of one step (our choice), which leaves the weights between steps unused. The
-  decoder of raw audio or video has the output of the front end as its target, without a gradient.
-- Eq. (7) averages squared errors over the steps and columns of an utterance, then over utterances. The public code also counts padding.
-- A missing modality has no term in (6) and (7), and MFN skips it. The public code has six encoders that estimate the latents of a missing
-  modality; they are left out. Its reconstruction of a missing video uses the decoder output for missing audio.
-- Eq. (6) divides by `d` twice, as in the public code: for wide `z`, the kernel is flat and the term small. Eq. (6) is left out below eight
-  utterances.
-- The public code ignores its learning rate, never shuffles its batches, and never trains on the last, incomplete one.
-- We had no access to the paper's text. It does not model the conversation: a graph stage follows `f_y`; `graph = "none"` removes it.
+- As in `erc_graph.methods.mfn`, a step is a word. If all modalities are vectors, each utterance is a sequence of one step (our choice), and
+  the recurrent weights are unused. For raw audio or video, the target of the decoder is the output of the front end. No gradient passes
+  through this target.
+- Eq. (7) averages squared errors over the steps and features of an utterance, then over utterances. The public code includes padding in
+  these averages.
+- A missing modality has no term in (6) and (7), and MFN skips it. The public code has six encoders that estimate `z` of a missing modality;
+  they are left out here. In the public code, the reconstruction of missing video uses the decoder output for missing audio.
+- As in the public code, the exponent in (6) is divided by `d` twice. For a large width `d`, the kernel is therefore almost constant, and
+  MMD is small. Eq. (6) is left out for fewer than eight utterances.
+- The public code ignores its learning-rate option, never shuffles its batches, and never trains on the last, incomplete batch.
+- We had no access to the paper's text. The paper does not model the conversation. Here a graph stage reads `f_y`; `graph = "none"` removes
+  it.
 """
 
 from __future__ import annotations
@@ -88,7 +92,7 @@ class MFMConfig(InConversation):
 
 
 class MFM(UtteranceMethod):
-    """A factor for the label and one per modality, and a graph stage on the label's factor."""
+    """A factor for the label, a factor for each modality, and a graph stage that reads the label's factor."""
 
     Config = MFMConfig
     couples_batch = "the discrepancy, Eq. (6)"
@@ -131,7 +135,7 @@ class MFM(UtteranceMethod):
         return self.columns[m](torch.stack(states[1:], 1))
 
     def read(self, values: Mapping[str, Tensor], there: Tensor) -> Tensor:
-        """Compute `z_y` and, in training, also all `z_m` and their squared errors, concatenated: `(n, sum of sizes)`."""
+        """Compute `z_y` and, in training, also all `z_m` and the squared reconstruction errors, concatenated: `(n, sum of sizes)`."""
         label = self.latent[LABEL](self.memory.last(values, there))  # Eq. (2)
         if not self.training:
             return label
@@ -145,7 +149,7 @@ class MFM(UtteranceMethod):
         return torch.cat([label, *z.values(), errors], -1)
 
     def penalty(self, zs: Iterable[Tensor], errors: Tensor, present: Tensor) -> Tensor:
-        """Compute reconstruction errors and discrepancies of Eq. (7) over present modalities, a bool mask `(N, modalities)`."""
+        """Compute the weighted reconstruction errors and discrepancies of Eq. (7) where the mask `present`, `(N, modalities)`, is true."""
         weights = errors.new_tensor([self.config.reconstruction_weights.get(m, 1.0) for m in self.names])
         loss = (errors.sum(0) / present.sum(0).clamp(min=1) * weights).sum()
         for z in (z[rows] for z, rows in zip(zs, (present.any(1), *present.unbind(1)), strict=True)):

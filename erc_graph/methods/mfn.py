@@ -11,28 +11,32 @@ Each modality has an LSTM. Attention over the cell states of two consecutive ste
     u_t &= \gamma^1_t \odot u_{t-1} + \gamma^2_t \odot \hat u_t \tag{6} \\
     f &= \mathrm{ReLU}(O_1 [h^1_T ; \dots ; h^M_T ; u_T]), \qquad o = O_2 f \tag{7}
 
-The equations follow the public code; the numbering is ours. All linear maps have biases; the softmax runs over channels. Text is first.
+The equations follow the public code; the numbering is ours. All linear maps have biases; the softmax of (3) runs over channels. The first
+modality is text.
 
 | symbol | attribute | shape |
 |---|---|---|
 | LSTM | `memory.cells[m]` | `widths[m]` |
 | `A`, `U`, `G^1`, `G^2` | `memory.nets`: `attention`, `candidate`, `keep`, `take` | hidden widths `hiddens` |
 | `u` | | `(n, T, memory)` |
-| `O_1`, `O_2` | `after`, `classify` | `(hidden, D + memory)`, `(classes, hidden)`, with a conversation wider |
+| `O_1`, `O_2` | `after`, `classify` | `(hidden, D + memory)`, `(classes, hidden)`, wider with a graph stage |
 
 **Differences from the paper and from its public code**
 
-- If the corpus has sequences, steps are the words of an utterance. The paper averages audio and video over each word's time span. Here the
-  shortest sequence gives the number of steps; longer ones are averaged over equal spans. A vector is repeated at every step.
-- If the corpus has only one vector per utterance, steps are the utterances of the dialogue, and (7) reads the states of each utterance.
-  This is our choice; it reads no later utterance.
-- The public code pads in front, reads the padding, and keeps the last 20 words. Here an utterance is read whole and without padding.
-- The states of a missing modality do not change. Eq. (3) masks its cell at `t`, and before its first step also its cell at `t - 1`. An
-  utterance without any modality does not change the memory.
-- The wider the LSTMs, the smaller the softmax of (3) makes their channels. This is so in the public code, too.
-- The authors publish a separate model for each figure of a table. Their code never shuffles its batches and never trains on the last,
-  incomplete one.
-- We had no access to the paper's text. It does not model the conversation: a graph stage follows (7); `graph = "none"` removes it.
+- If the corpus has sequences, a step is a word of an utterance. The paper averages audio and video over each word's time span. Here the
+  shortest sequence of an utterance determines the number of steps. Longer sequences are averaged over equal time spans, and a vector is
+  repeated at every step.
+- If the corpus has only one vector per utterance, a step is an utterance of the dialogue (our choice). Eq. (7) then reads the states at
+  each step, and no state depends on later utterances.
+- The public code cuts an utterance to its last 20 words, pads shorter utterances at the start, and reads the padding. Here all words are
+  read, without padding.
+- The LSTM states of a missing modality do not change. Eq. (3) masks the cell state at `t` if the modality is missing at `t`. It also masks
+  the cell state at `t - 1` if the modality was never present before. An utterance without any modality does not change the memory.
+- Wider LSTMs have more channels, so the softmax of (3) gives each channel a smaller value. The public code has the same property.
+- The authors publish a separate trained model for each number in a table. Their code never shuffles its batches and never trains on the
+  last, incomplete batch.
+- We had no access to the paper's text. The paper does not model the conversation. Here a graph stage follows (7); `graph = "none"` removes
+  it.
 """
 
 from __future__ import annotations
@@ -100,7 +104,7 @@ class MFN(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.output_dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, hidden)`; a graph stage adds columns."""
+        """Compute the utterance states, `(N, hidden)`; a graph stage appends its states."""
         present = given.here(self.names)
         if self.over_dialogue is None:
             read = given.values, given.sequences, given.present

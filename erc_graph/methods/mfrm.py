@@ -1,7 +1,7 @@
 r"""After MFRM: multi-fusion residual memory (after Mai et al., IEEE Transactions on Affective Computing 13, 2022), over dialogues.
 
-Each modality has a recurrent network, and utterances with intense audio get more weight. Every step fuses the products of all subsets of
-modalities; a memory with an additive state reads the fused sequence.
+A recurrent network encodes each modality over the dialogue, and utterances with intense audio get more weight. For each utterance, the
+element-wise products of all subsets of modalities are fused. A recurrent memory with an additive state reads the sequence of fused vectors.
 
 .. math::
     h^m_t &= V_m\, \mathrm{BiGRU}_m(x^m)_t \tag{1} \\
@@ -22,15 +22,17 @@ modalities; a memory with an additive state reads the fused sequence.
 
 **What is known, what was guessed, and what differs**
 
-- Known from the abstract and a survey: the modules and their order, and attention to steps with intense audio. The memory adds to its
-  state, and the classifier reads the states of the memory and of the networks. We had no access to the paper's text or a code, so **all
-  formulas are guesses**. These are the comparison in (2), the products of (3), the cell of (4), the form of (5), and all sizes.
-- A step is an utterance and the sequence is the dialogue, because the corpora have no words aligned with audio and video. "Change" is then
-  the change of the audio between utterances. The paper reads the words of one utterance.
-- A missing modality is zero in (3) and (5), which drops its products. An utterance without audio gets the mean score of those with audio,
-  and the change of the next utterance is zero. A corpus without audio has no (2). An utterance without any modality has a memory state but
-  is no graph node.
-- With `causal`, networks read forward, and the softmax of (2) runs over the utterances so far; `T` is their number. A graph may follow (5).
+- The abstract and a survey describe the modules, their order, and attention to steps with intense audio. According to them, the memory adds
+  to its state, and the classifier reads the states of the memory and of the recurrent networks. We had no access to the paper's text or to
+  code, so **all formulas are guesses**. In particular, we guessed the difference in (2), the products in (3), the cell in (4), the inputs
+  of (5), and all sizes.
+- In the paper, a step is a word of one utterance. Here a step is an utterance of the dialogue, because the corpora have no words that are
+  aligned with audio and video. The difference in (2) is therefore the change of the audio between two utterances.
+- The state of a missing modality is zero in (3) and (5), so all its products are zero. In (2), an utterance without audio gets the mean
+  score `e` of the utterances with audio. For the utterance after it, the difference in (2) is zero. If the corpus has no audio, (2) is left
+  out. The memory also has a state for an utterance without any modality, but the graph has no node for this utterance.
+- In (2), `T` is the number of utterances of the dialogue. With `causal`, the recurrent networks read only forward. The softmax of (2) then
+  runs over the utterances up to `t`, and `T` is the number of these utterances. By default, no graph stage follows (5).
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class MFRMConfig(InConversation):
     """Options of MFRM.
 
     Attributes:
-        graph: Graph recipe after the memory, or `none`.
+        graph: Graph recipe of the graph stage after (5); `none`: no graph stage.
         width: Width of all states.
         dropout: Dropout before (1) and in the classifier.
     """
@@ -121,7 +123,7 @@ class ResidualMemory(OverTurns):
 
 
 class MFRM(UtteranceMethod):
-    """Products of modalities per utterance, weighted by audio, and an additive memory over the dialogue, after Mai et al."""
+    """Products of modalities, weighted by the intensity of the audio, and an additive memory over the dialogue, after Mai et al."""
 
     Config = MFRMConfig
     reads = ("features", "sequences")
@@ -134,7 +136,7 @@ class MFRM(UtteranceMethod):
     )
 
     def build(self, config: MFRMConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         width, self.names = config.width, tuple(shapes.widths)
         self.read = nn.ModuleDict({m: Recurrent("gru", n, width, bidirectional=not config.causal) for m, n in shapes.widths.items()})
         self.project = nn.ModuleDict({m: nn.Linear(width, width) for m in self.names})
@@ -148,7 +150,7 @@ class MFRM(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, width)`; a graph stage adds columns."""
+        """Compute the utterance states, `(N, width)`; a graph stage appends its states."""
         batch, here = given.batch, given.here(self.names)
         rows = side_by_side(list(self.read.values()), [self.dropout(given.values[m]) for m in self.names], batch)  # type: ignore[arg-type]
         states = {m: self.project[m](row) for m, row in zip(self.names, rows, strict=True)}  # Eq. (1)

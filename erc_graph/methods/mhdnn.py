@@ -1,7 +1,7 @@
 r"""MHDNN: a multimodal hierarchical network for emotion in speech, after Singh et al. (Knowledge-Based Systems, 2021).
 
-The first network, the root, classifies groups of emotions; one further network per group classifies its emotions. The equations are ours,
-because we had access only to the abstract.
+The root network predicts a group of emotions. For each group, a further network predicts the emotion within the group. The equations are
+ours, because we had access only to the abstract.
 
 .. math::
     x &= [x_1 ; x_2 ; \dots ; b_1 ; b_2 ; \dots] \qquad \text{(modalities, and one bit each: whether it is there)} \tag{1} \\
@@ -12,23 +12,27 @@ because we had access only to the abstract.
 | symbol | attribute | shape |
 |---|---|---|
 | `x` | `turn` and presence | `(N, 1, features + modalities)` |
-| `DNN_k` | `nets[k]`, the root's first | `(N, hidden[-1])` |
-| `c` | `conversation`, of the root's `h`; nothing without one | `(N, width of the graph's states)` |
+| `DNN_k` | `nets[k]`; the root network is the first | `(N, hidden[-1])` |
+| `c` | `conversation`, computed from the root's `h`; left out without a graph stage | `(N, width of the graph's states)` |
 | `V_k` | `branches[k]` | `(children, hidden[-1] + width of c)` |
 
 **What is guessed**
 
-- The abstract says "in a hierarchical manner". We assume a hierarchy of classes; one of features is also possible.
-- By default, the groups are emotions of high arousal by our list (`AROUSED`, without disgust and powerful), and the others. If there are
-  not two groups, one flat network remains, with which the paper compares.
-- The layers, their widths, batch norm, dropout, and the whole training are guesses.
-- Eq. (4) always takes the product. Following only the best branch could not correct an error of the root.
-- All networks train on the cross entropy of (4), whose logarithm is a sum, so each learns from its own labels. There are two exceptions:
-  the batch norm of a network counts all utterances, and with a graph stage, all losses reach the root through `c`.
-- The paper does not list its 33 audio features; here all features of the corpus are read. Text is a vector; a sequence becomes its mean and
-  deviation over time. The paper reads ELMo. A missing modality is zero, the training mean, with a presence bit of zero.
-- The paper does not model the conversation: `graph = "none"` is its own form. Its tree is a classifier, so (3) reads the graph output in
-  every network.
+- The abstract says "in a hierarchical manner". We assume a hierarchy of classes; a hierarchy of features is also possible.
+- By default, there are two groups: emotions of high arousal, by our list `AROUSED`, and all other emotions. Our list does not contain
+  disgust and powerful. If a corpus has labels of only one group, a single network predicts all labels. The paper compares its method with
+  this model.
+- The number of layers, their widths, batch norm, dropout, and all training settings are guesses.
+- Eq. (4) always multiplies the probabilities of a group and of a label in it. If only the most probable group were considered, an error of
+  the root network could not be corrected.
+- All networks are trained together with the cross entropy of (4). Its logarithm is a sum, so each network learns only from the labels of
+  its group. There are two exceptions. The batch norm of a network uses all utterances. With a graph stage, all losses send a gradient to
+  the root network through `c`.
+- The paper does not list its 33 audio features; here all features of the corpus are read. The paper uses ELMo for text; here text is a
+  vector of the corpus. A sequence becomes a vector of its mean and standard deviation over time. A missing modality is zero, which is its
+  mean over the training data, and its presence bit is zero.
+- The paper does not model the conversation; `graph = "none"` removes the graph stage. The class tree is the classifier of the method, so
+  the output layers of all networks in (3) read the graph states `c`.
 """
 
 from __future__ import annotations
@@ -62,7 +66,7 @@ class MHDNNConfig(InConversation):
     """Options of MHDNN.
 
     Attributes:
-        groups: Labels of each group; labels in no group form one more. Empty: emotions of high arousal, and the others.
+        groups: Labels of each group; the labels in no group form a further group. Empty: emotions of high arousal, and all other emotions.
         hidden: Width of each layer, the same for every network.
         dropout: Dropout after every layer.
     """

@@ -1,6 +1,7 @@
 r"""MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis (Hazarika et al., ACM Multimedia 2020).
 
-Each modality of an utterance has a private representation (code) and a shared one; a Transformer layer fuses them.
+Each modality of an utterance has two representations (codes): a private one and a shared one. A Transformer layer fuses all
+representations.
 
 .. math::
     u_m &= [\overrightarrow{h}^1_m ; \overrightarrow{h}^2_m ; \overleftarrow{h}^1_m ; \overleftarrow{h}^2_m] \tag{1} \\
@@ -12,24 +13,28 @@ Each modality of an utterance has a private representation (code) and a shared o
     L_{diff} &= \textstyle\sum_{(a, b)} \mathrm{mean}\big((\hat a^\top \hat b)^2\big) \tag{7} \\
     L &= L_{task} + \alpha L_{diff} + \beta L_{sim} + \gamma\, \mathrm{mean}_m\, \mathrm{MSE}(\tilde x_m, x_m) \tag{8}
 
-`h^1`, `h^2`: last states of two BiLSTM layers with a LayerNorm between. `C_1`: the mean, `C_k`: the central moment over the batch. (7): `â`
-is centred, each row divided by its length; pairs are `(p_m, s_m)` and `(p_m, p_n)`. The equations follow the public code.
+`h^1` and `h^2` are the last states of two BiLSTM layers with a LayerNorm between them. `C_1` is the mean over the batch, and `C_k` is the
+central moment of order `k` over the batch. In (7), `â` is `a` after centring, with each row divided by its length. The pairs `(a, b)` in
+(7) are all `(p_m, s_m)` and all `(p_m, p_n)`. The equations follow the public code; the numbering is ours.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `u_m` | `frames[m]`; a vector as it is | `(N, 4 widths[m])` |
+| `u_m` | `frames[m]`; a vector is used unchanged | `(N, 4 widths[m])` |
 | `P_m`, LayerNorm | `project[m]` | `(width, ·)` |
 | `V_m`, `S`, `R_m` | `private[m]`, `shared`, `restore[m]` | `(width, width)` |
 | Transformer, `U` | `mix`, `fuse` | `(N, 2 M, width)`, `(M width, 2 M width)` |
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. Vectors skip (1); frames pass a linear map first. The public code also fine-tunes a text encoder.
-- The representations of a missing modality are masked keys in (5), and afterwards zero; (6) to (8) leave them out. The public code needs
-  all modalities.
-- Eq. (6) adds 1e-12 under each root; the public code has NaN gradients for a batch of one. Eq. (6) needs two rows and two modalities.
-- The feed-forward width is four times the width, not 2048. A discriminator in the public code, which no loss uses, is left out.
-- The paper does not model the conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.
+- We had no access to the paper's text. For vectors, (1) is left out. Words and frames first pass a linear map. The public code also
+  fine-tunes a text encoder; this is not done here.
+- The representations of a missing modality are masked keys in (5), and their output states are set to zero. Eqs. (6) to (8) leave these
+  representations out. The public code needs all modalities.
+- Eq. (6) adds 1e-12 under each square root; the public code has NaN gradients for a batch of one utterance. A pair in (6) counts only if
+  each of its two modalities is present in at least two utterances.
+- The default hidden width of the Transformer layer is 512, four times `width`; in the public code, it is 2048. The public code has a
+  discriminator that no loss uses; it is left out here.
+- The paper does not model the conversation. Here a graph stage follows (5); `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -59,13 +64,13 @@ class MISAConfig(InConversation):
 
     Attributes:
         width: Width of all private and shared representations.
-        widths: Modality → width of its frames; default: `width`.
+        widths: Modality → width of its frames and of each LSTM direction in (1); default: `width`.
         heads: Number of attention heads of the Transformer layer.
         feedforward: Hidden width of the Transformer layer.
         dropout: Dropout before the ReLU of (5).
-        alpha: Weight of the difference loss (7).
-        beta: Weight of the similarity loss (6).
-        gamma: Weight of the reconstruction loss.
+        alpha: Weight α of the difference loss (7).
+        beta: Weight β of the similarity loss (6).
+        gamma: Weight γ of the reconstruction loss in (8).
     """
 
     width: Size = 128
@@ -102,7 +107,7 @@ class Frames(nn.Module):
 
 
 def share(present: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the weight `(N, M, 1)` of each row in the mean of a modality, from presence `(N, M)`."""
+    """Return the weight of each utterance in the mean over a modality, `(N, M, 1)`, from the presence mask, `(N, M)`."""
     return (present.to(dtype) / present.sum(0).clamp(min=1))[..., None]
 
 
@@ -118,7 +123,7 @@ def similarity(s: Tensor, present: Tensor) -> Tensor:
 
 
 def difference(p: Tensor, s: Tensor, present: Tensor) -> Tensor:
-    """Compute the similarity (7) of private representations to shared ones and to one another; all `(N, M, width)`."""
+    """Compute the difference loss (7) of the private representations `p` and the shared representations `s`, `(N, M, width)` each."""
     codes, here, m = torch.cat([p, s], 1), torch.cat([present, present], 1), p.shape[1]
     centred = (codes - (share(here, p.dtype) * codes).sum(0)) * here[..., None]
     unit = (centred / (centred.norm(dim=-1, keepdim=True).detach() + 1e-6)).flatten(1)
@@ -141,7 +146,7 @@ class MISA(UtteranceMethod):
     )
 
     def build(self, config: MISAConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.names, width = shapes.modalities, config.width
         self.frames = nn.ModuleDict({m: Frames(m, item, config.widths.get(m, width)) for m, item in shapes.items.items()})
         inputs = {**shapes.widths, **{m: 4 * config.widths.get(m, width) for m in shapes.items}}
@@ -163,7 +168,7 @@ class MISA(UtteranceMethod):
         return x, p, self.shared(x).sigmoid()  # Eq. (3)
 
     def penalty(self, x: Tensor, p: Tensor, s: Tensor, present: Tensor) -> Tensor:
-        """Return the weighted losses of Eq. (8), which are added to the task loss."""
+        """Return the sum of the weighted losses of Eq. (8) that are added to the task loss."""
         c, again = self.config, torch.stack([self.restore[m]((p + s)[:, i]) for i, m in enumerate(self.names)], 1)  # Eq. (4)
         wrong = (share(present, x.dtype) * (again - x).square()).sum() / x[0].numel()
         return c.alpha * difference(p, s, present) + c.beta * similarity(s, present) + c.gamma * wrong  # Eq. (8)

@@ -1,6 +1,7 @@
 r"""MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations (Hu et al., ICASSP 2022).
 
-MMGCN's graph with the speaker's own utterances in its nodes; an LSTM cell along the depth gates the messages of each layer.
+The graph is that of MMGCN. A node state also contains the state of a GRU over the speaker's own utterances. An LSTM cell over the depth of
+the network gates the messages of each graph layer.
 
 .. math::
     x^\tau &= W_\tau u^\tau + b_\tau, \qquad c^t = \mathrm{BiGRU}(x^t), \quad c^a = x^a, \quad c^v = x^v \tag{1} \\
@@ -17,7 +18,7 @@ The edges in (3) are those of MMGCN. The equations follow the public code; the n
 | symbol | attribute | shape |
 |---|---|---|
 | `W_τ`, `b_τ` | `streams.project[τ]` | `(width, features)`, `(width,)` |
-| both networks, of two layers | `context`, `own.net` | both directions `width` wide together |
+| both GRUs, of two layers | `context`, `own.net` | both directions `width` wide together |
 | `W_0`, `b_0` | `conv.first` | `(hidden, width)`, `(hidden,)` |
 | LSTM | `conv.gate` | one cell for all layers and nodes |
 | `W_l` | `conv.weights[l - 1]` | `(2 hidden, hidden)` |
@@ -25,14 +26,17 @@ The edges in (3) are those of MMGCN. The equations follow the public code; the n
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. As we recall it, its layers have a square matrix, and (6) adds `g_l`, not `q_{l-1}`.
-- Both networks stop at the end of a dialogue, the second one at a speaker's last utterance. In the public code they read padding, the
-  second one even in a single dialogue. Published figures have this fault; they are the best of 32 or 48 settings on test data.
-- The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's. A state of zeros makes the code's scores NaN.
-- The focal loss of the public code has no gradient through its factor, nearly `training.loss = "focal"`. The default is cross entropy.
-- Speakers are numbered by first appearance. In the public code, 38 tensors such as speaker embeddings are unused; they are left out.
-- A missing modality has no node; both networks read zeros for it, and it is zero in (7). The public code needs three modalities.
-- `causal` reads forward and drops edges from later utterances; the paper reads whole conversations.
+- We had no access to the paper's text. As far as we remember, the paper has a square matrix `W_l`, and (6) adds `g_l` instead of `q_{l-1}`.
+- The GRU of (1) stops at the last utterance of the dialogue, and the GRU of (2) stops at the last utterance of the speaker. In the public
+  code, both GRUs also read padding; the GRU of (2) does so even for a single dialogue. The published results come from this code. They are
+  the best of 32 or 48 settings on the test data.
+- The arccos in (3) is bounded as in `erc_graph.graphs.weights`. Edge weights differ from those of the public code by at most 0.0015. A node
+  state of zeros makes the scores of the public code NaN.
+- The default loss is cross entropy. In the public code, no gradient passes through the factor of the focal loss. The option
+  `training.loss = "focal"` is nearly this loss.
+- Speakers are numbered by first appearance. In the public code, 38 tensors, such as speaker embeddings, are unused; they are left out here.
+- A missing modality has no node; both GRUs read zeros for it, and its states in (7) are zero. The public code needs three modalities.
+- With `causal`, the GRUs read only forward, and edges from later utterances are left out. The paper reads whole conversations.
 """
 
 from __future__ import annotations
@@ -64,10 +68,10 @@ class MMDFNConfig(Causal):
         width: Width of the encoders' states.
         hidden: Hidden width of the graph layers.
         layers: Number of graph layers, `K`.
-        alpha: Share α of the first state in every layer.
-        eta: Strength η of the layers' own matrices.
-        speaker: Modality → share `w_τ` of the speaker's own utterances in its nodes; default: one.
-        dropout: Dropout between the layers of both networks, on `n` and `q_0`, after each graph layer, and before the classifier.
+        alpha: Share α of `h^0` in every layer.
+        eta: Strength η of the matrices `W_l`, from which β_l is computed.
+        speaker: Modality → weight `w_τ` of the speaker states `z` in (2); default: one.
+        dropout: Dropout between the layers of both GRUs, on `n` and `q_0`, after each graph layer, and before the classifier.
     """
 
     graph: Graph = "mmgcn"
@@ -81,7 +85,7 @@ class MMDFNConfig(Causal):
 
 
 class MMDFN(Method):
-    """Deep graph convolution over one node per utterance and modality, with a gate along the depth."""
+    """Deep graph convolution over one node per utterance and modality, with an LSTM gate over the depth."""
 
     Config = MMDFNConfig
     paper = Paper(

@@ -23,18 +23,22 @@ Deep graph convolution with angular edge weights, over one node per utterance an
 
 Differences from the paper and from its public code:
 
-- We had no access to the paper's text. The equations follow the public code, but take the paper's choices where others report a difference.
-  These are γ = 0.7, A + I, a square `W_l`, few layers, and the speaker in all modalities. The code has γ = 1, no I (recipe `mmgcn`),
-  `variant`, and a speaker only in the text (`speaker = "add_text"`). It always has 64 layers. Published figures come from the code.
-- The width of a speaker embedding is unknown; here it is that of the states. Speakers are numbered by first appearance, not by a list of
-  the corpus, so renaming them changes nothing.
-- The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's `arccos(0.99999 cos)`, whose self-loops have 0.9986. A
-  state of zeros has cosine 0; in the code it makes all scores of the batch NaN.
-- The LSTM stops at the end of a dialogue. In the public code it continues into the padding, so scores depend on the batch.
-- For MELD, the public code's focal loss uses the log-probability instead of the probability. It thus rises as the right class gets certain.
-  `training.loss = "legacy_focal"` reproduces it; the default is the paper's cross entropy.
-- A missing modality has no node, and is zero in the readout. A single modality works here, but not in the public code.
-- `causal` reads forward and drops edges from later utterances; the paper reads whole conversations.
+- We had no access to the paper's text. The equations follow the public code, except where others report that the paper differs from its
+  code. There we follow the paper: γ = 0.7, A + I, a square `W_l`, few layers, and the speaker in all modalities. The public code has γ = 1
+  and no I (recipe `mmgcn`), the option `variant`, and 64 layers. It adds the speaker only to the text (`speaker = "add_text"`). The
+  published results come from the public code.
+- The width of a speaker embedding is unknown; here it equals `width`. Speakers are numbered by first appearance, not by a list of all
+  speakers of the corpus, so the names of speakers have no effect.
+- The arccos in (3) is bounded as in `erc_graph.graphs.weights`. Edge weights differ by at most 0.0015 from those of the public code, which
+  computes `arccos(0.99999 cos)` and gives self-loops the weight 0.9986. The cosine with a node state of zeros is 0; in the public code,
+  such a state makes all scores of the batch NaN.
+- The LSTM stops at the end of a dialogue. In the public code, it also reads the padding, so the scores depend on the other dialogues of the
+  batch.
+- For MELD, the focal loss of the public code uses the log-probability instead of the probability. This loss therefore increases when the
+  model becomes certain of the right class. The option `training.loss = "legacy_focal"` reproduces it; the default is cross entropy, as in
+  the paper.
+- A missing modality has no node, and its states in (7) are zero. A single modality works here, but not in the public code.
+- With `causal`, the LSTM reads only forward, and edges from later utterances are left out. The paper reads whole conversations.
 """
 
 from __future__ import annotations
@@ -61,14 +65,15 @@ class MMGCNConfig(Causal):
     """Options of MMGCN.
 
     Attributes:
-        graph: Graph recipe; it sets γ, and whether I is added.
+        graph: Graph recipe; it sets γ and determines whether I is added in (4).
         width: Width of the encoders' states.
         hidden: Hidden width of the graph layers.
         layers: Number of graph layers, `K`.
-        alpha: Share α of the first state in every layer.
-        eta: Strength η of the layers' own matrices.
+        alpha: Share α of `h^0` in every layer.
+        eta: Strength η of the matrices `W_l`, from which β_l is computed.
         variant: Use a separate matrix for `h^0` in every layer, as the public code does (GCNII*).
-        speaker: Speaker embedding: `concat`enated with the states, `add`ed to them, or added only to the text (`add_text`).
+        speaker: Speaker embedding: concatenated with the node states (`concat`), added to them (`add`), or added only to the text
+            (`add_text`).
         dropout: Dropout before, between and after the graph layers, and between the LSTM layers.
     """
 

@@ -13,23 +13,25 @@ the loss and in the prediction.
 |---|---|---|
 | `z_m`, `W_m` | `encoders[m]`, `score[m]` | `(N, width)`, `(classes, width)` |
 | `W_c` | `context`, after `conversation` | `(classes, width of the graph's states)` |
-| `e`, `M` | the true class; number of channels that an utterance has, `c` among them: sums run over these | `(N,)`, `(N, 1)` |
+| `e`, `M` | the true class; number of channels that an utterance has, including `c`; all sums run over these channels | `(N,)`, `(N, 1)` |
 
 **What is guessed, and differences from the paper**
 
-- We had access only to the abstract. Eq. (3) is the loss of M3ER (AAAI 2020, same first author), as a third party restates it. We assume
-  that this paper has the same loss, and that "MPFU" means this paper. Eqs. (1), (2) and (4) are ours.
-- Eq. (3) trains *against* the label of an unsure channel, because :math:`-p^\gamma \log p` decreases below :math:`p = e^{-1/\gamma}`. With
-  beta 1 this is 0.37 for two channels, 0.14 for three; an untrained network gives 0.25 for four classes. By default, `w` is a constant in
-  the backward pass (`detached`); `attached` computes (3) as printed. As we recall, M3ER started from `others`,
-  :math:`w_m = \prod_{n \ne m} (1 - p_n^e)^\gamma`, which has no such problem.
+- We had access only to the abstract. Eq. (3) is the loss of M3ER (AAAI 2020, same first author), as a third party describes it. We assume
+  that this paper has the same loss, and that the name "MPFU" refers to this paper. Eqs. (1), (2) and (4) are ours.
+- In its printed form, (3) trains an unsure channel *against* the true label: the loss :math:`-p^\gamma \log p` increases with :math:`p` as
+  long as :math:`p < e^{-1/\gamma}`. With `beta = 1`, this bound is 0.37 for two channels and 0.14 for three channels. An untrained network
+  predicts 0.25 for each of four classes. By default (`weight = "detached"`), `w` is therefore a constant in the backward pass. With
+  `weight = "attached"`, (3) is computed as printed. As far as we remember, M3ER derives this loss from the weights
+  :math:`w_m = \prod_{n \ne m} (1 - p_n^e)^\gamma` (`weight = "others"`), which do not have this problem.
 - For a single channel, :math:`\gamma` is 0 and (3) is cross entropy. Eq. (3) is the whole loss: `training.loss`, class weights and label
-  smoothing are ignored. It is a mean over all utterances of a batch, including those without a label.
-- Eq. (1): batch norm and three layers for a vector; for words, an LSTM and a map of its last state. Other sequences become vectors.
-- Eq. (2): there is no background image and no depth map. `max(p)` is a constant in the backward pass. Eq. (4) is the same for every
-  `weight`.
-- A missing modality has no term in the loss, in the prediction and in `M`. M3ER's memory and its check for useless modalities, with
-  proxies, are left out.
+  smoothing are ignored. The loss is divided by the number of all utterances of a batch, including utterances without a label.
+- Eq. (1): the encoder of a vector is a batch norm and three linear layers with ReLU. The encoder of words is an LSTM and a linear map of
+  its last state. Other sequences first become vectors of their mean and standard deviation.
+- Eq. (2): the context is only the conversation, without a background image and a depth map. In the backward pass, `max(p)` is a constant.
+  Eq. (4) does not depend on the option `weight`.
+- A missing modality has no term in (3) and (4), and `M` does not count it. The memory of M3ER is left out. Its check for useless
+  modalities, which are replaced by proxies, is also left out.
 """
 
 from __future__ import annotations
@@ -56,8 +58,9 @@ class MPFUConfig(InConversation):
 
     Attributes:
         width: Width of `z` and of the LSTM.
-        beta: Exponent β of (3) and (4).
-        weight: Form of the weights `w` in (3).
+        beta: Parameter β, from which the exponent γ of (3) and (4) is computed.
+        weight: Weights `w` in (3): as printed but without a gradient (`detached`), as printed (`attached`), or computed from the other
+            channels (`others`).
         dropout: Dropout in the encoders and before `W_c`.
     """
 
@@ -68,7 +71,7 @@ class MPFUConfig(InConversation):
 
 
 class MPFU(UtteranceMethod):
-    """Channels with their own predictions, weighted by confidence after Mittal et al.; the conversation is one channel."""
+    """Channels with their own classifiers, weighted by confidence, after Mittal et al.; the conversation is a further channel."""
 
     Config = MPFUConfig
     sequences_of = ("text",)
@@ -108,7 +111,7 @@ class MPFU(UtteranceMethod):
         return torch.cat([p, heard[:, None]], 1), torch.cat([here, here.any(1, keepdim=True)], 1), around
 
     def answer(self, given: Given) -> Prediction:
-        """Compute log-probabilities `(N, C)`, without a gradient in training, and the loss L, a mean over all utterances."""
+        """Compute log-probabilities `(N, C)` and, in training, the loss L; in training, only L has a gradient."""
         p, here, states = self.channels(given)
         others = here.to(p.dtype).sum(1, keepdim=True) - 1  # M - 1
         gamma = torch.where(others > 0, self.config.beta / others.clamp(min=1), 0.0)  # (N, 1)

@@ -1,6 +1,6 @@
 r"""MulT: Multimodal Transformer for Unaligned Multimodal Language Sequences (Tsai et al., ACL 2019), then a graph stage.
 
-Words and frames of each modality attend to those of each other modality; the sequences need no alignment.
+The steps (words or frames) of each modality attend to the steps of every other modality. The sequences need no alignment.
 
 .. math::
     x_m &= W_m\, \mathrm{steps}_m \tag{1} \\
@@ -11,7 +11,8 @@ Words and frames of each modality attend to those of each other modality; the se
     h &= [h_l ; h_a ; h_v], \qquad \text{the last step of each} \tag{6} \\
     f &= h + W_b\, \mathrm{ReLU}(W_a h + b_a) + b_b \tag{7}
 
-The equations follow the public code; the numbering is ours. SA is (2) to (4) with `z` itself as the keys, at twice the width.
+The equations follow the public code; the numbering is ours. SA is a self-attention Transformer: (2) to (4) with `z` itself as keys and
+values, and with twice the width.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -21,17 +22,20 @@ The equations follow the public code; the numbering is ours. SA is (2) to (4) wi
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. The public code leaves (1) out if the features have the width `d` already.
-- The public code does not mask padding and reads the last step even if it is padding; here lengths are known. It gives no position
-  embedding to a step whose first channel happens to be zero; here every step has one.
-- Option `mask`: step `i` reads steps `j <= i + d` of the other modality, where `d` is the difference of the lengths. This is the default of
-  the public code. The paper describes attention without such a limit.
+- We had no access to the paper's text. The public code leaves (1) out if the features already have the width `d`.
+- The public code does not mask padding, and it uses the last step even if this step is padding. Here padding is masked, and (6) uses the
+  last real step. In the public code, a step whose first channel is zero gets no position embedding; here every step gets a position
+  embedding.
+- With the option `mask`, step `i` attends only to steps `j <= i + k` of the other modality, where `k` is the difference of the two lengths.
+  This is the default of the public code. The paper describes attention without such a limit.
 - Attention to a missing modality adds zero; the `h_m` of a missing modality is zero.
 - If all modalities are vectors, the utterances of a dialogue are the steps (our choice). If some modalities are sequences, a vector is a
   sequence of one step.
-- With M modalities, `h` has M (M - 1) parts; a single modality attends to itself. Before (1), frames are scaled by training statistics.
-- The public code evaluates IEMOCAP as four binary tasks and reports four binary F1 scores. Here the scores are those of the task.
-- The paper does not model the conversation. A graph stage follows (7); `graph = "none"` is the paper's own model.
+- With M modalities, `h` has the width M · (M - 1) · `width`. A single modality attends only to itself, by SA. Before (1), frames are scaled
+  with mean and standard deviation of the training data.
+- The public code treats IEMOCAP as four binary tasks and reports four binary F1 scores. Here one classifier predicts all labels of the
+  task.
+- The paper does not model the conversation. Here a graph stage follows (7); `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -57,9 +61,9 @@ class MulTConfig(InConversation):
     Attributes:
         width: Width `d` of the states.
         heads: Number of attention heads in every attention layer.
-        layers: Number of layers of (3); SA has as many, but at least three.
-        mask: Let a step read no later steps.
-        dropout: Dropout after attention, in the feed-forward networks, and on attention weights over text and of SA.
+        layers: Number of layers of (3). SA has the same number of layers, but at least three.
+        mask: Let a step attend to no later steps.
+        dropout: Dropout after attention, in the feed-forward networks, on the attention weights of SA, and on attention weights over text.
         embedding_dropout: Dropout on the steps of text and on the input of (3).
     """
 
@@ -119,7 +123,7 @@ class MulT(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, M (M - 1) width)`; a graph stage adds columns."""
+        """Compute the utterance states, `(N, M · (M - 1) · width)`; a graph stage appends its states."""
         h = self.read(given.values, given.present, given.batch)  # Eq. (6)
         f = h + self.residual(h)  # Eq. (7)
         return self.conversation(f, given.here(self.read.names).any(1), given)

@@ -1,7 +1,7 @@
 r"""MultiEMO: an attention-based correlation-aware multimodal fusion framework for emotion recognition in conversations.
 
-Shi and Huang, ACL 2023, pages 14752-14766. Each modality has a DialogueRNN and attends to the other modalities; further losses compare
-utterances. The equations follow the public code; the numbering is ours.
+The paper is Shi and Huang, ACL 2023, pages 14752-14766. Each modality has a DialogueRNN and attends to the other modalities. Two further
+losses compare the states of utterances. The equations follow the public code; the numbering is ours.
 
 .. math::
     x_m &= W_m f_m + b_m \tag{1} \\
@@ -15,28 +15,31 @@ utterances. The equations follow the public code; the numbering is ours.
     L_{HGR} &= - \textstyle\sum_{m < n} \big( \tfrac1{N - 1} \sum_i \bar z_{m,i} \cdot \bar z_{n,i} - \tfrac12 \mathrm{tr}(
         \mathrm{cov}(z_m)\, \mathrm{cov}(z_n)) \big) \tag{8}
 
-`z` starts from :math:`\tilde x_m`; a layer consists of (3) and (4). A class `c` with :math:`n_c` training utterances has the weight
-:math:`\omega_c \propto n_c^{-\alpha}`; the weights sum to one. :math:`\bar z` is `z` minus its mean. The DialogueRNN has no listeners, and
-its attention does not depend on the utterance (`erc_graph.encoders.parties`).
+Before the first layer, `z` equals :math:`\tilde x_m`; each layer consists of (3) and (4). A class `c` with :math:`n_c` training utterances
+has the weight :math:`\omega_c \propto n_c^{-\alpha}`; the weights sum to one. :math:`\bar z` is `z` minus its mean over the utterances. The
+DialogueRNN has no listener states, and its attention weights do not depend on the current utterance (`erc_graph.encoders.parties`).
 
 | symbol | attribute | shape |
 |---|---|---|
 | `W_m`, DialogueRNN, `D_m` | `project.project[m]`, `context`, `merge[m]` | `(width, features)`, , `(width, 2 width)` |
 | MHA, LN; (4) | `stacks[m][l].attend[n]`, `.norm[n]`; `.feedforward` | four maps `(width, width)`; `(feedforward, width)` and back |
-| `W_f`, `W_1`, `W_2` | `fuse`, `classify` | `(width, modalities width)`, `(hidden, width)`, `(classes, hidden)` |
+| `W_f`, `W_1`, `W_2` | `fuse`, `classify` | `(width, modalities · width)`, `(hidden, width)`, `(classes, hidden)` |
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. In the public code, attention and recurrence read padding, so scores depend on the batch; not so
-  here.
-- Eq. (8) follows its definition. In the public code, states keep their mean, the covariance is between utterances, not channels, and the
-  sum is divided by `N` again.
-- The weights of (7) and (8) are relative to cross entropy, which has the weight one here. Eq. (7) uses the utterances that count in the
-  loss.
-- For MELD, text has no recurrent network and the others read forward (`text_context`, `bidirectional`); (2) is then `ReLU(e)`.
-- A missing modality is zero in (2), masked in (3), and zero in (5). With a single modality, (3) is left out. A score task has no (7).
-- Dropout in the public code is 0 and follows the last layer of (6); here it precedes that layer. Eq. (2) has no dropout.
-- The public code reports the best test result of all epochs on text of a fine-tuned encoder; here development data select the epoch.
+- We had no access to the paper's text. In the public code, attention and recurrence read padding, so the scores depend on the batch. Here
+  padding is not read.
+- Eq. (8) follows the definition of Soft-HGR correlation. The public code does not subtract the mean of the states, computes the covariance
+  between utterances instead of channels, and divides the sum by `N` again.
+- Cross entropy has the weight one; the weights of (7) and (8) are relative to it. Eq. (7) uses only the utterances that the cross entropy
+  uses.
+- For MELD, the public code has no recurrent network for text (`text_context = false`). Its other networks read only forward
+  (`bidirectional = false`); (2) is then `ReLU(e)`.
+- A missing modality is zero in (2), its keys are masked in (3), and its `z` is zero in (5). With a single modality, (3) is left out. For a
+  score task, (7) is left out.
+- In the public code, the dropout of (6) is 0 and follows the last layer; here it precedes the last layer. Eq. (2) has no dropout.
+- The public code uses text features of a fine-tuned encoder and reports the best test result of all epochs. Here the epoch is selected on
+  the development data.
 """
 
 from __future__ import annotations
@@ -71,9 +74,9 @@ class MultiEMOConfig(Causal):
         width: Width of all states.
         hidden: Hidden width of the classifier; default: `width`.
         layers: Number of layers in each stack.
-        heads: Number of attention heads.
+        heads: Number of attention heads in (3).
         feedforward: Hidden width of (4).
-        bidirectional: Whether (2) also reads backwards.
+        bidirectional: Whether the recurrent networks of (2) also read backwards.
         text_context: Whether text has a recurrent network.
         contrast: Weight of the contrastive loss (7).
         correlation: Weight of the correlation loss (8).
@@ -108,7 +111,7 @@ class Layer(nn.Module):
         self.feedforward = FeedForward(c.width, c.feedforward, c.dropout)
 
     def forward(self, z: Tensor, here: Tensor, nodes: Nodes, batch: Batch) -> Tensor:
-        """Map the states `(N, width)` of one stream, their presence `(N,)` and all streams to new states `(N, width)`."""
+        """Compute the new states `z`, `(N, width)`, of one modality from its states, their presence mask `(N,)`, and all modalities."""
         for n, attend in self.attend.items():
             k = nodes.streams.index(n)
             both = Nodes(torch.stack([nodes.states[:, k], z], 1), torch.stack([nodes.present[:, k], here], 1), (n, "asks"))
@@ -132,7 +135,7 @@ class MultiEMO(Method):
     )
 
     def build(self, c: MultiEMOConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda name: (name != "text", name)))  # the order in which the code attends
         both, heard = c.bidirectional and not c.causal, [m for m in self.names if m != "text" or c.text_context]
         self.project = Streams({m: shapes.widths[m] for m in self.names}, c.width)
@@ -146,7 +149,7 @@ class MultiEMO(Method):
         self.register_buffer("counts", torch.zeros(len(self.task.labels)))
 
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Count the labels of the first batch, which is the training split."""
+        """Count the labels of the training split, which is the first batch, for the class weights of (7)."""
         counts = self.get_buffer("counts")
         if self.task.labels and not counts.any():
             counts.copy_(torch.bincount(batch.target[batch.judged & (batch.target >= 0)], minlength=len(counts)))
@@ -196,6 +199,6 @@ class MultiEMO(Method):
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Compute a pair's term of Eq. (8) from states `(n, width)`; zero for fewer than two utterances."""
+    """Compute the term of Eq. (8) for the states of two modalities, `(n, width)` each; zero for fewer than two utterances."""
     x, y, others = x - x.mean(0), y - y.mean(0), max(1, len(x) - 1)
     return ((x.T @ x) * (y.T @ y)).sum() / (2 * others**2) - (x * y).sum() / others

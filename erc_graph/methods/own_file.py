@@ -1,7 +1,7 @@
-"""A method in a user's own file: `my_method.py:Own`.
+"""Methods in a user's own file, which are given as `my_method.py:Own` (file and class).
 
-Loading the file runs its code. The file is therefore loaded only if the user names it, on the command line or in a call. It is never loaded
-because a run or a model names it.
+Loading such a file runs its code. The file is therefore loaded only if the user names it, on the command line or in a function call. If
+only a saved run or model names the file, it is not loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def is_own(method: str) -> bool:
-    """Return whether a method is given as a file, not as a name of the registry.
+    """Return whether a method is given as a file, not as a name in the registry.
 
     >>> is_own("my_method.py:Own"), is_own("pairwise")
     (True, False)
@@ -46,7 +46,7 @@ def own_parts(method: str) -> tuple[Path, str]:
 
 
 def short_name(method: str) -> str:
-    """Return the name of a method in tables: its name in the registry, or its class.
+    """Return the name of a method for tables: its name in the registry, or the name of its class.
 
     >>> short_name("pairwise"), short_name("folder/my_method.py:Own")
     ('pairwise', 'Own')
@@ -55,7 +55,7 @@ def short_name(method: str) -> str:
 
 
 def same_method(first: str, second: str) -> bool:
-    """Return whether two names mean the same method; for a file, only its last path component is compared, because folders may differ.
+    """Return whether two names denote the same method; folders of files are ignored, because they may differ.
 
     >>> same_method("my_method.py:Own", "../my_method.py:Own"), same_method("pairwise", "hff")
     (True, False)
@@ -97,7 +97,7 @@ def load_method(method: str) -> type[Method]:
     The file can import modules in its own folder. A file is imported again only if its content has changed.
 
     Raises:
-        ConfigError: the file does not exist, cannot be imported, or lacks the class, or the class is no method.
+        ConfigError: the file does not exist or cannot be imported, or the class does not exist or is not a method.
     """
     file, kind = own_parts(method)
     if not file.is_file():
@@ -116,7 +116,7 @@ def load_method(method: str) -> type[Method]:
 
 
 def _imported(file: Path) -> ModuleType:
-    """The module of a file; its name is that of the content, so that a file that has changed is imported anew."""
+    """Import the module of a file; its name contains a hash of path and content, so a changed file is imported again."""
     name = f"erc_graph_own_{hashlib.sha256(str(file).encode() + b'|' + file.read_bytes()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -138,7 +138,7 @@ def _imported(file: Path) -> ModuleType:
 
 @contextmanager
 def _beside(folder: Path) -> Iterator[None]:
-    """Modules beside the file can be imported, as if the file had been run."""
+    """Let the file import modules from its own folder."""
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -147,7 +147,7 @@ def _beside(folder: Path) -> Iterator[None]:
 
 
 def show_own(error: BaseException, file: Path) -> None:
-    """Print the traceback from the user's file on; for a syntax error, only the error."""
+    """Print the traceback, starting at the user's file; for a syntax error, print only the error."""
     found = error.__traceback__
     while found is not None and found.tb_frame.f_code.co_filename != str(file):
         found = found.tb_next

@@ -15,13 +15,13 @@ class Paper:
 
     Attributes:
         title: Title as printed.
-        authors: Authors as cited in a sentence, such as `Hu et al.`, or all of them, with commas and an `and`.
+        authors: Authors as cited in a sentence, such as `Hu et al.`, or all authors, separated by commas and `and`.
         venue: Journal or conference with its number or pages.
         year: Year of publication.
         url: Address of the publication; empty: unknown.
         code: Address of the authors' public code; empty: unknown.
-        after: Whether too little is known for a faithful implementation; the method then follows the paper, and its docstring lists the
-            guesses.
+        after: Whether too little is known about the method for a faithful implementation. The method then follows the paper only in part,
+            and its docstring lists the guesses.
     """
 
     title: str
@@ -78,10 +78,10 @@ class Paper:
 
 
 def _ascii(text: str) -> str:
-    """Letters without their accents."""
+    """Return the text without accents."""
     return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 
 
 def _escaped(text: str) -> str:
-    """What LaTeX takes as it stands."""
+    """Escape the special characters of LaTeX."""
     return re.sub(r"([&%#_$])", r"\\\1", text)

@@ -87,14 +87,14 @@ def added(nodes: Nodes, rows: Tensor, streams: Collection[str]) -> Nodes:
 class MeanOfTexts(nn.Module):
     """Mean of several text features (`text1` to `text4`: the last layers of an encoder), each after its own batch norm.
 
-    M3NET, MF-EDM, GraphSmile and COSMIC read four layers of RoBERTa in this way. A single text feature is passed on unchanged.
+    M3NET, MF-EDM, GraphSmile and COSMIC read four layers of RoBERTa in this way. A single text feature is not changed.
 
     Args:
         widths: Modality → width of its features.
         norm: Whether to use batch norms; default: only if there are several text features.
 
     Attributes:
-        widths: Modality → width, with one `text` in place of several.
+        widths: Modality → width, with a single `text` instead of several text features.
         couples_batch: Reason why the dialogues of a training batch depend on each other; empty without batch norms.
 
     Raises:
@@ -112,7 +112,7 @@ class MeanOfTexts(nn.Module):
         self.couples_batch = "the batch norm of texts" if self.norm else ""
 
     def forward(self, given: Given) -> Given:
-        """Return the input with one text, the mean over the present text features."""
+        """Return the input with a single text feature, the mean over the present text features."""
         if self.names in ((), ("text",)) and not self.norm:
             return given
         rows = {name: Nodes.of_turns(given.values[name], given.present[name]) for name in self.names}
@@ -170,7 +170,7 @@ class Bounded(nn.Module):
 
     Args:
         span: Largest minus smallest score.
-        shift: Distance of the smallest score below zero.
+        shift: Negative of the smallest score.
     """
 
     def __init__(self, span: float, shift: float) -> None:
@@ -196,7 +196,7 @@ class Highway(nn.Module):
 
 
 class Items(nn.Module):
-    """Every modality as a sequence: words, or frames from a front end; a vector becomes a sequence of one item.
+    """Input layers that return every modality as a sequence of words or frames; a vector becomes a sequence of one item.
 
     Args:
         shapes: Shapes of the input.
@@ -210,8 +210,10 @@ class Items(nn.Module):
         self.vectors = nn.ModuleDict({m: nn.Linear(inputs, widths[m]) for m, inputs in shapes.widths.items()})
 
     def read(self, name: str, values: Tensor, mask: Tensor) -> Padded:
-        """Map items `(n, L, *item)` and their mask `(n, L)` to frames `(n, frames, width)` and their mask; one frame at least, even if
-        padding."""
+        """Map items `(n, L, *item)` and their mask `(n, L)` to frames `(n, frames, width)` and their mask.
+
+        The output has at least one frame per sequence, which may be padding.
+        """
         states, mask = self.fronts[name](values, mask) if name in self.fronts else (self.vectors[name](values), mask)
         if states.shape[1]:
             return states, mask
@@ -221,8 +223,8 @@ class Items(nn.Module):
         """Compute one vector per utterance, `(N, width)`; zero for an utterance without items.
 
         Args:
-            encode: Function from modality → items and mask of some utterances to `(n, width)`; each of these utterances has at least one
-                item.
+            encode: Function that maps a dictionary (modality → items and mask) of `n` utterances to `(n, width)`. Each of these utterances
+                has at least one item.
             given: The dialogues.
             width: Width of the vectors.
         """

@@ -16,14 +16,14 @@ def density(states: Tensor, reduction: Reduction = "mean") -> Tensor:
 
     Args:
         states: Fused features of any shape.
-        reduction: `mean` over the entries, or `sum`, the printed norm, which grows with the batch and the width.
+        reduction: `mean` over the entries, or `sum`, the printed norm. The sum grows with the batch size and the width.
     """
     magnitude = states.abs()
     return magnitude.mean() if reduction == "mean" else magnitude.sum()
 
 
 def discrepancy(z: Tensor, g: Tensor) -> Tensor:
-    """Compute the maximum mean discrepancy between rows `(n, d)` and Gaussian draws `(n, d)` (MFM, Eq. (6))."""
+    """Compute the maximum mean discrepancy between rows `(n, d)` and Gaussian samples `(n, d)` (MFM, Eq. (6))."""
     both = torch.cat([g, z])
     squares = both.square().sum(1)
     kernel = (-(squares[:, None] + squares - 2 * both @ both.T) / z.shape[1] ** 2).exp()
@@ -39,8 +39,10 @@ def margin_loss(states: Tensor, modality: Tensor, target: Tensor, margin: float 
     .. math:: \frac{1}{|M|} \sum_{(i,j,k) \in M} \max(0, \alpha - \cos(x_i, x_j) + \cos(x_i, x_k)), \quad
         M = \{m_i \ne m_j, m_i = m_k, c_i = c_j, c_i \ne c_k\}
 
-    No triple is built. For given i and j, the samples k with a cosine above :math:`\cos(x_i, x_j) - \alpha` contribute. Each row is sorted
-    once; a binary search then gives their number, and prefix sums give their sum. This needs `n² log n` time for up to `n³` triples.
+    Here :math:`m_i` is the modality and :math:`c_i` the class of sample i. Triples (i, j, k) are not enumerated. For given i and j, a
+    sample k contributes if :math:`\cos(x_i, x_k)` exceeds :math:`\cos(x_i, x_j) - \alpha`. Each row of cosines is sorted once. A binary
+    search then gives the number of contributing samples, and prefix sums give the sum of their cosines. This needs `n² log n` time for up
+    to `n³` triples.
 
     Args:
         states: `(n, d)`, one row per sample, which is an utterance in one modality.

@@ -2,10 +2,9 @@ r"""Log-probabilities of other classifiers as a prior that the method corrects: 
 
 .. math:: s_i = f_i + \sum_k w_k \log p_i^k + v \log \bar p_{d(i)}
 
-This is a product of experts (Hinton, Neural Computation 14, 2002) in which all experts except the method :math:`f` are fixed. The method
-starts from their predictions. The weights :math:`w` are learned and initially average the experts. The features must not be fitted to the
-labels of the training utterances; use `erc-graph features --cross-fit`. Otherwise :math:`w` is learned on features that are better than
-those of new utterances.
+The method computes the scores :math:`f`. Other classifiers, the experts :math:`k`, give the log-probabilities. This is a product of experts
+(Hinton, Neural Computation 14, 2002) in which all experts except the method are fixed. The method starts from the predictions of the
+experts. The weights :math:`w` are learned and initially average the experts.
 
 With `around`, the conversation is a further expert. :math:`\bar p_d` is the mean probability over all experts and all utterances of
 dialogue `d`, at least 1e-6. It estimates the class frequencies in the dialogue, which are a prior in Bayes' rule.
