@@ -46,7 +46,7 @@ def own_parts(method: str) -> tuple[Path, str]:
 
 
 def short_name(method: str) -> str:
-    """Return the name of a method for tables: its name in the registry, or the name of its class.
+    """Return the name of a method for tables: its name in the registry, or the name of its class or file.
 
     >>> short_name("pairwise"), short_name("folder/my_method.py:Own")
     ('pairwise', 'Own')

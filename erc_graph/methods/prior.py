@@ -2,12 +2,15 @@ r"""Log-probabilities of other classifiers as a prior that the method corrects: 
 
 .. math:: s_i = f_i + \sum_k w_k \log p_i^k + v \log \bar p_{d(i)}
 
-The method computes the scores :math:`f`. Other classifiers, the experts :math:`k`, give the log-probabilities. This is a product of experts
-(Hinton, Neural Computation 14, 2002) in which all experts except the method are fixed. The method starts from the predictions of the
-experts. The weights :math:`w` are learned and initially average the experts.
+The method computes the scores :math:`f`. The other classifiers, called experts, give the probabilities :math:`p^k`. This is a product of
+experts (Hinton, Neural Computation 14, 2002) in which all experts except the method are fixed. The method starts from the predictions of
+the experts. The weights :math:`w` are learned and initially average the experts. For training utterances, the log-probabilities must come
+from classifiers that were not trained on the labels of these utterances; use `erc-graph features --cross-fit`. Otherwise, :math:`w` is
+learned on log-probabilities that are more accurate than those of new utterances.
 
-With `around`, the conversation is a further expert. :math:`\bar p_d` is the mean probability over all experts and all utterances of
-dialogue `d`, at least 1e-6. It estimates the class frequencies in the dialogue, which are a prior in Bayes' rule.
+With the option `around`, the class frequencies in the conversation are a further expert with the learned weight :math:`v`. Here
+:math:`\bar p_d` is the mean probability over all experts and all utterances of dialogue `d`, with a minimum of 1e-6. It estimates the class
+frequencies in the dialogue, which are a prior in Bayes' rule.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ class PriorConfig:
 
     Attributes:
         features: Feature sets of class log-probabilities; empty: no prior.
-        around: Add the class frequencies in the conversation, as these classifiers predict them, with a learned weight.
+        around: Add the class frequencies in the conversation, as predicted by these classifiers, with a learned weight.
         stream: Also use these features as modalities that the method reads; off: they are only added to the scores.
     """
 

@@ -11,7 +11,7 @@ from erc_graph.errors import expect
 
 @dataclass(frozen=True)
 class Range:
-    """A value range of an option: a test, and its description for messages."""
+    """A value range of an option: a function `holds` that tests a value, and a description `words` for messages."""
 
     holds: Callable[[Any], bool]
     words: str
@@ -32,12 +32,13 @@ Graph = Annotated[str, Range(lambda value: value != "none", "a recipe, which the
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """Base class of a method's config, or of a part of it, that checks the ranges of annotated fields.
+    """Base class of a method's config, or of a config in a field of it; it checks the ranges of annotated fields.
 
-    It is a dataclass without fields, because the command line reads the options of a part only if all its bases are dataclasses.
+    This class is a dataclass without fields. The reason is the command line: it reads the options of a config only if all base classes are
+    dataclasses.
 
     Attributes:
-        where: Path of the options, for messages.
+        where: Path of the options in messages, such as `pipeline`.
 
     Raises:
         ConfigError: a field is out of its range; one line per field with its path, the expected range, and the value found.
@@ -58,7 +59,7 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class Causal(Checked):
-    """Options of a method that has a causal form.
+    """Options of a method that can be causal.
 
     Attributes:
         causal: Read no later utterances.

@@ -29,7 +29,7 @@ class Registry(Mapping[str, "type[Method]"]):
 
     @cached_property
     def offered(self) -> dict[str, EntryPoint]:
-        """Return the methods of installed packages; they cannot replace methods of this package."""
+        """Return the methods of other installed packages: method name → entry point. They cannot replace methods of this package."""
         found = {}
         for entry in entry_points(group=GROUP):
             if entry.name in self.homes or entry.name in found:
@@ -74,7 +74,7 @@ def refuse_other(found: object, where: str) -> None:
     """Check that an object is a method.
 
     Raises:
-        ConfigError: the object is no class, is no `Method`, or has no configuration.
+        ConfigError: the object is not a subclass of `Method`, or has no valid `Config`.
     """
     import dataclasses
 

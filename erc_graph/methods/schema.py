@@ -22,7 +22,7 @@ class Schema:
 
     Attributes:
         widths: Modality → number of features, in the order of the model's streams.
-        task: The task: labels or a score.
+        task: The task: emotion labels or a score.
         sequences: Modality that is a sequence in the corpus → shape of one item, `()` for a waveform.
         provenance: Origin of the features as plain JSON values: name and files of the corpus, modality → extractor.
 
@@ -47,12 +47,12 @@ class Schema:
 
         Args:
             corpus: The conversations.
-            modalities: Names of the modalities; default: all that the corpus has in a form named by `reads`.
-            reads: Forms that the method reads: `features` (one vector per utterance), `sequences` (words, frames or samples), or both. The
-                first form that a modality has is used.
+            modalities: Names of the modalities; default: all modalities that the corpus has in a form that `reads` names.
+            reads: Forms that the method reads: `features` (one vector per utterance), `sequences` (words, frames or samples), or both. For
+                each modality, the first available form is used.
 
         Raises:
-            ConfigError: the corpus lacks one of the modalities in these forms, or has no modality in them.
+            ConfigError: the corpus lacks one of the modalities in these forms, or has no modality in any of these forms.
         """
         forms: dict[Kind, Mapping[str, Any]] = {"features": corpus.features, "sequences": corpus.sequences}
         has = {name: kind for kind in reversed(reads) for name in forms[kind]}
@@ -84,7 +84,7 @@ class Schema:
         """Return the given modalities, after checking that the corpus has them.
 
         Raises:
-            ConfigError: the corpus lacks one of them; the message names the option.
+            ConfigError: the corpus lacks one of the modalities; the message names the option.
         """
         for name in modalities:
             if name not in self.modalities:
@@ -98,7 +98,7 @@ class Schema:
 
 
 def _instead(corpus: Corpus, reads: tuple[Kind, ...]) -> str:
-    """What a corpus has that is not read, and the way out."""
+    """Describe what the corpus has instead, and what the user can do."""
     if corpus.sequences and "sequences" not in reads:
         return f"sequences ({', '.join(corpus.sequences)}), which a method reads with Schema.of(corpus, reads=METHOD.reads)"
     found = [f"{key} ({', '.join(names)})" for key, names in (("features", corpus.features), ("sequences", corpus.sequences)) if names]

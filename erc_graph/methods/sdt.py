@@ -1,7 +1,8 @@
 r"""SDT: Transformer-based model with self-distillation for ERC (Ma et al., IEEE Transactions on Multimedia 26, 2024).
 
-Every ordered pair of modalities has a Transformer layer with gates. Each modality has a classifier that learns from the joint classifier.
-We had no access to the paper's text: the equations follow the public code, with our numbering.
+Every ordered pair of modalities, and each modality with itself, has a Transformer layer with a gate. Each modality has its own classifier,
+which also learns from the scores of the joint classifier. We had no access to the paper's text. The equations follow the public code; the
+numbering is ours.
 
 .. math::
     x_m &= W_m f_m + \mathrm{PE} + E_{s} \tag{1} \\
@@ -13,26 +14,31 @@ We had no access to the paper's text: the equations follow the public code, with
     s &= C z + c, \qquad s_m = C_m \mathrm{ReLU}(u_m) + c_m \tag{7} \\
     L &= \mathrm{CE}(s) + \gamma_2 \textstyle\sum_m \mathrm{CE}(s_m) + \gamma_3 \sum_m \mathrm{KL}(p^T \Vert p_m^T) \tag{8}
 
-`T` of (8) is a temperature: :math:`p^T = \mathrm{softmax}(s / T)`. The softmax of (6) is per channel.
+In (8), `T` is a temperature: :math:`p^T = \mathrm{softmax}(s / T)`. The softmax of (6) runs over the modalities, separately for each
+channel.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `W_m`, `E` | `project[m]`, `speaker` | `(width, features)`, an embedding, then a linear map |
 | MHA, LN, `W_1`, `W_2`, `G` | `pairs[a_to_b]`: `attend`, `norm`, `inner`, `outer`, `gate` | `(width, width)` each |
-| `R_b`, `M` | `reduce[b]`, `gate` | `(width, modalities width)`, `(width, width)` |
+| `R_b`, `M` | `reduce[b]`, `gate` | `(width, modalities · width)`, `(width, width)` |
 | `C`, `C_m` | `classify`, `own[m]` | `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
-- The public code also trains on the development data and selects its epoch on the test data; here development data select it.
-- Eq. (8): true utterances are selected before the losses. The public code masks afterwards, which gives NaN gradients in current PyTorch.
-- Eq. (8): the distillation sends no gradient to the joint classifier; in the public code it does. The value of the loss is the same. As in
-  the code, no factor :math:`T^2` compensates for the temperature. At MELD's `T` = 8, the distillation has almost no effect.
-- For MELD, the public code freezes `G` at the identity: `gate = "identity"`.
-- A missing modality is a masked key in (2), has the weight zero in (6) and is left out of the KL. Its `u_m` is zero, so its classifier in
-  (8) learns the class frequencies there. A score task has no KL.
-- Eq. (1) has one dropout per modality, in the public code one in each layer. Unused norms are left out. The code's `E` has no linear map.
-  The eighth and all later speakers share a row of `E`.
+- The public code also trains on the development data and selects the epoch on the test data. Here the epoch is selected on the development
+  data.
+- Eq. (8): here padding is removed before the losses are computed. The public code masks padding afterwards, which gives NaN gradients in
+  current PyTorch.
+- Eq. (8): here the distillation sends no gradient to the joint classifier; in the public code, it does. The value of the loss is the same.
+  As in the public code, no factor :math:`T^2` compensates for the temperature. With `T` = 8, the value for MELD, the distillation has
+  almost no effect.
+- For MELD, the public code fixes `G` to the identity matrix; the option `gate = "identity"` does the same.
+- A missing modality is a masked key in (2), has the weight zero in (6), and has no KL term in (8). Its `u_m` is zero, so from these
+  utterances its classifier learns only the class frequencies. For a score task, (8) has no KL terms.
+- Here each modality has one dropout, after (1); in the public code, each Transformer layer has its own dropout there. Layer norms that the
+  public code does not use are left out. In the public code, the embedding `E` has no linear map. Here the eighth and all later speakers
+  share a row of `E`.
 """
 
 from __future__ import annotations
@@ -64,7 +70,7 @@ class SDTConfig(Causal):
     Attributes:
         width: Width of all states.
         heads: Number of attention heads in (2).
-        gate: Form of `G`: `learned`, or the `identity`.
+        gate: Matrix `G` in (4): `learned`, or the `identity`.
         own: Weight γ₂ of the classifiers of single modalities.
         distil: Weight γ₃ of the distillation.
         temperature: Temperature `T` of the distillation.
@@ -113,7 +119,7 @@ class SDT(Method):
     )
 
     def build(self, c: SDTConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.names, width = tuple(shapes.widths), c.width
         self.project = nn.ModuleDict({m: nn.Linear(inputs, width, bias=False) for m, inputs in shapes.widths.items()})
         self.positions, self.dropout = Positions(), Dropout(c.dropout)
@@ -150,6 +156,6 @@ class SDT(Method):
 
 
 def distilled(pupil: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Compute the KL divergence of scores `(N, C)` at a temperature, `(N,)`, without a gradient to the teacher."""
+    """Compute the KL divergence, `(N,)`, of teacher and pupil scores, `(N, C)` each, at a temperature; the teacher gets no gradient."""
     wanted = (teacher.detach() / temperature).log_softmax(-1)
     return F.kl_div((pupil / temperature).log_softmax(-1), wanted, reduction="none", log_target=True).sum(-1)

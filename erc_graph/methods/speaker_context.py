@@ -1,7 +1,8 @@
-r"""Speaker context, the method that this project recommends: two recurrent networks and one layer of graph attention. It has no paper.
+r"""Speaker context, the method that this project recommends: two recurrent networks and one layer of graph attention.
 
-One network reads the whole dialogue. The other network reads the utterances of each speaker as a dialogue of their own. A linear layer
-combines both states into the node of an utterance. Graph attention over a window then adds messages from the neighbours, with a residual.
+This method has no paper. One recurrent network reads the whole dialogue. The other network reads the utterances of each speaker as a
+separate sequence. For each utterance, a linear layer combines both states to a node state. Graph attention over a window of utterances then
+adds messages from the neighbours, with a residual connection.
 
 .. math::
     x_i &= \mathrm{ReLU}\big(W_x [f^m_i ; f^m_i - \mathrm{mean}_j f^m_j]_m + b_x\big), \qquad m \text{ the modalities} \tag{1} \\
@@ -21,8 +22,9 @@ combines both states into the node of an utterance. Graph attention over a windo
 | LN | `norm` | over `width` channels |
 | `W`, `b` | `classify` | `(classes, 2 width)`, `(classes,)` |
 
-The speaker network of (2) is that of DialogueCRN, and (4) is the graph attention of COGMEN with a residual. The parts and all settings
-were chosen on held-out dialogues of the training data (docs/searches.md). With `graph = "none"`, (4) is left out and (5) reads only `n_i`.
+The speaker network of (2) comes from DialogueCRN. Eq. (4) is the graph attention of COGMEN with a residual connection. All modules and
+settings were chosen on held-out dialogues of the training data (docs/searches.md). With `graph = "none"`, (4) is left out and (5) reads
+only `n_i`.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ class SpeakerContext(Method):
     unused = {"attend.key.bias": "it cancels in the softmax of (4)"}
 
     def build(self, c: SpeakerContextConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.missing, self.centred, self.drop = Missing(shapes.widths), Centred(causal=c.causal), Dropout(c.dropout)
         self.project = nn.Sequential(Dropout(c.dropout), nn.Linear(2 * sum(shapes.widths.values()), c.width), nn.ReLU(), Dropout(c.dropout))
         self.context = Recurrent("gru", c.width, c.width, bidirectional=not c.causal)
@@ -80,7 +82,7 @@ class SpeakerContext(Method):
         self.classify = self.head(c, (1 + bool(self.graph)) * c.width, shapes.outputs)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `[n ; g]`, `(N, 2 width)`, without a graph `n`, `(N, width)`; zero for an utterance without any modality."""
+        """Return `[n ; g]`, `(N, 2 width)`, or without a graph `n`, `(N, width)`. Rows of utterances without any modality are zero."""
         features = self.missing(given.values, given.present)
         own = {m: self.centred(Nodes.of_turns(given.values[m], given.present[m]), given.batch).states[:, 0] for m in features}
         rows = [torch.cat([features[m], own[m]], -1) for m in features]

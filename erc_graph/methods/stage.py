@@ -21,9 +21,10 @@ class Prediction:
         scores: `(N, C)` logits, or `(N, 1)` for a score task.
         penalty: Term that is added to the loss without a weight, for example a density loss that is already weighted.
         penalty_reduction: Whether the penalty is a `mean` or a `sum` over utterances; needed if several processes share a batch.
-        auxiliary: Further scores of the same shape, trained with the same criterion.
+        auxiliary: Further scores, each of the shape of `scores`, such as those of single modalities. They are trained with the same loss
+            function as `scores`.
         auxiliary_weight: Weight of the losses of `auxiliary`.
-        states: `(N, k)` states before the classifier, for plots.
+        states: `(N, width)` states before the classifier, for plots.
         members: Prediction of each network of an ensemble (`erc_graph.methods.ensemble`). Each has its own loss, and `scores` is their
             average.
     """
@@ -48,7 +49,7 @@ class Stage:
         learning_rate: Learning rate of the stage; default: that of the training.
         weight_decay: Weight decay of the stage; default: that of the training.
         epochs: Number of epochs of the stage; default: that of the training.
-        rates: Modules with another learning rate, as a share of the stage's learning rate.
+        rates: Modules with a different learning rate: pairs of a module and its learning rate, as a share of the stage's learning rate.
         parts: Independent networks in `module`, whose gradients are clipped separately; empty: one network.
     """
 
@@ -82,7 +83,7 @@ def infer(method: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Cal
         method: The method; its mode (training or evaluation) is restored afterwards.
         batch: All dialogues, on the method's device.
         batch_size: Number of dialogues per forward pass; it changes memory and time, not the result.
-        forward: Function that replaces the method's own forward pass, for example that of an earlier stage.
+        forward: Function that replaces the method's own forward pass, such as `Stage.forward` of an earlier stage.
 
     Returns:
         `scores` and, if the method gives them, `states`, as float32 in the row order of `batch`.

@@ -1,6 +1,6 @@
 r"""TETFN: Text Enhanced Transformer Fusion Network (Wang et al., Pattern Recognition, 2023), then a graph stage.
 
-Modalities attend to each other as in MulT, but audio and video attend to each other through the text.
+As in MulT, the modalities attend to each other. Audio and video attend to each other only through the text, Eq. (3).
 
 .. math::
     x_l &= W_l\, \mathrm{words}, \qquad x_m = W_m\, \mathrm{LSTM}(\mathrm{frames}_m) \qquad m \in \{a, v\} \tag{1} \\
@@ -11,8 +11,9 @@ Modalities attend to each other as in MulT, but audio and video attend to each o
     o &= P_3\, \mathrm{ReLU}(P_2 f) \tag{6} \\
     o_m &= Q_3\, \mathrm{ReLU}(Q_2\, \mathrm{ReLU}(Q_1 \max_t x_{m,t})) \tag{7}
 
-The equations follow a public port; the numbering is ours. The same as (3) holds for video. CM and SA are those of MulT
-(`erc_graph.encoders.crossmodal`), causal as in MulT, with positions only in (3). The maps of (5) to (7) have biases.
+The equations follow a public re-implementation (the port); the numbering is ours. For video, (3) holds with audio and video exchanged. CM
+(crossmodal Transformer) and SA (self-attention Transformer) are the modules of MulT (`erc_graph.encoders.crossmodal`), with the same
+attention mask. Only the Transformers of (3) have position embeddings. The linear maps of (5) to (7) have biases.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -23,15 +24,18 @@ The equations follow a public port; the numbering is ours. The same as (3) holds
 
 **Differences from the paper and from its port**
 
-- We had no access to the paper's text, and know no code of the authors. The port is that of the toolkit MMSA.
-- For (7), the port makes labels from the sign of a sentiment, which classes do not have, and from stored features of all utterances. Here
-  (7) is trained on the utterance label. Its weight `alone_weight` is a guess.
-- The port reads padding; here lengths are known. Attention to a missing modality adds zero; its own `h_m` is zero, without a loss (7).
-- The maps `W` read single steps. The port also has wider windows, but uses those of the audio for the video. It ignores its number of
-  layers (always two), has one output, and drops the gradients of the last batches of an epoch. Its dropout after ReLU is 0.
-- If all modalities are vectors, the utterances of a dialogue are the steps, and (7) reads the utterance itself (a guess).
+- We had no access to the paper's text, and we know of no code by the authors. The port belongs to the toolkit MMSA.
+- The port trains (7) with a label for each modality. These labels depend on the sign of a sentiment score, which classes do not have, and
+  on stored features of all utterances. Here (7) is trained with the label of the utterance. The weight of this loss, `alone_weight`, is a
+  guess.
+- The port also reads padding; here only real steps are read. Attention to a missing modality adds zero. The state `h_m` of a missing
+  modality is zero, and (7) is not trained for it.
+- The linear maps `W` of (1) read one step at a time. The port can also use wider windows, but then uses the windows of the audio for the
+  video. The port ignores its option for the number of layers (always two) and has only one output. At the end of an epoch, it drops the
+  gradients of the last batches. Its dropout after ReLU is 0.
+- If all modalities are vectors, the utterances of a dialogue are the steps (a guess). Eq. (7) then reads `x_m` of the utterance itself.
 - Text is required. With only one other modality, (3) is left out.
-- The paper does not model the conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.
+- The paper does not model the conversation. Here a graph stage follows (5); `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -58,10 +62,10 @@ class TETFNConfig(InConversation):
     """Options of TETFN.
 
     Attributes:
-        width: Width `d` of the states.
+        width: Width of the states.
         lstm: Modality → width of its LSTM; default: `width`.
         heads: Number of attention heads in every attention layer.
-        layers: Number of layers of every Transformer except the first one of (3), which has one.
+        layers: Number of layers of every Transformer except `CM_1` in (3), which has one layer.
         hidden: Hidden width of (5) and (6).
         alone: Modality → hidden width of (7); default: `hidden`.
         alone_weight: Weight of the losses of (7).
@@ -137,7 +141,7 @@ class TETFN(UtteranceMethod):
         self.classify = head(self.conversation.width, c.hidden, shapes.outputs)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores of the fused vector, and the scores of each modality alone."""
+        """Compute the scores of the fused vector, and the scores (7) of each modality."""
         c, names = self.config, self.read.names
         h, *own = self.read(given.values, given.present, given.batch).split([self.fuse[0].in_features, *[c.width] * len(names)], -1)
         here = given.here(names)

@@ -1,6 +1,6 @@
 r"""TFN: Tensor Fusion Network for Multimodal Sentiment Analysis (Zadeh et al., EMNLP 2017), then a graph stage.
 
-The method reads one utterance at a time: a small network per modality, then all products of their outputs.
+A small network encodes each modality of an utterance. A tensor of all products of the outputs then fuses the modalities.
 
 .. math::
     z_m &= \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1\, \mathrm{BatchNorm}(x_m)))) \qquad m \in \{a, v\} \tag{1} \\
@@ -19,22 +19,25 @@ The equations follow the public implementations; the numbering is ours. All line
 | LSTM, `W_t` | `subnets.text.lstm`, `.linear` | `(n, L, words)` (states of `L` words), `(widths[text], words)` |
 | `Z` | `products(...)` | `(N, product of all widths[m] + 1)`, the last modality fastest |
 | `U_1`, `U_2` | `after` | `(hidden, ·)`, `(hidden, hidden)` |
-| `U_3` | `classify` | `(classes, hidden)`, with a conversation wider |
+| `U_3` | `classify` | `(classes, hidden)`, wider with a graph stage |
 | `r`, `s` | `span`, `shift` | |
 
 **Differences from the paper and from its public implementations**
 
-- Any number of modalities has its tensor: for two it is a matrix, for one the vector itself.
-- A missing modality has :math:`z_m = 0`, so its products are zero and the tensor of the others remains; the batch norm ignores it. The
-  public implementations would use zeros as its *input*, which gives another tensor.
-- Eq. (1): in training, the batch norm makes the utterances of a batch depend on each other. A batch of one utterance, for which the public
-  implementations fail, is scaled by running statistics.
-- Eq. (2) reads the last true word. One public code pads on the right and reads the padding; another fails for a single utterance. If text
-  has one vector per utterance, it passes (1), because there is no sequence for an LSTM.
-- We had no access to the paper's text. Eq. (2) takes the LSTM state at the last word, as the public implementations do.
-- Audio and video sequences first become vectors, their mean and deviation over time; the public implementations also average over padding.
-- Eq. (6): for classes, the scores are `o`. The widths are far below those of the first public code, whose tensor has 70 785 entries.
-- The paper does not model the conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.
+- Any number of modalities can be fused: with two modalities, `Z` is a matrix, and with one, `Z` is the vector of (3).
+- For a missing modality, :math:`z_m = 0`. All its products are then zero, and the tensor of the other modalities remains. The batch norm
+  ignores a missing modality. In the public implementations, the *input* of a missing modality would be zero, which gives another tensor.
+- Eq. (1): in training, the batch norm makes the utterances of a batch depend on each other. A batch of one utterance is scaled by running
+  statistics; the public implementations fail for such a batch.
+- As in the public implementations, (2) uses the LSTM state at the last word. One public implementation pads on the right and also reads the
+  padding; another fails for a single utterance. If text has one vector per utterance, (1) encodes the text, because there is no sequence
+  for an LSTM.
+- We had no access to the paper's text.
+- Audio and video sequences first become vectors: their mean and standard deviation over time. The public implementations also average over
+  padding.
+- Eq. (6): for a task with classes, the scores are `o`. The default widths are far smaller than those of the first public implementation,
+  whose tensor has 70 785 entries.
+- The paper does not model the conversation. Here a graph stage follows (5); `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -65,8 +68,8 @@ class TFNConfig(InConversation):
         hidden: Hidden width of both layers after the tensor.
         dropout: Dropout before each network of (1) and after the LSTM.
         tensor_dropout: Dropout on the tensor.
-        span: Range `r` of a score task.
-        shift: Shift `s` of a score task.
+        span: Range `r` of the scores in a score task: largest minus smallest score.
+        shift: Shift `s` of the scores in a score task: the negative of the smallest score.
     """
 
     width: Size = 16
@@ -80,7 +83,7 @@ class TFNConfig(InConversation):
 
 
 def products(z: Sequence[Tensor]) -> Tensor:
-    """Compute the tensor `Z` of vectors `(N, width_m)` with a leading one: `(N, product of all width_m + 1)`, last index fastest."""
+    """Compute the tensor `Z` of vectors `(N, width_m)`, flattened with the last index fastest: `(N, product of all width_m + 1)`."""
     first, *others = (torch.cat([torch.ones_like(vectors[:, :1]), vectors], -1) for vectors in z)  # Eq. (3)
     for other in others:
         first = (first[:, :, None] * other[:, None]).flatten(1)  # Eq. (4)
@@ -120,6 +123,6 @@ class TFN(UtteranceMethod):
         return {m: z[m] for m in self.names}
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, hidden)`; a graph stage adds columns."""
+        """Compute the utterance states, `(N, hidden)`; a graph stage appends its states."""
         u = self.after(products(list(self.vectors(given).values())))  # Eq. (5), (N, hidden)
         return self.conversation(u, given.here(self.names).any(1), given)

@@ -1,8 +1,9 @@
-r"""Two graphs in sequence: over the modalities of an utterance, then over the utterances of the dialogue. A method of this package.
+r"""Two graphs in sequence: over the modalities of an utterance, then over the utterances of the dialogue.
 
-It replaces HFGCN (Tang et al., "Fusion with Hierarchical Graphs for Multimodal Emotion Recognition", 2021), of which only the abstract is
-known. There, one graph fuses the modalities, and a second graph encodes their dependencies into the conversation. Everything else is our
-choice, with operators of that time. Results of this method are not results of HFGCN.
+This method has no paper. It replaces HFGCN (Tang et al., "Fusion with Hierarchical Graphs for Multimodal Emotion Recognition", 2021), of
+which we know only the abstract. In HFGCN, one graph fuses the modalities, and a second graph adds their dependencies to the context of the
+conversation. Everything else here is our choice, with graph operators that were known in 2021. Results of this method are not results of
+HFGCN.
 
 .. math::
     x_m &= W_m f_m + b_m, \qquad x_t \leftarrow \mathrm{BiGRU}(x_t) \tag{1} \\
@@ -19,8 +20,9 @@ choice, with operators of that time. Results of this method are not results of H
 | `V`, `Q`, `d` | `spread.neighbours`, `spread.root` | `(hidden, hidden)` |
 | `W_o` | `classify` | `(classes, (S + 1) hidden)` |
 
-**Choices**: the relation `r` of (3) tells the speakers of both ends and whether the source is earlier (recipe `cogmen`). Eq. (4) uses the
-same edges without types. A missing modality has no node and is zero in (2) and in `u`. The training settings choose the loss.
+**Our choices**: the relation `r` of an edge in (3) depends on the speakers of both utterances and on whether the source is earlier (recipe
+`cogmen`). Eq. (4) uses the same edges without relations. A missing modality has no node; its states in (2) and in `u` are zero. The loss is
+set by `training.loss`.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class TwoStage(Method):
     stands_for = "Stands in for HFGCN, of which only the abstract is known: it names two graphs, and the rest is a guess"
 
     def build(self, c: TwoStageConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         gru = Recurrent("gru", c.hidden, c.hidden, bidirectional=not c.causal)
         self.streams, wide = Streams(shapes.widths, c.hidden, read={"text": gru}), len(shapes.widths) * c.hidden
         self.fuse, self.dropout = nn.Linear(wide, wide), Dropout(c.dropout)
