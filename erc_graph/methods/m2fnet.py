@@ -19,8 +19,8 @@ from the text, and whose keys come from another modality. Eq. (2) is the paper's
 
 **What was guessed, and what differs from the paper, which has no public code**
 
-- The paper does not state the number of heads, the feed-forward width, the type of layer norm, or position encodings. Here Enc is one
-  post-norm Transformer layer without position encodings.
+- The paper does not state the number of heads, the feed-forward width, layer norms, or position encodings. Here Enc is one post-norm
+  Transformer layer without position encodings.
 - In the paper, only a figure shows whether (4) includes `f` itself; two re-implementations include it. The paper has no ReLU and no dropout
   in (4) and (5).
 - Eq. (3) needs the same width for all modalities, so (1) projects them. Eq. (1) and the dropout before and after it follow a

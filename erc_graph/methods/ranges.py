@@ -32,9 +32,9 @@ Graph = Annotated[str, Range(lambda value: value != "none", "a recipe, which the
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """Base class of a method's config, or of a config in a field of it; it checks the ranges of annotated fields.
+    """Base class of method configs and of their nested configs; it checks the ranges of annotated fields.
 
-    This class is a dataclass without fields. The reason is the command line: it reads the options of a config only if all base classes are
+    This class is a dataclass without fields, because the command line reads options only from classes whose base classes are all
     dataclasses.
 
     Attributes:

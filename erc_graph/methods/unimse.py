@@ -1,7 +1,7 @@
 r"""UniMSE, after Hu et al. (EMNLP 2022): adapters add audio and video to the last layers of a language model.
 
-Three things differ from the paper: the language model only encodes, a classifier replaces the generation of label words, and training uses
-one corpus.
+Here only the encoder of the language model is used, and a classifier replaces the generation of label words. Training uses a single corpus.
+In these three points, the method differs from the paper.
 
 .. math::
     m_i &= W_m\, \mathrm{LSTM}(\text{sequence})_{\text{last}} + b_m \qquad m \in \{a, v\} \tag{1} \\
@@ -10,7 +10,8 @@ one corpus.
     L_m &= -\frac1n \sum_i \log \mathrm{softmax}_j \big(\cos(P_h \bar h_i, P_m \bar m_j) / \tau\big)_{j = i} \tag{4} \\
     L &= L_{ce} + \lambda \textstyle\sum_m L_m \tag{5}
 
-Eqs. (1), (2), (4) follow the public code; the numbering is ours. A bar denotes the mean over tokens, or over the LSTM's states.
+Eqs. (1), (2), (4) follow the public code; the numbering is ours. A bar denotes the mean over the tokens of the text, or over the states of
+an LSTM.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -21,15 +22,20 @@ Eqs. (1), (2), (4) follow the public code; the numbering is ours. A bar denotes 
 
 **Differences from the paper and from its public code**
 
-- The paper generates the labels of four corpora as text with T5. Labels for other corpora come from the nearest utterances, including test
-  data, so test labels leak into training. Its code selects the epoch by hand on the test set. Here neither is done; (3) reads the first
-  token of the utterance. The text contains two utterances before and two after it (a guess: the code's files have such texts).
-- Any encoder of the library transformers may replace T5; of T5 itself, only the encoder is used. For token states, h is a linear map of
-  their mean; for a vector, h is its linear map. A Transformer over the utterances of the dialogue then replaces the language model.
-- Eq. (2): the public code initialises `W_o` at random, which destroys the last layers. Here it starts as the identity on h, zero on a and
-  v.
-- Eq. (4): in the public code, the mean counts padding and this loss is off. Here only utterances with text and the modality are compared.
-- A missing modality is zero in (2); one that the corpus lacks is left out. In (1), a vector is a sequence of one step. Text is required.
+- In the paper, T5 generates the labels of four corpora as text. An utterance gets labels of the other corpora from its nearest utterances.
+  These include test utterances, so test labels leak into training. In the public code, the epoch is selected manually on the test set. Here
+  labels are not transferred, and the epoch is selected on the development data. Eq. (3) reads the state of the first token of the
+  utterance. The text also contains the two utterances before and the two after it. This is a guess, because the data files of the public
+  code have such texts.
+- Any encoder of the library `transformers` can replace T5; of T5 itself, only the encoder is used. If text is given as token states or as
+  vectors, a Transformer over the utterances of the dialogue replaces the language model. Its input is then a linear map of the vector, or
+  of the mean over the token states.
+- Eq. (2): the public code initialises `W_o` at random, which destroys the output of the last layers. Here (2) initially returns h: `W_o`
+  starts as the identity for h and as zero for a and v.
+- Eq. (4): in the public code, the mean includes padding, and this loss is switched off. Here (4) compares only utterances that have text
+  and modality `m`.
+- A modality that an utterance lacks is zero in (2); a modality that the corpus lacks is left out. In (1), a vector is a sequence of one
+  step. Text is required.
 - A pretrained language model is frozen except its last layers and the adapters. We had no access to the paper's text.
 """
 
@@ -74,7 +80,7 @@ class UniMSEConfig(Causal):
         contrast: Weight λ of the contrastive loss.
         temperature: Temperature τ of the contrastive loss.
         trained: Number of last layers of a pretrained language model that are trained.
-        language_model: Language model for text given as token ids.
+        language_model: Options of the language model, for text that is given as token ids.
     """
 
     width: Size = 128
@@ -104,7 +110,7 @@ class Beside(nn.Module):
 
 
 def info_nce(own: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Compute the contrastive loss (4) of projected rows `(n, d)`; equal rows of both inputs are the positive pairs."""
+    """Compute the contrastive loss (4) of projected rows `(n, d)`; rows with the same index are the positive pairs."""
     cosine = F.normalize(own, dim=-1) @ F.normalize(other, dim=-1).T
     return F.cross_entropy(cosine / temperature, torch.arange(len(own), device=own.device))  # Eq. (4)
 

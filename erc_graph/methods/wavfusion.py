@@ -19,8 +19,8 @@ The method reads one utterance at a time and fuses audio, words and face frames 
     L_{task} &= -\frac{1}{N} \sum_j y_j \log \hat y_j \tag{14} \\
     L &= L_{task} + \lambda L_{mar} \tag{15}
 
-A graph stage over the conversation follows (`erc_graph.methods.conversation`), with X^F as the state of a node. `graph = "none"` is the
-paper's method.
+A graph stage over the conversation follows (`erc_graph.methods.conversation`); its input is X^F. With `graph = "none"`, there is no graph
+stage, as in the paper.
 
 | paper | here | shape |
 |---|---|---|
@@ -35,26 +35,28 @@ paper's method.
 
 Differences from the paper:
 
-- Eqs. (1), (5): in the paper, EfficientNet and RoBERTa are frozen. Here a corpus has their frames (`erc-graph features`), which are scaled
-  and projected to one width. Pictures of a corpus (bytes) pass a small convolutional network that is trained.
-- Eqs. (2), (6): the self-attention has a residual connection and a norm, as in a Transformer layer.
+- Eqs. (1), (5): in the paper, EfficientNet and RoBERTa are frozen. Here the corpus contains the outputs of such encoders
+  (`erc-graph features`), which are scaled and projected to one width. If the corpus contains images (bytes), a small convolutional network
+  encodes them and is trained.
+- Eqs. (2), (6): the self-attention has a residual connection and a layer norm, as in a Transformer layer.
 - Eq. (3): a layer norm replaces batch norm, and a mean replaces the sum over time (`erc_graph.encoders.visual_centre`).
-- Eq. (7): wav2vec 2.0 base is read from a folder (`wav2vec.folder`). Its last `deep` layers are replaced; feed-forward networks and norms
-  start with the weights of the replaced layers. Without a folder, the model is small, has random weights and is trained as a whole
-  (`frozen`). This needs more audio than a small corpus has; with `sound = "mfcc"`, the deep layers read cepstral coefficients. If the
-  corpus has audio frames (such as WavLM's), X^a consists of these frames, scaled and projected.
-- Eqs. (8), (9): queries come from audio, keys and values from the other modality. In each layer, attention to every other modality replaces
-  self-attention. The residual connection, which passes the audio on, remains.
-- Eq. (10): a softmax serves any number of other modalities; for two it is the printed sigmoid. A missing modality has share zero. Without
-  any other modality, an utterance keeps only the audio.
-- Between (11) and the classifier, which the paper does not connect, there is a mean over the frames.
-- Without audio, in an utterance or in the corpus, a learned frame gives the queries. A single modality (Table 3) has no gate and no margin
-  loss; audio passes the unchanged layers, words and faces pass the encoder of (2) to (6).
-- `deep = 0` is "concat" in Table 6: the means over the frames of all modalities are concatenated.
-- Eq. (12): SD needs one width. Each modality's mean over its frames is therefore scaled (layer norm) and projected first. SD and the
-  projection have no bias. With a bias, (13) decreases fastest towards equal samples, where its gradient vanishes.
-- Eq. (13): the printed bracket closes too early, and α is not given. Samples are the labelled utterances of the batch, once per modality
-  that they have. A score task has no classes, and therefore no margin loss.
+- Eq. (7): wav2vec 2.0 base is loaded from a folder (`wav2vec.folder`). The deep layers replace its last `deep` layers. Their feed-forward
+  networks and norms start with the weights of the replaced layers. Without a folder, the wav2vec 2.0 model is small, has random weights,
+  and is trained as a whole (see `frozen`). A small corpus has too little audio for this; with `sound = "mfcc"`, the deep layers read
+  cepstral coefficients instead. If the corpus has audio frames, such as those of WavLM, X^a consists of these frames, scaled and projected.
+- Eqs. (8), (9): queries come from audio, keys and values from the other modality. In each deep layer, attention to every other modality
+  replaces self-attention. The residual connection remains and passes the audio states on.
+- Eq. (10): the gate is a softmax over the other modalities; for two, it equals the printed sigmoid. A missing modality has the gate zero.
+  If an utterance has no other modality, the attention output is zero, and only the audio remains.
+- The paper does not connect (11) to the classifier. Here the classifier reads the mean over the frames.
+- If an utterance or the corpus has no audio, a single learned frame gives the queries. With a single modality (Table 3), there is no gate
+  and no margin loss. Audio alone passes unchanged wav2vec 2.0 layers; words or faces alone pass the encoder of (2) to (6).
+- `deep = 0` gives the variant "concat" of Table 6: the means over the frames of all modalities are concatenated.
+- Eq. (12): SD is a linear map that all modalities share, so it needs inputs of one width. The mean over the frames of each modality
+  therefore first passes a layer norm and a projection. SD and the projection have no bias. With a bias, training of (13) moves all samples
+  to the same point, where the gradient of (13) vanishes.
+- Eq. (13): the printed bracket closes too early, and α is not given. Each labelled utterance of the batch gives one sample for each
+  modality that it has. A score task has no classes, and therefore no margin loss.
 """
 
 from __future__ import annotations
@@ -98,20 +100,20 @@ class WavFusionConfig(InConversation):
     """Options of WavFusion.
 
     Attributes:
-        deep: Number of last layers of wav2vec 2.0 that attend to the other modalities; 0: none, all modalities are concatenated.
+        deep: Number of last layers of wav2vec 2.0 that attend to the other modalities; 0: no layer; all modalities are concatenated.
         lvc: Modalities with a learnable visual centre (LVC).
-        width: Width of words, faces and SD.
+        width: Width of the states of words and faces, and of SD.
         heads: Number of attention heads, except in wav2vec's own layers.
         codes: Number of vectors in LVC's codebook.
         margin_weight: Weight λ of the margin loss.
         margin: Margin α.
         hidden: Width of the fully connected layer.
         dropout: Dropout in encoders, deep layers and classifier.
-        frozen: Whether the shallow layers are frozen; default: if they are pretrained. Their frames are then computed once and kept: 150 kB
-            per second of audio with wav2vec 2.0 base.
-        checkpointing: Recompute the states of the layers in the backward pass: less memory, more time.
-        sound: Frames of a waveform: `wav2vec`, or `mfcc` (cepstral coefficients, scaled and projected) if no pretrained model is available.
-            The deep layers are those of wav2vec 2.0 in both cases.
+        frozen: Whether the shallow layers are frozen; default: frozen if they are pretrained. The output of frozen layers is computed once
+            and stored; this needs 150 kB per second of audio with wav2vec 2.0 base.
+        checkpointing: Recompute the states of the layers in the backward pass, which needs less memory and more time.
+        sound: Audio frames that are computed from a waveform: `wav2vec`, or `mfcc` (cepstral coefficients, scaled and projected) if no
+            pretrained model is available. The deep layers are those of wav2vec 2.0 in both cases.
         wav2vec: Options of the audio encoder.
     """
 
@@ -131,7 +133,7 @@ class WavFusionConfig(InConversation):
 
 
 class FrameEncoder(nn.Module):
-    """Encoder of the projected words or faces of an utterance: A-GRU and, if configured, LVC, concatenated."""
+    """Encoder of words or faces of an utterance: A-GRU (GRU and self-attention), concatenated with the output of LVC if configured."""
 
     def __init__(self, config: WavFusionConfig, *, lvc: bool) -> None:
         super().__init__()
@@ -197,14 +199,14 @@ class WavFusion(UtteranceMethod):
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def _attention(self, widths: Mapping[str, int]) -> nn.Module:
-        """Of a deep layer: to the other modalities; where there are none, the layer's own."""
+        """Return the attention of a deep layer: to the other modalities or, without other modalities, self-attention."""
         sound, dropout = self.config.wav2vec, self.config.dropout
         if widths:
             return GatedCrossAttention(sound.width, widths, heads=self.config.heads, dropout=dropout)
         return CrossAttention(sound.width, sound.width, sound.width, heads=sound.heads, dropout=dropout)
 
     def _take(self, weights: Mapping[str, Tensor]) -> None:
-        """Begin as the pretrained model."""
+        """Load the weights of the pretrained model."""
         if isinstance(self.shallow, Wav2vec):
             self.shallow.take(weights)
         for index, layer in enumerate(self.deep, self.config.wav2vec.layers - len(self.deep)):
@@ -214,11 +216,11 @@ class WavFusion(UtteranceMethod):
             self.final.load_state_dict({end: weights[f"final.{end}"] for end in ("weight", "bias")})
 
     def _tokens(self, item: tuple[int, ...]) -> int:
-        """Items of a chunk: samples, words, frames or pictures."""
+        """Return the number of items per chunk: samples, words, frames or images."""
         return max(1, min(SECONDS * (FRAMES if item else SAMPLING_RATE), NUMBERS // prod(item)))
 
     def frames(self, batch: Batch) -> Ragged:
-        """Compute the audio frames X^a of every utterance, `(frames, wav2vec.width)`; none for an utterance without audio."""
+        """Compute the audio frames X^a of every utterance, `(frames, wav2vec.width)`; an utterance without audio has no frames."""
         if SHALLOW in batch.sequences:
             return batch.sequences[SHALLOW]
         if self.shallow is None:
@@ -230,7 +232,7 @@ class WavFusion(UtteranceMethod):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Store the audio frames of frozen layers, so that they are computed only once."""
+        """Store the output of frozen layers with the batch, so that it is computed only once."""
         if not isinstance(self.shallow, Wav2vec) or any(p.requires_grad for p in self.shallow.parameters()):
             return batch
         if self.inputs_config.modality_dropout:  # other recordings are hidden in every epoch
@@ -251,11 +253,11 @@ class WavFusion(UtteranceMethod):
         return found
 
     def fuse(self, sound: Ragged, others: Mapping[str, Ragged]) -> tuple[Tensor, Tensor]:
-        """Compute the deep layers and the mean over their frames.
+        """Apply the deep layers, and average their output over the frames.
 
         Args:
             sound: Audio frames X^a.
-            others: Frames X^t and X^v.
+            others: Modality → frames X^t or X^v.
 
         Returns:
             Vectors `(N, wav2vec.width)`, and the mean gate share of each other modality, `(N, others)`.
@@ -275,7 +277,7 @@ class WavFusion(UtteranceMethod):
 
     @staticmethod
     def _layer(layer: Layer, states: Tensor, mask: Tensor, others: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """One deep layer: `(n, L, width)` and the shares of the others `(n, L, others)`."""
+        """Apply one deep layer: return its states `(n, L, width)`, and the gate shares of the other modalities `(n, L, others)`."""
         shares = states.new_zeros(*states.shape[:2], len(others))
 
         def ask(queries: Tensor) -> Tensor:
@@ -289,13 +291,13 @@ class WavFusion(UtteranceMethod):
         return layer(states, ask), shares
 
     def _checkpointed(self, function, *inputs):  # type: ignore[no-untyped-def]
-        """Call a function, keeping nothing for the way back but what goes in."""
+        """Call a function; with `checkpointing`, store only its inputs for the backward pass."""
         if self.config.checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(function, *inputs, use_reentrant=False)
         return function(*inputs)
 
     def _filled(self, sound: Ragged) -> Ragged:
-        """The frames, and the learned one where there is none."""
+        """Return the audio frames, with the learned frame for each utterance without audio."""
         lengths = sound.lengths.clamp(min=1)
         ptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         absent = (sound.lengths == 0).nonzero().squeeze(1)
@@ -306,7 +308,7 @@ class WavFusion(UtteranceMethod):
         return Ragged(values, ptr)
 
     def vectors(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Compute X^F `(N, k)`, which utterances have any modality `(N,)` bool, and the mean frame of each modality if needed."""
+        """Compute X^F `(N, width)`, a mask of the utterances with any modality `(N,)`, and, if needed, the mean frame of each modality."""
         sound, others = self.frames(batch), self.states(batch)
         every = others if self.shallow is None else {"audio": sound, **others}
         present = torch.stack([value.present for value in every.values()]).any(0)
@@ -338,7 +340,10 @@ class WavFusion(UtteranceMethod):
 
     @torch.no_grad()
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean gate share of each other modality over channels, frames and deep layers; empty for fewer than two."""
+        """Return the gate value of each other modality, averaged over channels, frames and deep layers.
+
+        With fewer than two other modalities, or with `deep = 0`, there is no gate, and the result is empty.
+        """
         if len(self.others) < 2 or not self.deep:
             return {}
         with evaluating(self):

@@ -1,7 +1,7 @@
 r"""Word alignment: each word attends to the frames of audio and video, gates refine both, and a graph stage follows.
 
-This generic method has no paper; it replaces TSIN (Chen et al., IEEE/ACM TASLP 29, 2021), of which only the abstract is known. TSIN aligns
-speech and text in time, lets their meanings interact, and has constraints that keep both consistent.
+This method has no paper. We offer it in place of TSIN (Chen et al., IEEE/ACM TASLP 29, 2021), of which we know only the abstract. TSIN
+aligns speech and text in time, lets their meanings interact, and has losses that keep both consistent.
 
 .. math::
     h_m &= \mathrm{GRU}(W_m f_m) \tag{1} \\
@@ -22,14 +22,15 @@ speech and text in time, lets their meanings interact, and has constraints that 
 
 **Differences from the paper**
 
-- We do not know how TSIN aligns and which constraints it has; (2), (3) and (5) are guesses. It has no video; here video is aligned like
-  audio.
-- A vector is a sequence of one step. For vectors, (2) is therefore a linear map, and only gates and consistency losses remain.
-- Without text, in an utterance or in the corpus, audio and video are pooled without alignment. A missing modality is zero in (4) and has no
-  loss.
-- Eq. (5): the KL divergence in both directions compares class predictions from each pooled vector; for scores, it is the squared
-  difference. Means run over all utterances.
-- The graph stage after (4) is shared with other methods that read single utterances; `graph = "none"` removes it.
+- We do not know how TSIN aligns speech and text, and which constraints it has; (2), (3) and (5) are guesses. TSIN has no video; here video
+  is aligned in the same way as audio.
+- A vector is a sequence of one step. For vectors, (2) is therefore only a linear map, and only the gates and the consistency losses have an
+  effect.
+- If an utterance or the corpus has no text, audio and video are pooled without alignment. A missing modality is zero in (4) and has no term
+  in (5).
+- Eq. (5): the KL divergence, in both directions, compares the class predictions from the pooled text with those from another pooled
+  modality. For a score task, the squared difference replaces the KL divergence. The means run over all utterances.
+- After (4), this method has the same graph stage as other methods that read single utterances; `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Refine(nn.Module):
         self.gate, self.message, self.norm = nn.Linear(2 * width, width), nn.Linear(width, width), nn.LayerNorm(width)
 
     def forward(self, own: Tensor, other: Tensor, heard: Tensor) -> Tensor:
-        """Update states `(n, L, width)` by the `other` states of this shape; where `heard` `(n, 1, 1)` is false, they do not change."""
+        """Update the states `own` by the states `other`, `(n, L, width)` each; where `heard`, `(n, 1, 1)` bool, is false, return `own`."""
         refined = self.norm(own + self.gate(torch.cat([own, other], -1)).sigmoid() * self.message(other))  # Eq. (3)
         return torch.where(heard, refined, own)
 
@@ -93,7 +94,7 @@ class WordAlignment(UtteranceMethod):
     unused = {"align.*.key.bias": "it adds the same to all scores of a word, which cancels in the softmax"}
 
     def build(self, c: WordAlignmentConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations."""
+        """Build the modules in the order of the equations."""
         self.names, width = shapes.modalities, c.width
         others = tuple(name for name in self.names if name != "text") if "text" in self.names else ()
 
@@ -112,7 +113,10 @@ class WordAlignment(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def parts_of(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
-        """Compute the pooled vectors, and the distance of each other modality from the words: `(n, (parts) width + others)`."""
+        """Compute the pooled vectors of all modalities, and the distances of audio and video from the words.
+
+        The output has the shape `(n, modalities · width + distances)`.
+        """
         states = {}
         for name, (values, mask) in padded.items():
             frames, mask = self.front[name](values, mask) if name in self.front else (self.project[name](values), mask)
@@ -155,7 +159,7 @@ class WordAlignment(UtteranceMethod):
         return Prediction(scores=self.classify(states), states=states, penalty=penalty)
 
     def disagreement(self, u: Tensor, here: Tensor) -> Tensor:
-        """Compute the mean distance between the predictions of each other modality and those of the words."""
+        """Compute the mean distance between the predictions from text and from each other modality, summed over these modalities."""
         total = u.new_zeros(())
         if not self.own:
             return total

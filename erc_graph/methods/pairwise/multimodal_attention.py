@@ -20,15 +20,15 @@ class MalConfig(Checked):
     """Options of multimodal attention learning (stage 2).
 
     Attributes:
-        attention: Use the attention layers ATT; off: the input passes unchanged.
+        attention: Use the attention layers ATT; off: the input is not changed.
         layers: Number l of ATT layers.
         heads: Number of attention heads in each layer.
-        width: Width of C_i.
-        residual: Add a linear map of the input of each ATT to its output (not in the paper).
-        pair_skip: Concatenate h^(VA) before layers 2 to l.
-        context_skip: Concatenate h^(Bt) after the last layer.
+        width: Width of the states C_i.
+        residual: Add a linear map of the input of each ATT layer to its output (not in the paper).
+        pair_skip: Concatenate h^(VA), the GRU states of the pair without text, with the input of layers 2 to l.
+        context_skip: Concatenate h^(Bt), the GRU states of the second text feature, with the output of the last layer.
         hidden: Width of the fully connected layer.
-        dropout: Dropout in attention and classifier.
+        dropout: Dropout in the attention layers and in the classifier.
         density: Weight λ_m1 of the density loss.
     """
 

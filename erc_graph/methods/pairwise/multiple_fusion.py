@@ -33,8 +33,8 @@ class MffConfig(Checked):
         dropout: Dropout in the graph and the Transformer encoder.
         bidirectional: Let GRU1 and GRU2 read in both directions, unless the method is causal.
         project: Add a linear layer with ReLU before GRU2 (not in the paper).
-        gcn: Use the second graph; off: E^(VAT) is the concatenated GRU states.
-        speaker: Add the speaker embedding (s_t in Table 4).
+        gcn: Use the graph of stage 2; off: E^(VAT) is the concatenated GRU states.
+        speaker: Add the speaker embedding to the node states (s_t in Table 4).
         context_encoder: Use E^(Bt), the states of the Transformer encoder.
         heads: Number of attention heads of the Transformer encoder.
         layers: Number of layers of the Transformer encoder.
@@ -88,7 +88,7 @@ class MultipleFeaturesFusion(nn.Module):
         return (nodes if self.speaker is None else nodes + self.speaker(given)[:, None]), dict(zip(pairs, read, strict=True))  # Eq. (9)
 
     def forward(self, given: Given, pairs: dict[str, Tensor], present: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute E^(MF) `(utterances, width)`, and the GRU states: stream → states (`Bt` is the second text feature)."""
+        """Compute E^(MF) `(utterances, width)`, and the GRU states: pair, or `Bt` for the second text feature → states."""
         states, hidden = self.nodes(given, pairs)
         nodes = Nodes(states, present, tuple(pairs))
         fused = (self.conv(nodes, given.batch).states if self.conv else nodes.masked()).flatten(1)  # Eq. (10)

@@ -31,9 +31,9 @@ class PmfConfig(Checked):
     """Options of pairwise modalities fusion (stage 1).
 
     Attributes:
-        enabled: Use this stage; off: the stream of a pair is its two BiLSTM states, without a graph and its loss.
+        enabled: Use stage 1; off: a pair is represented by its two BiLSTM states, without a graph and without a loss of stage 1.
         width: Width of the node states.
-        dropout: Dropout in encoders, graph and classifier.
+        dropout: Dropout in the encoders, the graph and the classifier.
         project: Add a linear layer with ReLU before each BiLSTM (not in the paper).
         density: Weight λ_p1 of the density loss.
     """
@@ -48,7 +48,7 @@ class PmfConfig(Checked):
 
 
 class PairFusion(nn.Module):
-    """PMF of one pair of modalities, or of a single one."""
+    """PMF of one pair of modalities, or of a single modality."""
 
     def __init__(self, shapes: Shapes, modalities: tuple[str, ...], config: PairwiseConfig, recipe: GraphRecipe) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 r"""Fusing Pairwise Modalities for Emotion Recognition in Conversations (Fan et al., Information Fusion 106, 2024).
 
-Stage 1, pairwise modalities fusion (PMF), once per pair of modalities (m1, m2):
+Stage 1 is pairwise modalities fusion (PMF), once per pair of modalities (m1, m2):
 
 .. math::
     l^m &= \mathrm{BiLSTM}_m(u^m) \tag{1} \\
@@ -11,7 +11,7 @@ Stage 1, pairwise modalities fusion (PMF), once per pair of modalities (m1, m2):
     L_{pd} &= \|E^{(m1 m2)}\|_1 \tag{6} \\
     L_{PMF} &= L_{pc} + \lambda_{p1} L_{pd} + \lambda_{p2} \|\theta_p\|_2 \tag{7}
 
-Stage 2, multiple features fusion (MFF) and multimodal attention learning (MAL):
+Stage 2 is multiple features fusion (MFF) and multimodal attention learning (MAL):
 
 .. math::
     h^{(p)}_t &= \mathrm{GRU}_1(h^{(p)}_{t-1}, E^{(p)}_t) \tag{8} \\
@@ -39,38 +39,42 @@ Stage 2, multiple features fusion (MFF) and multimodal attention learning (MAL):
 
 Differences from the paper:
 
-- Eqs. (2), (9): speakers are numbered by first appearance in the dialogue; the embedding of this number is learned and added. The paper
-  also mentions concatenated vectors of a speaker recognition model. Given vectors (`inputs.given_speakers`) are added like learned ones.
-- Eq. (3) prints m1 and m2 for an intra-modal edge, which is a slip: both nodes belong to one modality.
-- Eqs. (5), (10): the operator is MMGCN's deep spectral GCN (GCNII). The paper does not state the depth, so it is an option. As in MMGCN,
-  the output is concatenated with the input; the density loss (6) therefore covers both.
-- Eqs. (6), (14): by default, the L1 norm is a mean over entries, so that λ does not depend on batch and width. The paper's λ belongs to a
-  sum. The mean divides this sum by the number of entries, some hundred thousand, so the loss has almost no effect. The option
-  `density_reduction = "sum"` is the printed norm per batch.
-- Eqs. (7), (15): the L2 term is the optimiser's weight decay. By default it is coupled (Adam): `weight_decay = w` adds `w θ` to the
-  gradient, as `(w / 2) ‖θ‖²` would. Decoupled decay (AdamW) is a training option. Gradients are clipped before this step, which the paper
-  does not mention.
-- Eqs. (3), (4): arccos has no gradient at ±1. Cosines are first multiplied by 1 − 10⁻⁵, and the result is scaled back to [0, 1]
-  (`erc_graph.graphs.weights`). This changes a weight by at most 0.0015.
-- Eq. (8) prints VA twice; the third line is AT. As printed, "GRU1" is shared; here every pair has its own weights.
-- Eqs. (8), (11): as printed, GRUs read forward. Reading in both directions is an option (`mff.bidirectional`).
-- Between (11) and (12): the Transformer encoder has no positions, because the GRU before it encodes the order. Its feed-forward layer is
-  twice as wide as its states. The paper gives neither.
-- Eq. (13): the paper does not give the number l of layers. With one layer, or without attention, h^(VA) is concatenated after it.
-  `mal.residual` adds a path around each ATT. Without this path, an utterance's own state reaches the classifier only by its attention to
-  itself.
-- "Without MAL" (Table 2) is read as no attention and no skip connection. On IEMOCAP, the paper's rows 15 and 41 are equal, which supports
-  this reading. On MELD, row 15 equals row 42, which has attention; the paper contradicts itself there.
-- With fewer modalities, the pairs of present modalities remain. A single modality has its own graph in stage 1. h^(VA) is the pair without
-  text or, if there is none, the only pair. Without PMF, the stream of a pair is its two concatenated BiLSTM states, trained in stage 2.
-- "Bt" is `inputs.second_text`. Without this option, the text features serve as both.
+- Eqs. (2), (9): speakers are numbered by first appearance in the dialogue, and a learned embedding of this number is added. The paper also
+  mentions concatenated vectors of a speaker recognition model. Given speaker vectors (`inputs.given_speakers`) are added in the same way as
+  learned embeddings.
+- The printed Eq. (3) has m1 and m2 for an edge within a modality. This is a misprint, because both nodes belong to one modality.
+- Eqs. (5), (10): the operator is MMGCN's deep spectral GCN (GCNII). The paper does not state its depth, so the depth is an option. As in
+  MMGCN, the output is concatenated with the input; the density loss (6) therefore covers both.
+- Eqs. (6), (14): by default, the L1 norm is a mean over entries, so that λ does not depend on batch size and width. The paper chose λ for a
+  sum. The mean is this sum divided by the number of entries, some hundred thousand, so with the paper's λ the loss has almost no effect.
+  The option `density_reduction = "sum"` gives the printed norm of each batch.
+- Eqs. (7), (15): the L2 term is the weight decay of the optimiser. By default, the optimiser is Adam: `weight_decay = w` adds `w θ` to the
+  gradient, like a loss term `(w / 2) ‖θ‖²`. Decoupled weight decay (AdamW) is a training option. Gradients are clipped before the weight
+  decay is added; the paper does not mention clipping.
+- Eqs. (3), (4): the gradient of arccos is infinite at ±1. Cosines are therefore first multiplied by 1 − 10⁻⁵, and the result is scaled back
+  to [0, 1] (`erc_graph.graphs.weights`). This changes an edge weight by at most 0.0015.
+- The printed Eq. (8) has VA twice; the third line should be AT. In the printed equations, all pairs share one GRU1; here every pair has its
+  own GRU.
+- Eqs. (8), (11): by default, the GRUs read only forward, as printed. The option `mff.bidirectional` lets them read in both directions.
+- Between (11) and (12): the Transformer encoder has no position encodings, because the GRU before it encodes the order. Its feed-forward
+  layer is twice as wide as its states. The paper states neither.
+- Eq. (13): the paper does not give the number l of layers. With a single layer, h^(VA) is concatenated with its output; without attention,
+  h^(VA) is concatenated with E^(MF). The option `mal.residual` adds a residual connection around each ATT. Without a residual connection,
+  the state of an utterance reaches the classifier only through its attention to itself.
+- We implement "without MAL" (Table 2) as no attention and no skip connection. On IEMOCAP, the paper's rows 15 and 41 are equal, which
+  supports this reading. On MELD, row 15 equals row 42, which has attention, so the paper contradicts itself.
+- With two modalities, there is one pair. A single modality has its own graph in stage 1. If every pair contains text, h^(VA) denotes the
+  GRU states of the only pair. Without PMF, a pair is represented by its two concatenated BiLSTM states, which are trained in stage 2.
+- The second text feature "Bt" is the option `inputs.second_text`. Without this option, the text features of the corpus are also used as
+  "Bt".
 - `stages = "joint"` trains everything in one loop, with the PMF classifiers as auxiliary losses. With two stages, each stage selects its
   epoch by its own classifier on the development split.
-- A missing modality has a node without edges, which does not contribute to E. LSTM and GRU read a learned vector in its place. Their states
-  of that utterance depend on its neighbours and still pass through the skip connections.
-- `causal` makes the method fit for live conversations: (1) reads only forward. ATT and the Transformer encoder attend only to earlier
-  utterances, as far back as the recipe's edges. Edges from later utterances are left out. The paper reads whole conversations.
-- `pmf.project` (a linear layer before each BiLSTM) and `mff.project` (one before GRU2) are not in the paper.
+- A missing modality has a node without edges, which does not contribute to E. LSTM and GRU read a learned vector in place of a missing
+  modality. Their states at such an utterance depend on its neighbours and still pass through the skip connections.
+- With `causal`, the method can label live conversations. The recurrent networks read only forward. ATT and the Transformer encoder attend
+  to no later utterances, and to earlier utterances only as far back as the edges of the recipe. Edges from later utterances are left out.
+  The paper reads whole conversations.
+- The options `pmf.project` (a linear layer before each BiLSTM) and `mff.project` (a linear layer before GRU2) are not in the paper.
 """
 
 from __future__ import annotations
@@ -102,11 +106,11 @@ class PairwiseConfig(Checked):
 
     Attributes:
         graph: Graph recipe of both graphs: a name or a TOML file.
-        causal: Read no later utterances. Recurrent networks read forward, attention reaches back as far as the recipe, and edges from later
-            utterances are left out. Such a method can label live conversations (`stream`).
-        gamma: Scale γ of the edges across streams; default: the recipe's.
+        causal: Read no later utterances. Recurrent networks read forward, attention reaches back as far as the edges of the recipe, and
+            edges from later utterances are left out. Such a method can label live conversations (`stream`).
+        gamma: Scale γ of the edges between the streams of an utterance; default: the scale in the recipe.
         stages: `two` (the paper) or `joint` (one loop, PMF classifiers as auxiliary losses).
-        auxiliary: Weight of the PMF losses with `joint`.
+        auxiliary: Weight of the PMF losses if `stages` is `joint`.
         density_reduction: Reduction of the density loss: `mean` over entries, or `sum`, the printed norm.
         depth: Number of graph convolution layers in both stages.
         pmf: Options of stage 1.
@@ -180,7 +184,7 @@ class Pairwise(Method):
         return cast("dict[str, PairFusion]", dict(self.fusion.items()))
 
     def stages(self) -> list[Stage]:
-        """Return the stages: PMF of every pair, then MFF with MAL; or one stage for all."""
+        """Return the stages: PMF of every pair, then MFF with MAL; or a single stage that trains all modules."""
         if self.config.stages == "joint" or not self.config.pmf.enabled:
             return [self.stage("mff+mal", self)]
         pairs = [self.stage(f"pmf {name}", fusion, answer=fusion.predict) for name, fusion in self.fusions.items()]
@@ -188,9 +192,9 @@ class Pairwise(Method):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Before the last of two stages, store the outputs of the frozen pairs instead of computing them in every epoch.
+        """Store the outputs of the frozen PMF networks before the last stage, instead of computing them in every epoch.
 
-        Nothing is stored with swap noise or modality dropout, which change the features in every epoch.
+        With swap noise or modality dropout, nothing is stored, because the features then differ in every epoch.
         """
         noisy = self.inputs_config.swap_noise or self.inputs_config.modality_dropout
         if index == 0 or index < len(self.stages()) - 1 or noisy:
@@ -203,7 +207,7 @@ class Pairwise(Method):
         return batch.with_cache({name: in_parts(partial(ask, fusion), batch) for name, fusion in self.fusions.items()})
 
     def pairs(self, given: Given) -> dict[str, Tensor]:
-        """Compute E^(m1m2) of every pair, or take it from the cache."""
+        """Compute E^(m1m2) of every pair, or read it from the cache."""
         cache = given.batch.cache
         return {name: cache[name] if name in cache else fusion(given) for name, fusion in self.fusions.items()}
 
