@@ -24,9 +24,9 @@ equations are ours, because we had access only to the abstract.
 - The abstract describes a Transformer in which two modalities guide each other, without alignment of words and frames, and a weighted
   fusion. In the abstract, BiLSTMs belong to the model that the Transformer is compared with. All sizes, the dropout, (1), and the exact
   form of (2)-(6) are guesses.
-- Eq. (2): every layer updates both modalities. This is our reading of "guide each other". In MulT, by contrast, every layer attends to the
-  input states of the other modality. With three modalities, each modality attends to both others (a guess). With a single modality, (2) and
-  (3) are left out.
+- Eq. (2): every layer updates both modalities. This is our reading of "guide each other". In MulT (`erc_graph.methods.mult`), by contrast,
+  every layer attends to the input states of the other modality. With three modalities, each modality attends to both other modalities (a
+  guess). With a single modality, (2) and (3) are left out.
 - Eq. (5): each utterance has one weight per modality; the weights sum to one. A missing modality is masked and has the weight zero. If one
   of two modalities is missing, the weight of the other modality is one.
 - A modality with one vector per utterance is a sequence of one item. If all modalities are vectors, (2) adds a linear map of the other
@@ -77,7 +77,7 @@ class IAMMTFConfig(InConversation):
 
 
 class MutualLayer(nn.Module):
-    """Attention from every modality to each other modality, then a feed-forward network per modality."""
+    """Attention from every modality to every other modality, then a feed-forward network per modality."""
 
     def __init__(self, names: Sequence[str], config: IAMMTFConfig) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class IAMMTF(UtteranceMethod):
     )
 
     def build(self, config: IAMMTFConfig, shapes: Shapes) -> None:
-        """Build the BiLSTMs, the layers, the pooling, the modality weights, the graph stage, and the classifier."""
+        """Build the BiLSTMs, the attention layers, the pooling, the modality weights, the graph stage, and the classifier."""
         width, self.names = config.width, shapes.modalities
         self.items = Items(shapes, dict.fromkeys(self.names, width))
         self.recur = nn.ModuleDict({m: FrameLSTM(width, width) for m in self.names})

@@ -12,9 +12,9 @@ A memory contains earlier utterances of all speakers, in order. Each utterance c
     q_i &\leftarrow \tanh\Big(q_i + \sum_k a_k M^h_k\Big) \qquad \text{(4)-(6) once per hop} \tag{6} \\
     o_i &= W_o q_i + b_o \tag{7}
 
-The equations follow the public code; the numbering is ours. `k` runs over the utterances before `i`, at most the last `window` of them. In
-(2), one GRU reads the utterances of the speaker of `i`, and a second GRU reads the utterances of all other speakers. Each GRU keeps its
-state at utterances that it does not read. All GRUs follow TensorFlow's equations.
+The equations follow the public code; the numbering is ours. `k` runs over the last `window` utterances before `i`. In (2), one GRU reads
+the utterances of the speaker of `i`, and a second GRU reads the utterances of all other speakers. Each GRU keeps its state at utterances
+that it does not read. All GRUs follow TensorFlow's equations.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -90,7 +90,7 @@ class OneMemory(OverTurns):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, nodes: Nodes, batch: Batch, seen: list[Tensor] | None = None) -> Nodes:
-        """Map states `(N, 1, inputs)` to `(N, 1, width)`."""
+        """Map utterance vectors `(N, 1, inputs)` to the last queries `(N, 1, width)`."""
         u = nodes.masked()[:, 0]
         history = TurnChains.of(batch, nodes.present[:, 0], self.config.window)
         q = self.ask(u).tanh()  # Eq. (1)

@@ -1,4 +1,4 @@
-"""The preprocessing of features for all methods: the table `[inputs]` of every experiment.
+"""The preprocessing of features for all methods: the options in the table `[inputs]` of an experiment.
 
 This preprocessing consists of scaling, noise, modality dropout, pooling of sequences, and trained layers of a text encoder. All methods and
 baselines share exactly this preprocessing.
@@ -113,7 +113,7 @@ class Inputs(nn.Module):
     Args:
         schema: The features of the corpus.
         config: The options.
-        prior: Feature sets that are added to the scores and are not modalities.
+        prior: Names of feature sets that are added to the scores and are not modalities.
         sequences: Modalities that the method reads as sequences; other sequences become vectors of their mean and standard deviation.
         second_text: Whether the method reads a second text feature.
 
@@ -266,7 +266,7 @@ class SpeakerRelative(OverTurns):
     """
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map scaled features `(N, 1, d)` to features relative to the speaker, `(N, 1, d)`."""
+        """Map scaled features `(N, 1, d)` to features normalised per speaker, `(N, 1, d)`."""
         return nodes.with_states(relative_to_speaker(nodes.states[:, 0], nodes.present[:, 0], batch)[:, None])
 
 
@@ -300,7 +300,7 @@ def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
 
     Args:
         batch: Dialogues.
-        shares: Modality → share of rows that are replaced. The modality may be missing in the random row that replaces a row.
+        shares: Modality → share of utterances whose vector is replaced. The vector that replaces it may be missing.
     """
     features, present = dict(batch.features), dict(batch.present)
     for name, share in shares.items():
@@ -325,7 +325,7 @@ def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
 
 
 def silent(sequences: Ragged, kept: Tensor) -> Ragged:
-    """Return the sequences with all items removed where the mask `kept` `(U,)` is false.
+    """Return the sequences with all items removed where the mask `kept`, `(N,)` bool, is false.
 
     >>> silent(Ragged.of([torch.ones(2), torch.ones(3)]), torch.tensor([False, True])).lengths.tolist()
     [0, 3]

@@ -1,6 +1,6 @@
 r"""LMF: Efficient Low-rank Multimodal Fusion with Modality-Specific Factors (Liu et al., ACL 2018), then a graph stage.
 
-LMF multiplies the tensor of TFN by a weight tensor of low rank, without computing either tensor.
+LMF multiplies the tensor of TFN (`erc_graph.methods.tfn`) by a weight tensor of low rank, without computing either tensor.
 
 .. math::
     z_m &= \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1\, \mathrm{BatchNorm}(x_m)))), \qquad
@@ -32,9 +32,9 @@ The equations follow the public implementations; the numbering is ours. The line
   modalities.
 - If text has one vector per utterance, it is encoded like audio and video, because there is no sequence for an LSTM. Audio and video
   sequences first become vectors: their mean and standard deviation over time. Any number of modalities is fused.
-- The public implementations define a dropout layer after the fusion but never apply it; it is left out here. They train the factors with a
-  separate learning rate. One implementation fails for a single utterance; another never trains `w` and `c`. The IEMOCAP script selects the
-  best epoch but predicts with the last epoch.
+- The public implementations define a dropout layer after the fusion but never apply it; this layer is left out here. They train the factors
+  with a separate learning rate. One implementation fails for a single utterance; another implementation never trains `w` and `c`. The
+  IEMOCAP script selects the best epoch but predicts with the last epoch.
 - In training, the batch norm makes the utterances of a batch depend on each other.
 """
 
@@ -92,7 +92,7 @@ class LMF(UtteranceMethod):
     )
 
     def build(self, config: LMFConfig, shapes: Shapes) -> None:
-        """Build a network and a factor per modality, the graph stage, and the classifier."""
+        """Build a network and low-rank factors for each modality, the graph stage, and the classifier."""
         if config.fused < 0 or (not config.fused and self.graph is not None):
             raise ConfigError(f"pipeline.fused: expected 1 or more, or 0 with graph 'none', found {config.fused} with {config.graph!r}")
         self.names, size = shapes.modalities, config.fused or shapes.outputs

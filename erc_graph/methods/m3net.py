@@ -93,7 +93,7 @@ class M3NETConfig(Checked):
 
 
 class M3NET(Method):
-    """Hypergraph convolution over modalities and utterances, in parallel to a graph with signed messages."""
+    """Hypergraph convolution over modalities and utterances, in parallel to graph convolution with gates between -1 and 1."""
 
     Config = M3NETConfig
     can_be_causal = False

@@ -21,8 +21,8 @@ of a third party; the numbering is ours.
 **What is guessed, and differences from the third party's code**
 
 - Eq. (5): the third party's code concatenates the channels of word `i` and frame `i`, although they are not aligned (`join = "index"`). By
-  default, we concatenate the sequences along time. The softmax then runs over the items of all modalities, which fits the "global
-  inter-modal" attention of the abstract. Eq. (6): the product comes from a figure of the paper; the paper may mean a sum.
+  default, we concatenate the sequences along time. The softmax then runs over the words and frames of all modalities, which fits the
+  "global inter-modal" attention of the abstract. Eq. (6): the product comes from a figure of the paper; the paper may mean a sum.
 - The third party's code masks nothing, although most of its 512 steps are padding. Here padding is masked, and (4)-(6) leave out a missing
   modality. With `join = "index"`, the channels of a missing modality are zero. The channels of a shorter sequence are zero after its end.
 - A vector is a sequence of one item. If all modalities are vectors, (2) and (4) do not depend on queries and keys. If `F` has a single

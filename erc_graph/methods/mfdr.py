@@ -39,9 +39,9 @@ Differences from the paper:
 - An utterance of n words has N windows of real frames. Word i has the window ⌊i N / n⌋, which may grow; all frames outside the window are
   masked. In the paper, word i attends to window i. The paper has L = N = 50 words and windows, but real utterances have fewer words.
 - Algorithm 1: a window at the start or end of an utterance grows in one direction only. The paper mentions "special processing" of such
-  windows but does not describe it. Lines 6 and 12 require 0.5 ω_X and ω_X key points (frames whose weight exceeds the mean), which is half
-  of the frames of the window. Here, half of the window's real frames must be key points. We compute the mean of line 11 over all weights
-  computed so far. Lines 9 and 10 print indices with ω_X, although windows begin every h_X frames.
+  windows but does not describe it. Lines 6 and 12 require 0.5 ω_X and ω_X key points, which are frames whose weight exceeds the mean. Both
+  numbers are half of the frames of the window. Here, half of the window's real frames must be key points. We compute the mean of line 11
+  over all weights computed so far. Lines 9 and 10 print indices with ω_X, although windows begin every h_X frames.
 - In the paper, z is a weighted sum of frames and does not contain the word itself. Here the state of the word is added, and a layer norm
   follows, as in any cross-attention layer. `sawa.residual = false` gives the printed form.
 - By default, words, frames and states have the width 256, the hidden size of the paper. The paper states neither the number of heads nor
@@ -52,8 +52,8 @@ Differences from the paper:
   here Φ has the shape N_f × D × ω_f. The learned map M has one column per word. The network W is a convolution, a layer norm, a ReLU and a
   second convolution. If a frame extends beyond the end of an utterance, its padding is ignored.
 - The paper's variant "linear" (`dfc.pooling = "linear"`) maps every state to a new state of equal width. With `dfc.readout = "flat"`, the
-  utterance vector is the concatenation of all frames, the paper's compact representation. By default, it is the mean over real frames,
-  which does not depend on the length of the longest utterance.
+  utterance vector is the concatenation of all frames, the paper's compact representation. By default, the utterance vector is the mean over
+  real frames. The mean does not depend on the length of the longest utterance.
 - In an utterance without frames, the words attend to themselves. In an utterance without words, the mean frame of each window replaces a
   word. A corpus with only text or only audio therefore works.
 - A waveform is converted to MFCCs with 100 frames per second; WavLM features have 50 frames per second. Every `stride` neighbouring frames
@@ -172,7 +172,7 @@ class MFDRConfig(InConversation):
     Attributes:
         words: Maximum number L of words per utterance; further words are cut off.
         frames: Maximum number T of frames per utterance, after `stride`; further frames are cut off.
-        stride: Number of neighbouring frames that are averaged to one (MFCCs of a waveform have 100 per second).
+        stride: Number of neighbouring frames that are averaged to one (MFCCs of a waveform have 100 frames per second).
         width: Width of words, frames and z.
         dropout: Dropout after SAWA, after the recurrence, and in the classifier.
         hidden: Width of the classifier's hidden layer.
@@ -315,7 +315,7 @@ class MFDR(UtteranceMethod):
             windows: Number of windows.
 
         Returns:
-            Weights, `(windows, frames)`; the frames end where the last of these windows can end after it has grown.
+            Mean weights, `(windows, frames)`, of all frames that these windows can contain after they have grown.
         """
         window, hop = self.config.sawa.window or 10, self.config.sawa.hop
         reach = (windows - 1) * hop + 2 * window

@@ -29,13 +29,14 @@ that module.
   through this target.
 - Eq. (7) averages squared errors over the steps and features of an utterance, then over utterances. The public code includes padding in
   these averages.
-- A missing modality has no term in (6) and (7), and MFN skips it. The public code has six encoders that estimate `z` of a missing modality;
-  they are left out here. In the public code, the reconstruction of missing video uses the decoder output for missing audio.
+- A missing modality has no term in (6) and (7), and MFN ignores this modality. The public code has six encoders that estimate `z` of a
+  missing modality; they are left out here. In the public code, the reconstruction of missing video uses the decoder output for missing
+  audio.
 - As in the public code, the exponent in (6) is divided by `d` twice. For a large width `d`, the kernel is therefore almost constant, and
-  MMD is small. Eq. (6) is left out for fewer than eight utterances.
+  the maximum mean discrepancy (MMD) is small. Eq. (6) is left out for fewer than eight utterances.
 - The public code ignores its learning-rate option, never shuffles its batches, and never trains on the last, incomplete batch.
-- We had no access to the paper's text. The paper does not model the conversation. Here a graph stage reads `f_y`; `graph = "none"` removes
-  it.
+- We had no access to the paper's text. The paper does not model the conversation. Here a graph stage reads the label's factor `f_y`;
+  `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class MFMConfig(InConversation):
         widths: Modality → width of its LSTM in MFN.
         memory: Width of the memory of MFN.
         hidden: Hidden width of the networks of MFN, unless `hiddens` sets it.
-        hiddens: Network of MFN → its hidden width.
+        hiddens: Network of MFN (`attention`, `candidate`, `keep`, `take`) → its hidden width.
         latent: Width of `z` and `f`, unless `latents` or `factors` sets it.
         latents: Modality or `label` → width of its `z`.
         factors: Modality or `label` → width of its `f`.

@@ -11,8 +11,8 @@ Each modality has an LSTM. Attention over the cell states of two consecutive ste
     u_t &= \gamma^1_t \odot u_{t-1} + \gamma^2_t \odot \hat u_t \tag{6} \\
     f &= \mathrm{ReLU}(O_1 [h^1_T ; \dots ; h^M_T ; u_T]), \qquad o = O_2 f \tag{7}
 
-The equations follow the public code; the numbering is ours. All linear maps have biases; the softmax of (3) runs over channels. The first
-modality is text.
+The equations follow the public code; the numbering is ours. All linear maps have biases; the softmax of (3) runs over channels. Text is the
+first modality.
 
 | symbol | attribute | shape |
 |---|---|---|

@@ -27,9 +27,9 @@ element-wise products of all subsets of modalities are fused. A recurrent memory
   code, so **all formulas are guesses**. In particular, we guessed the difference in (2), the products in (3), the cell in (4), the inputs
   of (5), and all sizes.
 - In the paper, a step is a word of one utterance. Here a step is an utterance of the dialogue, because the corpora have no words that are
-  aligned with audio and video. The difference in (2) is therefore the change of the audio between two utterances.
+  aligned with audio and video. The difference in (2) is therefore the change of the audio between two consecutive utterances.
 - The state of a missing modality is zero in (3) and (5), so all its products are zero. In (2), an utterance without audio gets the mean
-  score `e` of the utterances with audio. For the utterance after it, the difference in (2) is zero. If the corpus has no audio, (2) is left
+  score `e` of the utterances with audio. For the next utterance, the difference in (2) is zero. If the corpus has no audio, (2) is left
   out. The memory also has a state for an utterance without any modality, but the graph has no node for this utterance.
 - In (2), `T` is the number of utterances of the dialogue. With `causal`, the recurrent networks read only forward. The softmax of (2) then
   runs over the utterances up to `t`, and `T` is the number of these utterances. By default, no graph stage follows (5).
@@ -108,7 +108,7 @@ class ResidualMemory(OverTurns):
         return state + (update + more).sigmoid() * (candidate + kept).tanh()  # Eq. (4)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map states `(N, 1, width)` to `(N, 1, width)`."""
+        """Map fused vectors `(N, 1, width)` to states of the memory, `(N, 1, width)`."""
         given = batch.pad(self.given(nodes.states[:, 0]))
         states = [given.new_zeros(len(batch), nodes.width)]
         for one in given.unbind(1):
@@ -116,7 +116,7 @@ class ResidualMemory(OverTurns):
         return nodes.with_states(batch.unpad(torch.stack(states[1:], 1))[:, None])
 
     def step(self, nodes: Nodes, batch: Batch, memory: Tensor | None) -> tuple[Nodes, Tensor]:
-        """Process the next utterance; return its state, which is also the memory for the following one."""
+        """Process the next utterance; return its state as output, and again as the memory for the utterance after it."""
         rows = nodes.states[:, 0]
         state = self.after(self.given(rows), torch.zeros_like(rows) if memory is None else memory)
         return nodes.with_states(state[:, None]), state

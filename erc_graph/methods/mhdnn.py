@@ -25,9 +25,9 @@ ours, because we had access only to the abstract.
 - The number of layers, their widths, batch norm, dropout, and all training settings are guesses.
 - Eq. (4) always multiplies the probabilities of a group and of a label in it. If only the most probable group were considered, an error of
   the root network could not be corrected.
-- All networks are trained together with the cross entropy of (4). Its logarithm is a sum, so each network learns only from the labels of
-  its group. There are two exceptions. The batch norm of a network uses all utterances. With a graph stage, all losses send a gradient to
-  the root network through `c`.
+- All networks are trained together with the cross entropy of (4). Its logarithm is a sum, so the network of a group learns only from
+  utterances of this group. There are two exceptions. The batch norm of a network uses all utterances. With a graph stage, all losses send a
+  gradient to the root network through `c`.
 - The paper does not list its 33 audio features; here all features of the corpus are read. The paper uses ELMo for text; here text is a
   vector of the corpus. A sequence becomes a vector of its mean and standard deviation over time. A missing modality is zero, which is its
   mean over the training data, and its presence bit is zero.
@@ -67,7 +67,7 @@ class MHDNNConfig(InConversation):
 
     Attributes:
         groups: Labels of each group; the labels in no group form a further group. Empty: emotions of high arousal, and all other emotions.
-        hidden: Width of each layer, the same for every network.
+        hidden: Widths of the layers; all networks have the same widths.
         dropout: Dropout after every layer.
     """
 

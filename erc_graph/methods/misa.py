@@ -14,8 +14,8 @@ representations.
     L &= L_{task} + \alpha L_{diff} + \beta L_{sim} + \gamma\, \mathrm{mean}_m\, \mathrm{MSE}(\tilde x_m, x_m) \tag{8}
 
 `h^1` and `h^2` are the last states of two BiLSTM layers with a LayerNorm between them. `C_1` is the mean over the batch, and `C_k` is the
-central moment of order `k` over the batch. In (7), `â` is `a` after centring, with each row divided by its length. The pairs `(a, b)` in
-(7) are all `(p_m, s_m)` and all `(p_m, p_n)`. The equations follow the public code; the numbering is ours.
+central moment of order `k` over the batch. In (7), `â` is `a` after centring, with each row divided by its norm. The pairs `(a, b)` in (7)
+are all `(p_m, s_m)` and all `(p_m, p_n)`. The equations follow the public code; the numbering is ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -26,7 +26,7 @@ central moment of order `k` over the batch. In (7), `â` is `a` after centring, 
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. For vectors, (1) is left out. Words and frames first pass a linear map. The public code also
+- We had no access to the paper's text. For vectors, (1) is left out. Before (1), words and frames pass a linear map. The public code also
   fine-tunes a text encoder; this is not done here.
 - The representations of a missing modality are masked keys in (5), and their output states are set to zero. Eqs. (6) to (8) leave these
   representations out. The public code needs all modalities.

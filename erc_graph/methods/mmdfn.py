@@ -1,7 +1,7 @@
 r"""MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations (Hu et al., ICASSP 2022).
 
-The graph is that of MMGCN. A node state also contains the state of a GRU over the speaker's own utterances. An LSTM cell over the depth of
-the network gates the messages of each graph layer.
+The graph is the graph of MMGCN (`erc_graph.methods.mmgcn`). A node state also contains the state of a GRU over the speaker's own
+utterances. An LSTM cell over the depth of the network gates the messages of each graph layer.
 
 .. math::
     x^\tau &= W_\tau u^\tau + b_\tau, \qquad c^t = \mathrm{BiGRU}(x^t), \quad c^a = x^a, \quad c^v = x^v \tag{1} \\
@@ -13,7 +13,7 @@ the network gates the messages of each graph layer.
     \beta_l = \ln(\eta / l + 1) \tag{6} \\
     s_i &= W\, \mathrm{ReLU}([n^\tau_i ; q^\tau_{K,i}]_\tau) + b \tag{7}
 
-The edges in (3) are those of MMGCN. The equations follow the public code; the numbering is ours.
+The edges in (3) are the edges of MMGCN. The equations follow the public code; the numbering is ours.
 
 | symbol | attribute | shape |
 |---|---|---|

@@ -30,7 +30,7 @@ the loss and in the prediction.
   its last state. Other sequences first become vectors of their mean and standard deviation.
 - Eq. (2): the context is only the conversation, without a background image and a depth map. In the backward pass, `max(p)` is a constant.
   Eq. (4) does not depend on the option `weight`.
-- A missing modality has no term in (3) and (4), and `M` does not count it. The memory of M3ER is left out. Its check for useless
+- A missing modality has no term in (3) and (4), and is not counted in `M`. The memory of M3ER is left out. Its check for useless
   modalities, which are replaced by proxies, is also left out.
 """
 
@@ -85,7 +85,7 @@ class MPFU(UtteranceMethod):
     )
 
     def build(self, config: MPFUConfig, shapes: Shapes) -> None:
-        """Build an encoder and a classifier per modality, the graph stage, and its classifier."""
+        """Build an encoder and a classifier per modality, the graph stage, and the classifier of the conversation."""
         if self.task.kind != "classification":
             raise ConfigError("task: expected classes, because MPFU multiplies their probabilities, found a score")
         width, self.names = config.width, shapes.modalities

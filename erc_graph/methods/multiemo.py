@@ -1,7 +1,7 @@
 r"""MultiEMO: an attention-based correlation-aware multimodal fusion framework for emotion recognition in conversations.
 
-The paper is Shi and Huang, ACL 2023, pages 14752-14766. Each modality has a DialogueRNN and attends to the other modalities. Two further
-losses compare the states of utterances. The equations follow the public code; the numbering is ours.
+The paper is by Shi and Huang (ACL 2023, pages 14752-14766). Each modality has a DialogueRNN and attends to the other modalities. Two
+further losses compare the states of utterances. The equations follow the public code; the numbering is ours.
 
 .. math::
     x_m &= W_m f_m + b_m \tag{1} \\
@@ -30,7 +30,7 @@ DialogueRNN has no listener states, and its attention weights do not depend on t
 - We had no access to the paper's text. In the public code, attention and recurrence read padding, so the scores depend on the batch. Here
   padding is not read.
 - Eq. (8) follows the definition of Soft-HGR correlation. The public code does not subtract the mean of the states, computes the covariance
-  between utterances instead of channels, and divides the sum by `N` again.
+  between utterances instead of channels, and divides the sum by `N` once more.
 - Cross entropy has the weight one; the weights of (7) and (8) are relative to it. Eq. (7) uses only the utterances that the cross entropy
   uses.
 - For MELD, the public code has no recurrent network for text (`text_context = false`). Its other networks read only forward
@@ -73,7 +73,7 @@ class MultiEMOConfig(Causal):
     Attributes:
         width: Width of all states.
         hidden: Hidden width of the classifier; default: `width`.
-        layers: Number of layers in each stack.
+        layers: Number of layers for each modality; a layer is (3) and (4).
         heads: Number of attention heads in (3).
         feedforward: Hidden width of (4).
         bidirectional: Whether the recurrent networks of (2) also read backwards.

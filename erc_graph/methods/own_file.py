@@ -36,7 +36,7 @@ def is_own(method: str) -> bool:
 
 
 def own_parts(method: str) -> tuple[Path, str]:
-    """Return the file and the class of `my_method.py:Own`; the class is empty if none is given.
+    """Return the file and the class of `my_method.py:Own`; without a class, the second value is an empty string.
 
     >>> own_parts("folder/my_method.py:Own")
     (PosixPath('folder/my_method.py'), 'Own')
@@ -101,7 +101,7 @@ def load_method(method: str) -> type[Method]:
     """
     file, kind = own_parts(method)
     if not file.is_file():
-        raise ConfigError(f"method: expected a Python file and a class, my_method.py:Own, found no file {one_line(str(file), 200)}")
+        raise ConfigError(f"method: expected a Python file and a class, such as my_method.py:Own, found no file {one_line(str(file), 200)}")
     module = _imported(file.resolve())
     if not kind or not hasattr(module, kind):
         from erc_graph.methods.base import Method
@@ -155,5 +155,5 @@ def show_own(error: BaseException, file: Path) -> None:
 
 
 def own_sha256(method: str) -> str | None:
-    """Return the SHA-256 of the file of a method; `None` for a method of the registry."""
+    """Return the SHA-256 of the file of a method; `None` for a method in the registry."""
     return hashlib.sha256(own_parts(method)[0].read_bytes()).hexdigest() if is_own(method) else None

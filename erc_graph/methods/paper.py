@@ -1,4 +1,4 @@
-"""The publication of a method as data, from which README, citations, help texts, method pages and `erc-graph list` are generated."""
+"""Data of a method's publication, from which README, citations, help texts, method pages and `erc-graph list` are generated."""
 
 from __future__ import annotations
 

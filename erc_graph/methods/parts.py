@@ -47,7 +47,7 @@ class Turn(nn.Module):
         self.project = nn.Linear(sum(widths.values()), width) if width else nn.Identity()
 
     def forward(self, given: Given) -> Nodes:
-        """Return one stream of utterance states, `(N, 1, width)`; an utterance is present if any of its modalities is."""
+        """Return one stream of utterance states, `(N, 1, width)`; an utterance is present if any of its modalities is present."""
         states = torch.cat([given.values[name] for name in self.names], -1)
         return Nodes.of_turns(self.project(states), given.here(self.names).any(1))
 
@@ -58,7 +58,7 @@ class Streams(nn.Module):
     Args:
         widths: Modality → width of its features.
         width: Width of the states.
-        read: Stream → module over its utterances, applied after the map; streams that do not exist are ignored.
+        read: Stream → module over its utterances, applied after the linear map; streams that do not exist are ignored.
 
     Attributes:
         count: Number of streams.
@@ -129,7 +129,7 @@ class Rowwise(nn.Module):
         *layers: Layers that are applied in sequence to states `(N, S, width)`.
 
     Attributes:
-        width: Width of the output states, if a linear layer defines it.
+        width: Width of the output states; it exists only if one of the layers is linear.
     """
 
     def __init__(self, *layers: nn.Module) -> None:

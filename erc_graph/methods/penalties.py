@@ -16,7 +16,7 @@ def density(states: Tensor, reduction: Reduction = "mean") -> Tensor:
 
     Args:
         states: Fused features of any shape.
-        reduction: `mean` over the entries, or `sum`, the printed norm. The sum grows with the batch size and the width.
+        reduction: `mean` over the entries, or `sum`, as printed in the paper. The sum grows with the batch size and the width.
     """
     magnitude = states.abs()
     return magnitude.mean() if reduction == "mean" else magnitude.sum()

@@ -27,7 +27,7 @@ class Schema:
         provenance: Origin of the features as plain JSON values: name and files of the corpus, modality → extractor.
 
     Raises:
-        ConfigError: a modality has a name that cannot be the name of a submodule.
+        ConfigError: a modality has a name that cannot be the name of a PyTorch submodule.
     """
 
     widths: Mapping[str, int]

@@ -34,11 +34,11 @@ channel.
   As in the public code, no factor :math:`T^2` compensates for the temperature. With `T` = 8, the value for MELD, the distillation has
   almost no effect.
 - For MELD, the public code fixes `G` to the identity matrix; the option `gate = "identity"` does the same.
-- A missing modality is a masked key in (2), has the weight zero in (6), and has no KL term in (8). Its `u_m` is zero, so from these
-  utterances its classifier learns only the class frequencies. For a score task, (8) has no KL terms.
-- Here each modality has one dropout, after (1); in the public code, each Transformer layer has its own dropout there. Layer norms that the
-  public code does not use are left out. In the public code, the embedding `E` has no linear map. Here the eighth and all later speakers
-  share a row of `E`.
+- A missing modality is masked as a key in (2), has the weight zero in (6), and has no KL term in (8). The state `u_m` of a missing modality
+  is zero, so such utterances teach its classifier only the class frequencies. For a score task, (8) has no KL terms.
+- Here each modality has one dropout, after (1); in the public code, each Transformer layer has its own dropout on this input. Layer norms
+  that the public code does not use are left out. In the public code, the embedding `E` has no linear map. Here the eighth and all later
+  speakers share a row of `E`.
 """
 
 from __future__ import annotations

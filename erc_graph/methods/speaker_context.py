@@ -1,8 +1,8 @@
 r"""Speaker context, the method that this project recommends: two recurrent networks and one layer of graph attention.
 
 This method has no paper. One recurrent network reads the whole dialogue. The other network reads the utterances of each speaker as a
-separate sequence. For each utterance, a linear layer combines both states to a node state. Graph attention over a window of utterances then
-adds messages from the neighbours, with a residual connection.
+separate sequence. For each utterance, a linear layer combines both states into a node state. Graph attention over a window of utterances
+then adds messages from the neighbours, with a residual connection.
 
 .. math::
     x_i &= \mathrm{ReLU}\big(W_x [f^m_i ; f^m_i - \mathrm{mean}_j f^m_j]_m + b_x\big), \qquad m \text{ the modalities} \tag{1} \\

@@ -25,8 +25,8 @@ class Prediction:
             function as `scores`.
         auxiliary_weight: Weight of the losses of `auxiliary`.
         states: `(N, width)` states before the classifier, for plots.
-        members: Prediction of each network of an ensemble (`erc_graph.methods.ensemble`). Each has its own loss, and `scores` is their
-            average.
+        members: Prediction of each network of an ensemble (`erc_graph.methods.ensemble`). Each of these predictions has its own loss, and
+            `scores` is their average.
     """
 
     scores: Tensor
@@ -43,12 +43,12 @@ class Stage:
     """One stage of the training.
 
     Attributes:
-        name: Name in logs and histories.
+        name: Name of the stage in logs and training histories.
         module: The module that is trained; all other parameters of the method are frozen, and their modules are in evaluation mode.
         forward: Function from a batch to the prediction whose loss is minimised.
-        learning_rate: Learning rate of the stage; default: that of the training.
-        weight_decay: Weight decay of the stage; default: that of the training.
-        epochs: Number of epochs of the stage; default: that of the training.
+        learning_rate: Learning rate of the stage; default: the learning rate of the training.
+        weight_decay: Weight decay of the stage; default: the weight decay of the training.
+        epochs: Number of epochs of the stage; default: the number of epochs of the training.
         rates: Modules with a different learning rate: pairs of a module and its learning rate, as a share of the stage's learning rate.
         parts: Independent networks in `module`, whose gradients are clipped separately; empty: one network.
     """
@@ -65,7 +65,7 @@ class Stage:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode within a block; afterwards every module returns to its former mode, also after an error."""
+    """Switch to evaluation mode within a block; afterwards every module returns to its former mode, even after an error."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:

@@ -1,6 +1,7 @@
 r"""TETFN: Text Enhanced Transformer Fusion Network (Wang et al., Pattern Recognition, 2023), then a graph stage.
 
-As in MulT, the modalities attend to each other. Audio and video attend to each other only through the text, Eq. (3).
+As in MulT (`erc_graph.methods.mult`), the modalities attend to each other. Audio and video attend to each other only through the text, Eq.
+(3).
 
 .. math::
     x_l &= W_l\, \mathrm{words}, \qquad x_m = W_m\, \mathrm{LSTM}(\mathrm{frames}_m) \qquad m \in \{a, v\} \tag{1} \\
@@ -12,8 +13,8 @@ As in MulT, the modalities attend to each other. Audio and video attend to each 
     o_m &= Q_3\, \mathrm{ReLU}(Q_2\, \mathrm{ReLU}(Q_1 \max_t x_{m,t})) \tag{7}
 
 The equations follow a public re-implementation (the port); the numbering is ours. For video, (3) holds with audio and video exchanged. CM
-(crossmodal Transformer) and SA (self-attention Transformer) are the modules of MulT (`erc_graph.encoders.crossmodal`), with the same
-attention mask. Only the Transformers of (3) have position embeddings. The linear maps of (5) to (7) have biases.
+(crossmodal Transformer) and SA (self-attention Transformer) are the modules of MulT (`erc_graph.encoders.crossmodal`), with the attention
+mask of MulT. Only the Transformers of (3) have position embeddings. The linear maps of (5) to (7) have biases.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -30,9 +31,9 @@ attention mask. Only the Transformers of (3) have position embeddings. The linea
   guess.
 - The port also reads padding; here only real steps are read. Attention to a missing modality adds zero. The state `h_m` of a missing
   modality is zero, and (7) is not trained for it.
-- The linear maps `W` of (1) read one step at a time. The port can also use wider windows, but then uses the windows of the audio for the
-  video. The port ignores its option for the number of layers (always two) and has only one output. At the end of an epoch, it drops the
-  gradients of the last batches. Its dropout after ReLU is 0.
+- The linear maps `W` of (1) read one step at a time. The port can also read windows of several steps, but it uses the window width of the
+  audio for the video. The port ignores its option for the number of layers (always two) and predicts only one score. At the end of an
+  epoch, the port discards the gradients of the last batches. Its dropout after ReLU is 0.
 - If all modalities are vectors, the utterances of a dialogue are the steps (a guess). Eq. (7) then reads `x_m` of the utterance itself.
 - Text is required. With only one other modality, (3) is left out.
 - The paper does not model the conversation. Here a graph stage follows (5); `graph = "none"` removes it.

@@ -30,8 +30,8 @@ The equations follow the public implementations; the numbering is ours. All line
 - Eq. (1): in training, the batch norm makes the utterances of a batch depend on each other. A batch of one utterance is scaled by running
   statistics; the public implementations fail for such a batch.
 - As in the public implementations, (2) uses the LSTM state at the last word. One public implementation pads on the right and also reads the
-  padding; another fails for a single utterance. If text has one vector per utterance, (1) encodes the text, because there is no sequence
-  for an LSTM.
+  padding; another implementation fails for a single utterance. If text has one vector per utterance, (1) encodes the text, because there is
+  no sequence for an LSTM.
 - We had no access to the paper's text.
 - Audio and video sequences first become vectors: their mean and standard deviation over time. The public implementations also average over
   padding.
@@ -83,7 +83,7 @@ class TFNConfig(InConversation):
 
 
 def products(z: Sequence[Tensor]) -> Tensor:
-    """Compute the tensor `Z` of vectors `(N, width_m)`, flattened with the last index fastest: `(N, product of all width_m + 1)`."""
+    """Compute the tensor `Z` of vectors `(N, width_m)`, flattened with the last index fastest: `(N, product of all (width_m + 1))`."""
     first, *others = (torch.cat([torch.ones_like(vectors[:, :1]), vectors], -1) for vectors in z)  # Eq. (3)
     for other in others:
         first = (first[:, :, None] * other[:, None]).flatten(1)  # Eq. (4)

@@ -1,9 +1,9 @@
 r"""Two graphs in sequence: over the modalities of an utterance, then over the utterances of the dialogue.
 
 This method has no paper. We offer it in place of HFGCN (Tang et al., "Fusion with Hierarchical Graphs for Multimodal Emotion Recognition",
-2021), of which we know only the abstract. In HFGCN, one graph fuses the modalities, and a second graph adds their dependencies to the
-context of the conversation. Everything else here is our choice, with graph operators that were known in 2021. Results of this method are
-not results of HFGCN.
+2021), of which we know only the abstract. In HFGCN, one graph fuses the modalities, and a second graph adds the dependencies between
+modalities to the context of the conversation. Everything else here is our choice, with graph operators that were known in 2021. Results of
+this method are not results of HFGCN.
 
 .. math::
     x_m &= W_m f_m + b_m, \qquad x_t \leftarrow \mathrm{BiGRU}(x_t) \tag{1} \\

@@ -188,7 +188,7 @@ class UniMSE(Method):
         return h, h
 
     def contrast(self, mean: Tensor, means: Mapping[str, Tensor], given: Given) -> Tensor:
-        """Compute the sum of (4) over the modalities, each over utterances that have the modality and text."""
+        """Compute the sum of (4) over the modalities; each term uses the utterances that have text and this modality."""
         total = mean.new_zeros(())
         for name, project in self.others.items():
             here = given.present["text"] & given.present[name]
@@ -204,6 +204,6 @@ class UniMSE(Method):
         return Prediction(scores=self.classify(h), states=h, penalty=penalty)  # Eq. (5)
 
     def stages(self) -> list[Stage]:
-        """Return one stage; the language model has its own learning rate."""
+        """Return a single training stage; the language model has its own learning rate."""
         stage = self.stage("train", self)
         return [stage if self.text is None else replace(stage, rates=((self.text.model, self.config.language_model.rate), *stage.rates))]

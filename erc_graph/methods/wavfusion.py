@@ -100,14 +100,14 @@ class WavFusionConfig(InConversation):
     """Options of WavFusion.
 
     Attributes:
-        deep: Number of last layers of wav2vec 2.0 that attend to the other modalities; 0: no layer; all modalities are concatenated.
+        deep: Number of last layers of wav2vec 2.0 that attend to the other modalities. With 0, all modalities are only concatenated.
         lvc: Modalities with a learnable visual centre (LVC).
         width: Width of the states of words and faces, and of SD.
-        heads: Number of attention heads, except in wav2vec's own layers.
+        heads: Number of attention heads, except in the unchanged layers of wav2vec 2.0.
         codes: Number of vectors in LVC's codebook.
         margin_weight: Weight λ of the margin loss.
         margin: Margin α.
-        hidden: Width of the fully connected layer.
+        hidden: Width of the hidden layer of the classifier.
         dropout: Dropout in encoders, deep layers and classifier.
         frozen: Whether the shallow layers are frozen; default: frozen if they are pretrained. The output of frozen layers is computed once
             and stored; this needs 150 kB per second of audio with wav2vec 2.0 base.
@@ -260,7 +260,7 @@ class WavFusion(UtteranceMethod):
             others: Modality → frames X^t or X^v.
 
         Returns:
-            Vectors `(N, wav2vec.width)`, and the mean gate share of each other modality, `(N, others)`.
+            Vectors `(N, wav2vec.width)`, and the mean gate value of each other modality, `(N, others)`.
         """
 
         def function(padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
@@ -277,7 +277,7 @@ class WavFusion(UtteranceMethod):
 
     @staticmethod
     def _layer(layer: Layer, states: Tensor, mask: Tensor, others: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Apply one deep layer: return its states `(n, L, width)`, and the gate shares of the other modalities `(n, L, others)`."""
+        """Apply one deep layer: return its states `(n, L, width)`, and the gate values of the other modalities `(n, L, others)`."""
         shares = states.new_zeros(*states.shape[:2], len(others))
 
         def ask(queries: Tensor) -> Tensor:
@@ -321,7 +321,7 @@ class WavFusion(UtteranceMethod):
         return self.fuse(sound, others)[0], present, means
 
     def discrepancy(self, means: Mapping[str, Tensor], batch: Batch) -> Tensor | float:
-        """Compute the weighted margin loss λ L_mar over the labelled utterances, once per modality that they have."""
+        """Compute the weighted margin loss λ L_mar; each labelled utterance gives one sample for each of its modalities."""
         if not (self.training and self.project):
             return 0.0
         counts = batch.judged & (batch.target >= 0)

@@ -74,7 +74,7 @@ class WordAlignmentConfig(InConversation):
 
 
 class Refine(nn.Module):
-    """The gated update of one modality by another, Eq. (3)."""
+    """The gated update of one modality by another modality, Eq. (3)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

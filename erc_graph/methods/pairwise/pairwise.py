@@ -109,9 +109,9 @@ class PairwiseConfig(Checked):
         causal: Read no later utterances. Recurrent networks read forward, attention reaches back as far as the edges of the recipe, and
             edges from later utterances are left out. Such a method can label live conversations (`stream`).
         gamma: Scale γ of the edges between the streams of an utterance; default: the scale in the recipe.
-        stages: `two` (the paper) or `joint` (one loop, PMF classifiers as auxiliary losses).
+        stages: Training stages: `two`, as in the paper, or `joint`, a single stage in which the PMF losses are auxiliary losses.
         auxiliary: Weight of the PMF losses if `stages` is `joint`.
-        density_reduction: Reduction of the density loss: `mean` over entries, or `sum`, the printed norm.
+        density_reduction: Reduction of the density loss: `mean` over entries, or `sum`, as printed in the paper.
         depth: Number of graph convolution layers in both stages.
         pmf: Options of stage 1.
         mff: Options of the first half of stage 2.
