@@ -44,7 +44,7 @@ class Paper:
 
     @property
     def key(self) -> str:
-        """Return the key of the BibTeX entry: first author's family name, year, first word of the title.
+        """Return the key of the BibTeX entry, which contains the first author's family name, the year, and the first word of the title.
 
         >>> Paper(title="The MM-DFN Network", authors="Dvořák, Hu and Li", venue="ICASSP", year=2022).key
         'dvorak2022mmdfn'

@@ -180,7 +180,7 @@ class Pairwise(Method):
 
     @property
     def fusions(self) -> dict[str, PairFusion]:
-        """Return the PMF networks: pair → network."""
+        """Return pair → PMF network."""
         return cast("dict[str, PairFusion]", dict(self.fusion.items()))
 
     def stages(self) -> list[Stage]:
