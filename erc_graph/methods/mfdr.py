@@ -48,8 +48,8 @@ Differences from the paper:
   the dropout.
 - MGRU (Fig. 4) is an alternative recurrent unit. We assume that its update gate is computed from h, z and g, like its reset gate. We
   implement the paper's variant "w/o Context" as g = z.
-- Eq. (8): the printed shape of Φ is N_f × f × f × D. A frame is reduced to one state, so the second dimension f would only be summed over;
-  here Φ has the shape N_f × D × ω_f. The learned map M has one column per word. The network W is a convolution, a layer norm, a ReLU and a
+- Eq. (8): the printed shape of Φ is N_f × f × f × D. A frame is reduced to one state, so the second dimension f would only be summed over.
+  Here Φ has the shape N_f × D × ω_f. The learned map M has one column per word. The network W is a convolution, a layer norm, a ReLU and a
   second convolution. If a frame extends beyond the end of an utterance, its padding is ignored.
 - The paper's variant "linear" (`dfc.pooling = "linear"`) maps every state to a new state of equal width. With `dfc.readout = "flat"`, the
   utterance vector is the concatenation of all frames, the paper's compact representation. By default, the utterance vector is the mean over

@@ -19,11 +19,11 @@ the loss and in the prediction.
 
 - We had access only to the abstract. Eq. (3) is the loss of M3ER (AAAI 2020, same first author), as a third party describes it. We assume
   that this paper has the same loss, and that the name "MPFU" refers to this paper. Eqs. (1), (2) and (4) are ours.
-- In its printed form, (3) trains an unsure channel *against* the true label: the loss :math:`-p^\gamma \log p` increases with :math:`p` as
-  long as :math:`p < e^{-1/\gamma}`. With `beta = 1`, this bound is 0.37 for two channels and 0.14 for three channels. An untrained network
-  predicts 0.25 for each of four classes. By default (`weight = "detached"`), `w` is therefore a constant in the backward pass. With
-  `weight = "attached"`, (3) is computed as printed. As far as we remember, M3ER derives this loss from the weights
-  :math:`w_m = \prod_{n \ne m} (1 - p_n^e)^\gamma` (`weight = "others"`), which do not have this problem.
+- In its printed form, (3) trains an unsure channel *against* the true label. The reason is that the loss :math:`-p^\gamma \log p` increases
+  with :math:`p` as long as :math:`p < e^{-1/\gamma}`. For `beta = 1`, the bound :math:`e^{-1/\gamma}` is 0.37 for two channels and 0.14 for
+  three channels. An untrained network predicts 0.25 for each of four classes. By default (`weight = "detached"`), `w` is therefore a
+  constant in the backward pass. With `weight = "attached"`, (3) is computed as printed. As far as we remember, M3ER derives this loss from
+  the weights :math:`w_m = \prod_{n \ne m} (1 - p_n^e)^\gamma` (`weight = "others"`). These weights do not have this problem.
 - For a single channel, :math:`\gamma` is 0 and (3) is cross entropy. Eq. (3) is the whole loss: `training.loss`, class weights and label
   smoothing are ignored. The loss is divided by the number of all utterances of a batch, including utterances without a label.
 - Eq. (1): the encoder of a vector is a batch norm and three linear layers with ReLU. The encoder of words is an LSTM and a linear map of

@@ -26,8 +26,8 @@ values, and with twice the width.
 - The public code does not mask padding, and it uses the last step even if this step is padding. Here padding is masked, and (6) uses the
   last real step. In the public code, a step whose first channel is zero gets no position embedding; here every step gets a position
   embedding.
-- With the option `mask`, step `i` attends only to steps `j <= i + k` of the other modality, where `k` is the difference of the two lengths.
-  This is the default of the public code. The paper describes attention without such a limit.
+- With the option `mask`, step `i` attends only to steps `j <= i + k` of the other modality. Here `k` is the difference of the two sequence
+  lengths. The public code has this limit by default. The paper describes attention without such a limit.
 - Attention to a missing modality adds zero; the `h_m` of a missing modality is zero.
 - If all modalities are vectors, the utterances of a dialogue are the steps (our choice). If some modalities are sequences, a vector is a
   sequence of one step.

@@ -20,9 +20,9 @@ this method are not results of HFGCN.
 | `V`, `Q`, `d` | `spread.neighbours`, `spread.root` | `(hidden, hidden)` |
 | `W_o` | `classify` | `(classes, (S + 1) hidden)` |
 
-**Our choices**: the relation `r` of an edge in (3) depends on the speakers of both utterances and on whether the source is earlier (recipe
-`cogmen`). Eq. (4) uses the same edges without relations. A missing modality has no node; its states in (2) and in `u` are zero. The loss is
-set by `training.loss`.
+**Our choices**: the relation `r` of an edge in (3) depends on both speakers and on the order of the two utterances (recipe `cogmen`). Eq.
+(4) uses the same edges without relations. A missing modality has no node; its states in (2) and in `u` are zero. The loss is set by
+`training.loss`.
 """
 
 from __future__ import annotations
