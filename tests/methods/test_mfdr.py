@@ -288,7 +288,7 @@ def test_the_heat_of_the_first_windows(adaptive: bool, monkeypatch: pytest.Monke
     ("change", "message"),
     [
         (lambda: SawaConfig(window=7), r"pipeline\.sawa\.window: expected an even number of frames, or 0 for all, found 7"),
-        (lambda: SawaConfig(window=30), r"pipeline\.sawa\.hop: expected 1 or more; with adaptive .*, half of window, found 5"),
+        (lambda: SawaConfig(window=30), r"pipeline\.sawa\.hop: expected 1 or more, and half of `window` if `adaptive` is true, found 5"),
         (lambda: GcpuConfig(heads=0), r"pipeline\.gcpu\.heads: expected 1 or more, found 0"),
         (lambda: DfcConfig(hops=[]), r"pipeline\.dfc\.hops: expected one number of 1 or more for each layer, found \[\]"),
         (lambda: MFDRConfig(words=6), r"pipeline\.words: expected 7 or more, so that each layer of dfc has a frame, found 6"),
