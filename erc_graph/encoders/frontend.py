@@ -1,4 +1,4 @@
-"""Front ends: modules that convert words, frames, a waveform or images of an utterance to frames of one width for an encoder."""
+"""Front ends: modules that convert the words, frames, waveform or images of an utterance to vectors of one width, called frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ TOKENS = 1 << 20  # numbers of a chunk, while scaling is fitted
 
 
 def items_per_frame(item: tuple[int, ...]) -> int:
-    """Return how many items of a sequence become one frame: 160 samples of a waveform, one item of other sequences.
+    """Return the number of items per frame: 160 samples of a waveform, or one item of any other sequence.
+
+    `item` is the shape of an item: `()` for a sample of a waveform.
 
     >>> items_per_frame(()), items_per_frame((768,))
     (160, 1)
@@ -27,14 +29,14 @@ def items_per_frame(item: tuple[int, ...]) -> int:
 
 
 class FrontEnd(nn.Module):
-    """The front end of one modality: `(n, L, *item)` and a mask → frames `(n, frames, width)` and their mask.
+    """The front end of one modality: padded items `(n, L, *item)` and their mask → frames `(n, frames, width)` and their mask.
 
-    A waveform is converted to MFCCs, 100 frames per second. An image is encoded by a small convolutional network. A vector is not changed.
-    MFCCs and vectors are standardised with mean and standard deviation of the training split (`fit`). A linear layer then projects all
-    frames.
+    A waveform is converted to MFCCs, 100 frames per second. An image is encoded by a small convolutional network. Items that are vectors
+    are used as frames. MFCCs and vectors are standardised with mean and standard deviation of the training split (`fit`). A linear layer
+    then projects all frames to `width`.
 
     Args:
-        item: Shape of one item of the sequence: `()`, `(d,)` or, for images of bytes, `(channels, height, width)`.
+        item: Shape of one item: `()` for a sample of a waveform, `(d,)` for a vector, `(channels, height, width)` for an image of bytes.
         width: Width of the output frames; default: frames are not projected and keep their width.
     """
 
@@ -56,7 +58,7 @@ class FrontEnd(nn.Module):
         self.project = nn.Linear(inputs, width) if width else nn.Identity()
 
     def frames(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the frames before standardisation, and their mask; vectors and MFCCs from `prepared` are returned unchanged."""
+        """Return the frames before standardisation, and their mask: MFCCs of a waveform, or the unchanged items of any other sequence."""
         return mfcc(padded, mask, coefficients=COEFFICIENTS) if padded.ndim == 2 else (padded.to(self.get_buffer("mean").dtype), mask)
 
     def count(self, sequences: Ragged) -> Tensor:
@@ -80,7 +82,7 @@ class FrontEnd(nn.Module):
         self.get_buffer("deviation").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode items `(n, L, *item)` with the mask `(n, L)`: frames `(n, frames, width)`, zero for padding, and their mask."""
+        """Encode padded items `(n, L, *item)` with the mask `(n, L)` as frames `(n, frames, width)`, zero at padding, and return their mask."""
         frames, mask = self.frames(padded, mask)
         if self.image is not None:
             real = self.image((frames[mask] / 255).to(self.get_buffer("mean").dtype))
@@ -107,12 +109,12 @@ class FrontEnds(nn.ModuleDict):
             front.fit(train.sequences[name])  # type: ignore[operator]
 
     def count(self, batch: Batch) -> dict[str, Tensor]:
-        """Return modality → `(U,)`, the number of frames per sequence."""
+        """Return the number of frames of every sequence: modality → `(U,)`."""
         return {name: front.count(batch.sequences[name]) for name, front in self.items()}  # type: ignore[operator]
 
     @torch.no_grad()
     def prepared(self, batch: Batch) -> Batch:
-        """Return the batch with MFCCs instead of waveforms, so that they are computed once and not in every epoch."""
+        """Return the batch with MFCCs instead of waveforms. MFCCs are then computed once instead of in every epoch."""
         waves = {name: value for name, value in batch.sequences.items() if name in self and not value.item}
         if not waves:
             return batch
@@ -120,7 +122,7 @@ class FrontEnds(nn.ModuleDict):
 
 
 def _mfccs(waves: Ragged) -> Ragged:
-    """Waveforms → their coefficients, the sequences in the same order."""
+    """Compute the MFCCs of every waveform; the order of the sequences does not change."""
     rows, values, lengths = [], [waves.values.new_zeros(0, COEFFICIENTS)], torch.zeros(len(waves), dtype=torch.long)
     for chosen, part in waves.chunks(TOKENS):
         frames, mask = mfcc(*part.pad(), coefficients=COEFFICIENTS)

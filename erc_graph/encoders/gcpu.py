@@ -1,7 +1,7 @@
-r"""Gated context perception unit: a recurrent cell with two inputs per step, the state of the step and its context (MFDR, Eqs. (1)-(6)).
+r"""Gated context perception unit (MFDR, Eqs. (1)-(6)): a recurrent cell with two inputs per step, an item and its context.
 
-The products with both inputs do not depend on the preceding step, so they are computed for all steps before the loop. A step then has three
-matrix products; a GRU has one. A hand-written backward pass, as in `erc_graph.encoders.gru`, was only 10 % faster and was not kept.
+The matrix products with both inputs do not depend on the preceding step, so they are computed for all steps before the loop. Each step of
+the loop then has three matrix products, whereas a step of a GRU has one.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ Cell = Literal["gcpu", "mgru", "gru"]
 
 
 class ContextPerception(nn.Module):
-    """A recurrent network over the items of a sequence whose second input is self-attention over the whole sequence.
+    """A recurrent network over the items of a sequence. The second input at each step is a context from self-attention over all items.
 
     Args:
         inputs: Width of the input items.
         width: Width of the output states.
-        cell: `gcpu`, or a baseline of the paper: `mgru`, with a complementary update gate, or `gru`, without a second input.
-        context: Whether the second input is the output of multi-head self-attention; off: the item itself.
+        cell: `gcpu` (class `GCPU`), or a baseline of the MFDR paper: `mgru` (class `MGRU`), or `gru`, which has no second input.
+        context: Whether the second input is the output of multi-head self-attention; if false, the second input is the item itself.
         heads: Number of attention heads.
-        dropout: Dropout on the attention weights, in training.
+        dropout: Dropout rate of the attention weights in training.
     """
 
     def __init__(self, inputs: int, width: int, *, cell: Cell = "gcpu", context: bool = True, heads: int = 4, dropout: float = 0.0) -> None:
@@ -36,7 +36,7 @@ class ContextPerception(nn.Module):
         )
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Encode items `(n, L, inputs)` with the mask `(n, L)`, real items first: `(n, L, width)`, zero for padding."""
+        """Encode padded items: `(n, L, inputs)` with the mask `(n, L)` → `(n, L, width)`, zero at padding. Real items come first."""
         if isinstance(self.cell, nn.GRU):
             hidden = self.cell(states)[0]
         else:
@@ -45,12 +45,13 @@ class ContextPerception(nn.Module):
 
 
 class _Cell(nn.Module):
-    """Products of both inputs for all steps, and weights of the recurrence as PyTorch's GRU draws them.
+    """Base class of recurrent cells with two inputs, the item `z` and its context `g`. Parameters are initialised as in PyTorch's GRU.
 
     Args:
         inputs: Width of `z` and `g`.
         width: Width of the state.
-        gates: Gates that see the inputs.
+        gates: Number of gates that depend on the inputs.
+        shapes: Names and shapes of the parameters of the subclass.
     """
 
     def __init__(self, inputs: int, width: int, gates: int, **shapes: tuple[int, ...]) -> None:
@@ -65,7 +66,7 @@ class _Cell(nn.Module):
             nn.init.uniform_(parameter, -(width**-0.5), width**-0.5)
 
     def inputs(self, z: Tensor, g: Tensor) -> Tensor:
-        """Compute the products with both inputs: `(L, n, (gates + 2) × width)`, for the gates, the candidate of `z`, and that of `g`."""
+        """Compute the products with both inputs, `(L, n, (gates + 2) × width)`: for the gates, then the candidate states of `z` and `g`."""
         at, of_z, of_g = self.gates * self.width, self.of_z(z), self.of_g(g)
         joined = torch.cat([of_z[..., :at] + of_g[..., :at], of_z[..., at:], of_g[..., at:]], -1)
         return (joined + self.bias).transpose(0, 1)
@@ -75,14 +76,14 @@ class GCPU(_Cell):
     """The cell of Eqs. (1)-(6) of MFDR, with a reset gate, an update gate, and one candidate state per input.
 
     Args:
-        inputs: Width of `z` and `g`.
+        inputs: Width of the inputs, the item `z` and its context `g`.
         width: Width of the state.
 
     Attributes:
-        reset: `(width, width)` weight W_hr.
+        reset: `(width, width)` weight W_hr of the paper.
         candidate: `(2 × width, width)` weights W_hz̃ and W_hg̃, concatenated.
         update: `(width, 3 × width)` weights W_z̃u, W_g̃u and W_hu, concatenated.
-        update_bias: `(width,)` bias b_u; the linear layers of the inputs have the other biases.
+        update_bias: `(width,)` bias b_u.
     """
 
     reset: nn.Parameter
@@ -109,15 +110,18 @@ class GCPU(_Cell):
 
 
 class MGRU(_Cell):
-    """The cell of MFDR, Fig. 4 (a): like `GCPU`, but with a complementary update gate that has the inputs of the reset gate.
+    """The cell of Fig. 4 (a) of the MFDR paper.
+
+    Unlike in `GCPU`, the update gate has the same inputs as the reset gate. The new state is a mean of the old state and the sum of the
+    candidate states, weighted by the update gate.
 
     Args:
-        inputs: Width of `z` and `g`.
+        inputs: Width of the inputs, the item `z` and its context `g`.
         width: Width of the state.
 
     Attributes:
-        gate: `(2 × width, width)` weights of the reset gate and the update gate for the state.
-        candidate: `(2 × width, width)` weights as in `GCPU`.
+        gate: `(2 × width, width)` weights from the old state to the reset gate and the update gate.
+        candidate: `(2 × width, width)` weights from the old state to the candidate states of `z` and `g`.
     """
 
     gate: nn.Parameter

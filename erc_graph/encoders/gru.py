@@ -1,6 +1,6 @@
 r"""Several GRUs over the same dialogues, computed together on a CPU: one batched matrix product per step for all streams and directions.
 
-Step `t` computes utterance `t` of all dialogues:
+Step `t` computes the states :math:`h'` of utterance `t` in all dialogues, from its input `x` and the state `h` of the preceding utterance:
 
 .. math::
     r &= \sigma(W_r x + U_r h + b_r) \qquad z = \sigma(W_z x + U_z h + b_z) \\
@@ -9,7 +9,7 @@ Step `t` computes utterance `t` of all dialogues:
 Equations and parameters are those of `torch.nn.GRU`. In PyTorch, a dialogue of fifty utterances takes a thousand small operations, and most
 of the time is the overhead of starting them. This module needs five operations per step in the forward pass and three in the backward pass,
 for any number of GRUs. The products with the inputs, the derivatives of the gates and the gradients of the weights do not depend on the
-preceding step. They are computed outside the loop. A similar implementation of LSTMs was not faster than PyTorch, which uses oneDNN.
+preceding step. They are computed outside the loop. LSTMs need no such module, because PyTorch computes them with the fast library oneDNN.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from erc_graph.data.batch import Batch
 
 
 def usable(states: Tensor) -> bool:
-    """Return whether this implementation can be used; on a GPU and in half precision, the GRU of PyTorch is used."""
+    """Return whether `read` can process the states: on a CPU, in single or double precision, without autocast."""
     return states.device.type == "cpu" and states.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
 
 
@@ -36,7 +36,7 @@ def read(nets: Sequence[Sequence[nn.GRU]], states: Sequence[Tensor], batch: Batc
 
     Args:
         nets: The GRUs of every stream: forward and, if the stream is bidirectional, backward.
-        states: `(N, inputs)` packed rows of every stream.
+        states: `(N, inputs)` input of every stream, one row per utterance.
         batch: The dialogues.
 
     Returns:
@@ -56,8 +56,9 @@ def _joined(nets: Sequence[nn.GRU], name: str) -> Tensor:
 
 
 def _place(batch: Batch, streams: int, directions: int) -> Tensor:
-    """`(N × nets,)` where the rows of every utterance stand in `(L, nets, D)`; a GRU that reads backwards begins at the dialogue's own
-    end.
+    """Return the index of each utterance and GRU in a flattened tensor `(L, nets, D)`: `(N × nets,)`.
+
+    `L` is the number of steps and `nets` the number of GRUs. A backward GRU starts at the last utterance of each dialogue.
     """
     step = batch.turn[:, None]
     if directions == 2:
@@ -67,19 +68,24 @@ def _place(batch: Batch, streams: int, directions: int) -> Tensor:
 
 
 def _spread(rows: Tensor, place: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """`(N × nets, k)` → `(L, nets, D, k)`, zero where there is no utterance."""
+    """Convert rows of utterances to padded steps: `(N × nets, k)` → `(L, nets, D, k)`. Steps without an utterance are zero."""
     turns, nets, dialogues = shape
     return rows.new_zeros(turns * nets * dialogues, rows.shape[1]).index_copy_(0, place, rows).view(*shape, -1)
 
 
 def _of_weights(slope: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of weight `(nets, k, H)` and bias `(nets, k)` from those of the gates `(L, nets, D, k)` and the states before."""
+    """Compute the gradients of weight `(nets, k, H)` and bias `(nets, k)`.
+
+    Args:
+        slope: `(L, nets, D, k)` gradients of the gates.
+        before: `(L, nets, D, H)` states of the preceding steps.
+    """
     slope = slope.transpose(0, 1).flatten(1, 2)
     return slope.transpose(1, 2) @ before.transpose(0, 1).flatten(1, 2), slope.sum(1)
 
 
 class _GRU(Function):
-    """Rows of `W x + b` per utterance and GRU → rows of states."""
+    """The loop over steps, with its own backward pass: rows of `W x + b` per utterance and GRU → rows of states."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, place: Tensor, shape: tuple[int, int, int]) -> Tensor:

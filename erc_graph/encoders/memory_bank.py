@@ -1,8 +1,9 @@
 """A memory of preceding utterances: GRUs over the utterances of a window, and attention over the states of the GRUs.
 
-An utterance reads at most `window` preceding utterances of its dialogue: one GRU reads those of the same speaker, another GRU those of
-other speakers. A chain is the sequence of steps from the first utterance of a window, for one speaker. Utterances of one speaker whose
-windows begin at the same utterance share a chain.
+The window of an utterance consists of at most `window` preceding utterances of its dialogue. One GRU processes the utterances of the same
+speaker in the window. A second GRU processes the utterances of other speakers. The states of both GRUs depend on the first utterance of the
+window and on the speaker. A chain is the sequence of steps of both GRUs for one first utterance and one speaker. Utterances of one speaker
+whose windows begin at the same utterance share a chain.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ HOLD = 1e4  # in front of a sigmoid: exactly one, so that a state stays as it is
 
 @dataclass(frozen=True, eq=False)
 class TurnChains:
-    """The `C` chains of a batch, with `T` steps each, and the steps that every utterance reads.
+    """The `C` chains of a batch, with `T` steps each. The docstring of `erc_graph.encoders.memory_bank` defines chains and windows.
 
     Attributes:
-        rows: `(T, C)` row of the batch at every step.
-        here: `(T, C)` bool, whether the step has an utterance to read.
-        sides: `(2, T, C)` bool, whether this utterance is of the same speaker, and whether it is of another speaker.
-        chain: `(N,)` chain of every utterance.
-        heard: `(N, T)` bool, the steps of its chain that an utterance reads: the preceding utterances.
+        rows: `(T, C)` index of the utterance of every step, as a row of the batch.
+        here: `(T, C)` bool, whether the step has a present utterance.
+        sides: `(2, T, C)` bool, whether the utterance is by the speaker of the chain (index 0) or by another speaker (index 1).
+        chain: `(N,)` index of the chain of every utterance.
+        heard: `(N, T)` bool, the steps in the chain of an utterance that belong to present utterances of its window.
     """
 
     rows: Tensor
@@ -41,8 +42,8 @@ class TurnChains:
 
         Args:
             batch: The dialogues.
-            present: `(N,)` bool; no utterance reads an absent utterance.
-            window: Largest number of preceding utterances that are read; `None`: all.
+            present: `(N,)` bool; absent utterances are left out of all windows.
+            window: Largest number of preceding utterances in a window; `None`: all preceding utterances.
         """
         span = batch.turn if window is None else batch.turn.clamp(max=window)
         first = torch.arange(batch.utterances, device=batch.device) - span
@@ -57,19 +58,19 @@ class TurnChains:
         return cls(rows, here, here & torch.stack([same, ~same]), chain, (steps < span[:, None]) & here.T[chain])
 
     def of_turns(self, steps: Tensor) -> Tensor:
-        """Return the values of the chain of every utterance: `(k, T, C, ...)` → `(k, N, T, ...)`."""
+        """Return, for every utterance, the values of its chain: `(k, T, C, ...)` → `(k, N, T, ...)` for any `k`."""
         return steps.transpose(1, 2).index_select(1, self.chain)
 
     def of_sides(self, nets: ChainedGRU, rows: Tensor) -> Tensor:
-        """Apply one GRU to utterances of the same speaker and one to those of others: `(N, inputs)` → `(2, T, C, width)`.
+        """Apply the first GRU to utterances by the speaker of the chain, and the second GRU to utterances by other speakers.
 
-        The states of each GRU are set to zero at the utterances that it does not read.
+        The input `rows` is `(N, inputs)`, and the output is `(2, T, C, width)`. It is zero at steps that the GRU does not process.
         """
         return torch.where(self.sides[..., None], nets(nets.before(rows)[:, self.rows], self.sides), 0.0)
 
 
 class ChainedGRU(nn.Module):
-    r"""Several GRUs with the reset gate before the matrix product, as in TensorFlow; at a step without input the state does not change.
+    r"""Several GRUs that apply the reset gate before the matrix product, as in TensorFlow. The new state `h'` follows from input `x`:
 
     .. math:: r, z = \sigma(W_g [x ; h] + b_g) \quad n = \tanh(W_n [x ; r \odot h] + b_n) \quad h' = z \odot h + (1 - z) \odot n
 
@@ -91,13 +92,13 @@ class ChainedGRU(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
 
     def before(self, rows: Tensor) -> Tensor:
-        """Compute the input terms of the gates, for all steps: `(N, inputs)` or `(count, N, inputs)` → `(count, N, 3 width)`."""
+        """Compute the terms that depend only on the input, for all GRUs: `(N, inputs)` or `(count, N, inputs)` → `(count, N, 3 width)`."""
         return rows @ self.inputs + self.bias
 
     def forward(self, before: Tensor, on: Tensor) -> Tensor:
         """Compute the state after every step from the output of `before`: `(count, T, C, 3 width)` → `(count, T, C, width)`.
 
-        At steps where `on`, `(count, T, C)` bool, is false, the state does not change.
+        There are `C` sequences of `T` steps. At steps where `on`, `(count, T, C)` bool, is false, the state does not change.
         """
         reset, update, new = before.chunk(3, -1)
         gates = torch.cat([reset, torch.where(on[..., None], update, HOLD)], -1)
@@ -119,7 +120,7 @@ def bounded_attention(query: Tensor, memory: Tensor, heard: Tensor) -> Tensor:
 
     Args:
         query: `(N, width)` query of every utterance.
-        memory: `(k, N, T, width)` keys of every utterance.
+        memory: `(k, N, T, width)` keys of every utterance, from `k` memories of `T` steps.
         heard: `(k, N, T)` bool, the keys that an utterance attends to.
 
     Returns:
@@ -130,5 +131,5 @@ def bounded_attention(query: Tensor, memory: Tensor, heard: Tensor) -> Tensor:
 
 
 def recalled(weights: Tensor, memory: Tensor) -> Tensor:
-    """Compute the weighted sum over all memories and steps: `(k, N, T)`, `(k, N, T, width)` → `(N, width)`."""
+    """Sum `k` memories of `T` steps with attention weights: weights `(k, N, T)`, memories `(k, N, T, width)` → `(N, width)`."""
     return (weights[:, :, None] @ memory)[:, :, 0].sum(0)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Missing(nn.Module):
-    """One learned vector per modality, which replaces missing input.
+    """One learned vector per modality, which replaces the vector of an utterance without this modality.
 
     Args:
         widths: Modality → width of its vectors.
@@ -21,10 +21,13 @@ class Missing(nn.Module):
         self.vectors = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
 
     def forward(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Replace missing input in the modalities of the module: modality → `(N, width)`; other modalities are left out.
+        """Replace the vectors of missing modalities with the learned vectors.
 
         Args:
-            values: Modality → `(N, width)` vectors.
-            present: Modality → `(N,)` bool, presence of the vectors.
+            values: Modality → `(N, width)` vectors of `N` utterances.
+            present: Modality → `(N,)` bool, whether the utterance has the modality.
+
+        Returns:
+            Modality → `(N, width)`, for all modalities of `widths` in the constructor.
         """
         return {name: torch.where(present[name][:, None], values[name], self.vectors[name]) for name in self.names}

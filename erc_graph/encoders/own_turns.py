@@ -1,4 +1,4 @@
-"""A recurrent network over the utterances of each speaker, as separate sequences."""
+"""A recurrent network that processes the utterances of each speaker as a separate sequence."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class OwnTurns(OverTurns):
-    """A recurrent network over the sequence of utterances of each speaker; all speakers and streams share one network.
+    """A recurrent network that processes the utterances of each speaker in a dialogue as a separate sequence.
 
-    DialogueCRN (Hu et al., ACL-IJCNLP 2021) uses it for the context of speakers, and MM-DFN (Hu et al., ICASSP 2022) for their states.
+    All speakers and all streams (for example, modalities) share the weights of the network. It computes the speaker-level context in
+    DialogueCRN (Hu et al., ACL-IJCNLP 2021) and the speaker states in MM-DFN (Hu et al., ICASSP 2022).
 
     Args:
-        net: The network.
+        net: The recurrent network.
     """
 
     def __init__(self, net: Recurrent) -> None:
@@ -27,23 +28,25 @@ class OwnTurns(OverTurns):
         self.net, self.width, self.causal = net, net.width, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply the network per speaker: `(N, S, inputs)` → `(N, S, width)`; absent nodes are read as zeros."""
+        """Apply the network per speaker: node states `(N, S, inputs)` → `(N, S, width)`. The input of an absent node is zero."""
         order, back, own = by_speaker(batch, len(nodes.streams))
         rows = nodes.masked().index_select(0, order).transpose(0, 1).flatten(0, 1)
         read = self.net.read(rows, own).view(len(nodes.streams), len(order), -1).transpose(0, 1)
         return nodes.with_states(read.index_select(0, back))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of a live dialogue, with the memory of its speaker."""
+        """Process the next utterance of a live dialogue; `memory` maps every speaker to a state of the network."""
         who, told = int(batch.speaker[0]), memory or {}
         state, after = self.net.step(nodes, batch, told.get(who))
         return state, {**told, who: after}
 
 
 def by_speaker(batch: Batch, streams: int = 1) -> tuple[Tensor, Tensor, Batch]:
-    """Return the permutation that sorts rows by dialogue, speaker and utterance, its inverse, and a batch with one dialogue per speaker.
+    """Sort the rows of a batch by dialogue, speaker and utterance.
 
-    The returned batch repeats its dialogues for each stream.
+    Returns:
+        The permutation that sorts the rows, the inverse permutation, and a batch in which the utterances of each speaker are a separate
+            dialogue. This batch contains all dialogues once per stream.
     """
     key = "own turns", streams
     if key not in batch.kept:

@@ -1,4 +1,4 @@
-"""Multi-head attention over the utterances of a dialogue or the modalities of an utterance, and a Transformer encoder."""
+"""Multi-head attention over utterances, over the words or frames of an utterance, and over modalities; a Transformer encoder."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from erc_graph.encoders.turns import OverRows
 
 
 class SelfAttention(OverRows):
-    """Multi-head self-attention between all utterances of a dialogue, or from each utterance to preceding ones (Vaswani et al., 2017).
+    """Multi-head self-attention over the utterances of a dialogue (Vaswani et al., 2017).
 
     Args:
         inputs: Width of the input rows.
         width: Width of the output rows.
         heads: Number of attention heads.
         head_width: Width of each head; default: `width / heads`, rounded up.
-        dropout: Dropout on the attention weights, in training.
+        dropout: Dropout rate of the attention weights in training.
         causal: Whether an utterance attends only to itself and to earlier utterances.
-        past: How many utterances back an utterance attends to, if `causal`; `None`: all.
+        past: Number of preceding utterances that an utterance attends to, if `causal`; `None`: all preceding utterances.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SelfAttention(OverRows):
         self.dropout = dropout
 
     def read(self, states: Tensor, batch: Batch) -> Tensor:
-        """Compute the attention output of every utterance: packed rows `(N, inputs)` → `(N, width)`."""
+        """Compute the attention output of every utterance: `(N, inputs)` → `(N, width)`, one row per utterance."""
         packed = self.query_key_value(states).view(-1, 3, self.heads, self.head_width)
         # What lies before a real turn is real: a causal mask needs no second one for padding, which would leave rows without any key.
         mask = self._behind(batch) if self.causal else batch.mask[:, None, None, :]
@@ -53,21 +53,21 @@ class SelfAttention(OverRows):
         return self.output(batch.unpad(attended).flatten(1))
 
     def _behind(self, batch: Batch) -> Tensor:
-        """`(L, L)` bool, `[query turn, key turn]`: the utterance itself and those that it may look back to."""
+        """Return the causal attention mask `(L, L)` bool, `[query, key]`, for dialogues of at most `L` utterances."""
         turn = torch.arange(batch.longest, device=batch.device)
         behind = turn[:, None] - turn
         return (behind >= 0) if self.past is None else (behind >= 0) & (behind <= self.past)
 
     def read_next(self, states: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """Process the next utterance of a live dialogue, in evaluation mode; only for causal attention.
+        """Process the next utterance of a live dialogue in evaluation mode. The attention must be causal.
 
         Args:
             states: `(1, inputs)` row of the utterance.
-            batch: The utterance as a batch.
+            batch: A batch that contains only this utterance.
             memory: The memory returned for the preceding utterance; `None` for the first utterance.
 
         Returns:
-            `(1, width)`, and the memory for the next utterance: keys and values of the utterances that it may attend to.
+            The output `(1, width)`, and the memory for the next utterance. The memory contains keys and values of earlier utterances.
         """
         memory = memory or Window(self.past)
         packed = self.query_key_value(states).view(3, self.heads, self.head_width)
@@ -82,7 +82,7 @@ class FrameAttention(nn.Module):
     Args:
         width: Width of the input and output items.
         heads: Number of attention heads, each of width `width / heads`, rounded up.
-        dropout: Dropout on the attention weights, in training.
+        dropout: Dropout rate of the attention weights in training.
     """
 
     def __init__(self, width: int, *, heads: int = 1, dropout: float = 0.0) -> None:
@@ -93,7 +93,7 @@ class FrameAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Compute the attention output of every item: `(n, L, width)` → `(n, L, width)`; the mask `(n, L)` selects the keys."""
+        """Compute the attention output of every item: `(n, L, width)` → `(n, L, width)`. Keys are the items where `mask`, `(n, L)`, is true."""
         packed = self.query_key_value(items).unflatten(-1, (3, self.heads, self.head_width))
         return self.output(_attend(packed, mask[:, None, None, :], self.dropout if self.training else 0.0).flatten(2))
 
@@ -105,7 +105,7 @@ class FrameLayer(nn.Module):
         width: Width of the input and output items.
         heads: Number of attention heads.
         feedforward: Hidden width of the feed-forward sublayer.
-        dropout: Dropout on attention weights, in the hidden layer, and on the output of both sublayers, in training.
+        dropout: Dropout rate of the attention weights, the hidden layer and the outputs of both sublayers in training.
     """
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
@@ -115,14 +115,14 @@ class FrameLayer(nn.Module):
         self.norm, self.dropout = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)), Dropout(dropout)
 
     def forward(self, items: Tensor, here: Tensor | None = None) -> Tensor:
-        """Apply the layer to items `(N, items, width)`; the mask `(N, items)` selects the keys, and without it all items are keys."""
+        """Apply the layer to items `(n, L, width)`. Keys are the items where the mask `here`, `(n, L)` bool, is true; default: all items."""
         here = torch.ones_like(items[..., 0], dtype=torch.bool) if here is None else here
         items = self.norm[0](items + self.dropout(self.attention(items, here | ~here.any(1, keepdim=True))))
         return self.norm[1](items + self.dropout(self.feedforward(items)))
 
 
 def _attend(packed: Tensor, mask: Tensor, dropout: float) -> Tensor:
-    """`(n, L, 3, heads, head width)` → `(n, L, heads, head width)`."""
+    """Compute attention from packed queries, keys and values: `(n, L, 3, heads, head width)` → `(n, L, heads, head width)`."""
     query, key, value = packed.permute(2, 0, 3, 1, 4)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout).transpose(1, 2)
 
@@ -134,7 +134,7 @@ class ModalityAttention(nn.Module):
         width: Width of the input and output rows.
         heads: Number of attention heads.
         head_width: Width of each head, independent of `width`.
-        dropout: Dropout on the attention weights, in training.
+        dropout: Dropout rate of the attention weights in training.
     """
 
     def __init__(self, width: int, *, heads: int = 1, head_width: int, dropout: float = 0.0) -> None:
@@ -151,10 +151,11 @@ class ModalityAttention(nn.Module):
         Args:
             states: `(N, width)` fused states, the queries.
             modalities: `(N, modalities, width)` states of the modalities, the keys and values.
-            present: `(N, modalities)` bool; missing modalities get no attention. If all are missing, the keys and values are zeros.
+            present: `(N, modalities)` bool, whether the utterance has the modality. A missing modality has attention weight zero. If all
+                modalities of an utterance are missing, their states are replaced by zeros.
 
         Returns:
-            `(N, width)`.
+            Attention outputs `(N, width)`.
         """
         modalities = modalities * present[..., None]
         query = self.query(states).view(-1, 1, self.heads, self.head_width).transpose(1, 2)  # (N, heads, 1, head width)
@@ -166,16 +167,16 @@ class ModalityAttention(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """A post-norm Transformer encoder over the utterances of a dialogue (pairwise fusion, between Eqs. (11) and (12)).
+    """A post-norm Transformer encoder over the utterances of a dialogue (`erc_graph.methods.pairwise`, between Eqs. (11) and (12)).
 
     Args:
         width: Width of the input and output rows.
         heads: Number of attention heads.
         layers: Number of layers.
-        feedforward: Hidden width of the feed-forward sublayer.
-        dropout: Dropout after attention and feed-forward, in training.
+        feedforward: Hidden width of the feed-forward sublayer; default: `2 * width`.
+        dropout: Dropout rate of the attention weights, the hidden layer and the outputs of both sublayers in training.
         causal: Whether an utterance attends only to itself and to earlier utterances.
-        past: How many utterances back an utterance attends to in every layer, if `causal`; `None`: all.
+        past: Number of preceding utterances that an utterance attends to in each layer, if `causal`; `None`: all preceding utterances.
     """
 
     def __init__(
@@ -201,7 +202,7 @@ class TransformerEncoder(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Encode every stream separately: `(N, S, width)` → `(N, S, width)`."""
+        """Encode every stream separately: node states `(N, S, width)` → `(N, S, width)`."""
         for i, (attention, feedforward) in enumerate(zip(self.attention, self.feedforward, strict=True)):
             states = self.norm[2 * i](nodes.masked() + self.dropout(attention(nodes, batch).states))
             nodes = nodes.with_states(self.norm[2 * i + 1](states + self.dropout(feedforward(states))))

@@ -1,7 +1,7 @@
-r"""Learnable visual centre: a gate on the channels of frames, from their distances to a learned codebook (WavFusion, Eq. (3)).
+r"""Learnable visual centre (WavFusion, Eq. (3)): a gate on the channels of frames, from distances between frames and a codebook.
 
-The source is Quan et al., "Centralized feature pyramid for object detection", IEEE Transactions on Image Processing 2023. The convolutions
-are over time instead of the image:
+The original module is described by Quan et al., "Centralized feature pyramid for object detection", IEEE Transactions on Image Processing
+2023. Here, convolutions are over time instead of over the image. For the `T` frames :math:`f_t` of an utterance:
 
 .. math::
     x &= \mathrm{ReLU}(\mathrm{Conv}_{1,3,1}(f) + W f) \\
@@ -10,8 +10,9 @@ are over time instead of the image:
     g &= \sigma(W_g \tfrac{1}{K} \textstyle\sum_k \mathrm{ReLU}(\mathrm{norm}(e_k))) \\
     y_t &= \mathrm{ReLU}(x_t + g \odot x_t)
 
-The codebook :math:`b_k` and the scales :math:`s_k` are learned. There are two differences from the source. Layer norm replaces batch norm,
-so that the output for an utterance does not depend on its batch. `e_k` is a mean over time, because utterances differ in length.
+The `K` vectors :math:`b_k` of the codebook and the scales :math:`s_k` are learned. There are two other differences from the original. Layer
+norm replaces batch norm, so that the output for an utterance does not depend on its batch. :math:`e_k` is a mean over time, because
+utterances differ in length.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from torch.nn import functional as F
 
 
 class LearnableVisualCentre(nn.Module):
-    """Encoder of frames with a gate on their channels, computed from residuals to a learned codebook.
+    """Encoder of frames, with a gate on the channels that is computed from the residuals between frames and a learned codebook.
 
     Args:
         inputs: Width of the input frames.
         width: Width of the output frames.
-        codes: K, number of vectors in the codebook.
+        codes: Number of vectors in the codebook.
     """
 
     def __init__(self, inputs: int, width: int, *, codes: int = 16) -> None:
@@ -43,14 +44,14 @@ class LearnableVisualCentre(nn.Module):
         self.code_norm, self.gate = nn.LayerNorm(width), nn.Linear(width, width)
 
     def residuals(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Compute e: `(n, L, width)`, mask `(n, L)` bool → `(n, codes, width)`, without a tensor over frames, codes and channels."""
+        """Compute the mean residual to each vector of the codebook: `(n, L, width)` with the mask `(n, L)` bool → `(n, codes, width)`."""
         distance = states.square().sum(-1, keepdim=True) - 2 * states @ self.codebook.T + self.codebook.square().sum(-1)  # (n, L, codes)
         share = (-self.scale * distance.clamp(min=0)).softmax(-1) * mask[..., None]
         total = share.transpose(1, 2) @ states - share.sum(1)[..., None] * self.codebook
         return total / mask.sum(1).clamp(min=1)[:, None, None]
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Encode frames `(n, L, inputs)` with the mask `(n, L)` bool: `(n, L, width)`, zero for padding."""
+        """Encode padded frames: `(n, L, inputs)` with the mask `(n, L)` bool → `(n, L, width)`, zero at padding."""
         real = mask[..., None]
         states = F.relu(self.norms[0](self.narrow(frames))) * real  # the convolution reads silence behind the end, not padding
         states = F.relu(self.norms[1](self.across(states.transpose(1, 2)).transpose(1, 2)))
