@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Adapter(nn.Module):
-    r"""The adapter :math:`W_o (x + W_{up}\, \sigma(W_{down} x))` with :math:`x = [h ; b]`; at initialisation its output is `h`.
+    r"""The adapter :math:`W_o (x + W_{up}\, \sigma(W_{down} x))` with :math:`x = [h ; b]`. Its initial output is close to `h`.
 
     Args:
         width: Width of the states `h`.

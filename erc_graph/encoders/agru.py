@@ -11,14 +11,15 @@ from erc_graph.encoders.dropout import Dropout
 class AGRU(nn.Module):
     """A GRU over words or frames of an utterance, followed by self-attention.
 
-    The GRU reads forward, so padding at the end of an utterance does not change its frames. The attention has a residual connection and a
-    layer norm, as in a Transformer layer. The output frames then have the same scale as the queries of the later cross-modal attention.
+    The GRU processes an utterance only forwards, so padding at the end does not change the states of real items. The attention has a
+    residual connection and a layer norm, as in a Transformer layer. The layer norm gives the output frames the same scale as the queries of
+    the later cross-modal attention.
 
     Args:
         inputs: Width of the input frames.
         width: Width of the output frames.
         heads: Number of attention heads.
-        dropout: Dropout between GRU and attention, and on the attention weights, in training.
+        dropout: Dropout rate between GRU and attention, and of the attention weights, in training.
     """
 
     def __init__(self, inputs: int, width: int, *, heads: int = 1, dropout: float = 0.0) -> None:
@@ -29,6 +30,6 @@ class AGRU(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Encode frames `(n, L, inputs)` with the mask `(n, L)` bool: `(n, L, width)`, zero for padding."""
+        """Encode padded frames: `(n, L, inputs)` with the mask `(n, L)` bool → `(n, L, width)`, zero at padding."""
         states = self.dropout(self.gru(frames)[0])
         return self.norm(states + self.attention(states, states, mask)) * mask[..., None]

@@ -1,4 +1,4 @@
-"""Alignment of the sequences of an utterance: each is resampled to the number of steps of the shortest, usually the words."""
+"""Alignment of the sequences of an utterance: all are resampled to the length of the shortest sequence, usually the words."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def aligned(padded: Mapping[str, tuple[Tensor, Tensor]], leading: Collection[str
 
     Args:
         padded: Modality → `(n, L, width)` and the mask `(n, L)` bool; every utterance has at least one modality.
-        leading: Modalities that determine the number of steps: the length of the shortest present one, or 1 if none is present.
+        leading: Modalities that determine the number of steps: the length of their shortest sequence, or 1 if all of them are missing.
 
     Returns:
-        Modality → `(n, T, width)`, zero where it is missing, and `(n, T, modalities)` bool, the presence of each modality at each step.
+        Modality → `(n, T, width)`, zero if the modality is missing, and `(n, T, modalities)` bool, the presence of each modality at each
+            step. `T` is the largest number of steps.
 
     >>> frames = torch.tensor([[[1.0], [3.0], [5.0], [9.0]]]), torch.ones(1, 4, dtype=torch.bool)
     >>> words = torch.tensor([[[1.0], [2.0]]]), torch.ones(1, 2, dtype=torch.bool)
@@ -52,7 +53,9 @@ def aligned(padded: Mapping[str, tuple[Tensor, Tensor]], leading: Collection[str
 
 
 class AlignedSteps(nn.Module):
-    """Alignment of all modalities of an utterance, after front ends for raw audio and video; a vector is repeated at every step.
+    """Alignment of all modalities of an utterance, after front ends for raw audio and video.
+
+    If a modality is a single vector, the vector is repeated at every step.
 
     Args:
         widths: Modality that is a vector → its width.
@@ -71,7 +74,7 @@ class AlignedSteps(nn.Module):
         self.fronts = FrontEnds({name: item for name, item in items.items() if len(item) != 1}, frames)
 
     def forward(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
-        """Apply the front ends and `aligned`; the modalities have the order of `inputs`."""
+        """Apply the front ends, then `aligned`; the modalities in the output have the order of `inputs`."""
         read = {name: self.fronts[name](*padded[name]) if name in self.fronts else padded[name] for name in self.inputs}
         return aligned(read, self.leading)
 
@@ -86,7 +89,7 @@ class AlignedSteps(nn.Module):
         """Apply an encoder to all utterances with at least one modality, in chunks of similar length.
 
         Args:
-            function: The encoder: output of `forward` → `(n, width)`.
+            function: The encoder, which maps the output of `forward` to `(n, width)`.
             values: Modality that is a vector → `(N, its width)`.
             sequences: Modality that is a sequence → its sequences.
             present: Modality → `(N,)` bool, presence of its vectors.

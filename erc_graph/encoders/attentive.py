@@ -1,6 +1,7 @@
-r"""Pooling of frames or words to one vector per utterance (hierarchical feature fusion, Eqs. (10)–(12), (24)–(28)).
+r"""Pooling of frames or words to one vector per utterance (`erc_graph.methods.hff`, Eqs. (10)–(12), (24)–(28)).
 
-All inputs are `(n, L, width)` with a mask `(n, L)` bool, and have at least one real item each. Padding does not change the result.
+The inputs are padded sequences `(n, L, width)` with a mask `(n, L)` bool. Every sequence has at least one real item. Padding does not
+change the result.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from erc_graph.encoders.sequences import masked_mean
 
 
 class AttentiveSum(nn.Module):
-    r"""Attention pooling: a sum of the states over time, with weights computed from the states.
+    r"""Attention pooling: a weighted sum of the states :math:`h_t` over time, with learned parameters `u` and `U`.
 
     .. math:: f = \sum_t \beta_t h_t, \qquad \beta = \mathrm{softmax}_t(u^\top \tanh(U h_t))
 
@@ -25,7 +26,7 @@ class AttentiveSum(nn.Module):
         self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
 
     def shares(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Compute the weights β: `(n, L)`, zero for padding."""
+        """Compute the weights β of the states, `(n, L)`, zero at padding."""
         scores = self.score(states).squeeze(-1)
         return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
 
@@ -47,10 +48,10 @@ class AttentiveGRU(nn.Module):
         self.pool = AttentiveSum(width)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, width)`, `(n, L)` to `(n, width)`."""
+        """Encode items `(n, L, width)` with the mask `(n, L)` as vectors `(n, width)`."""
         return self.pool(self.gru(states)[0], mask)
 
 
 def first_and_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """Concatenate the first item, [CLS], and the mean of all real items: `(n, L, width)`, mask `(n, L)` → `(n, 2 width)`."""
+    """Concatenate the first item, `[CLS]`, and the mean of all real items: `(n, L, width)` with the mask `(n, L)` → `(n, 2 width)`."""
     return torch.cat([states[:, 0], masked_mean(states, mask)], -1)

@@ -13,7 +13,8 @@ class BatchNorm(nn.Module):
     """Batch normalisation of every channel over all present nodes of a batch; evaluation uses running statistics.
 
     Unlike `torch.nn.BatchNorm1d`, `BatchNorm` ignores absent nodes. In training, a single node is normalised with running statistics
-    instead of causing an error. In training the output depends on the other dialogues of the batch (`Method.couples_batch`).
+    instead of causing an error. In training, the output for a dialogue also depends on other dialogues of the batch (see
+    `Method.couples_batch`).
 
     Args:
         width: Number of channels.
@@ -38,7 +39,7 @@ class BatchNorm(nn.Module):
         return nodes.with_states(states * self.weight + self.bias)
 
     def _batch(self, nodes: Nodes) -> tuple[Tensor, Tensor]:
-        """Mean and variance `(width,)` of the present nodes; the running means take their share of them."""
+        """Return mean and variance of the present nodes, `(width,)` each, and update the running statistics."""
         count = nodes.present.sum()
         mean = nodes.masked().sum((0, 1)) / count.clamp(min=1)
         distance = torch.where(nodes.present[..., None], nodes.states - mean, 0.0)

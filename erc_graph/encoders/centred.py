@@ -2,9 +2,10 @@ r"""Features relative to the dialogue: every vector minus the mean of its dialog
 
 .. math:: d_i = x_i - \frac{1}{|P_i|} \sum_{j \in P_i} x_j \tag{1}
 
-`P_i` are the present utterances of the dialogue; if causal, those up to utterance `i`. All utterances of a dialogue have the same topic and
-recording conditions, so (1) removes these. On the complete graph of a dialogue, (1) is a high-pass filter: the states minus the average of
-all nodes. `erc_graph.methods.inputs.SpeakerRelative` subtracts the mean over a speaker's utterances instead.
+`x_i` is the feature vector of utterance `i`. `P_i` are the present utterances of its dialogue; if `causal`, only utterances up to `i`. All
+utterances of a dialogue share a topic and recording conditions, and Eq. (1) removes the common component of their features. On the complete
+graph of a dialogue, Eq. (1) is a high-pass filter: it subtracts the mean over all nodes. `erc_graph.methods.inputs.SpeakerRelative`
+subtracts the mean over a speaker's utterances instead.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Centred(OverTurns):
     """States minus their mean over the dialogue.
 
     Args:
-        causal: Whether the mean is over the utterances so far, and not over the whole dialogue.
+        causal: Whether the mean is over the current and all earlier utterances, instead of over the whole dialogue.
     """
 
     def __init__(self, *, causal: bool = False) -> None:
@@ -30,23 +31,23 @@ class Centred(OverTurns):
         self.causal = causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, width)`; absent nodes are zero and do not count."""
+        """Subtract the mean from node states `(N, S, width)`; absent nodes are left out of the mean, and their output is zero."""
         padded = batch.pad(self._counted(nodes))
         sums = batch.unpad(padded.cumsum(1)) if self.causal else padded.sum(1)[batch.dialogue]
         return self._minus(nodes, sums)
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of a live dialogue; the memory is the sum so far."""
+        """Process the next utterance of a live dialogue; the memory is the sum and the number of all present states so far."""
         sums = self._counted(nodes) if memory is None else memory + self._counted(nodes)
         return self._minus(nodes, sums), sums
 
     @staticmethod
     def _counted(nodes: Nodes) -> torch.Tensor:
-        """Append the presence of a node to its state: `(N, S, width + 1)`."""
+        """Append the presence of a node to its state, as 0 or 1: `(N, S, width + 1)`."""
         return torch.cat([nodes.masked(), nodes.present[..., None].to(nodes.states.dtype)], -1)
 
     @staticmethod
     def _minus(nodes: Nodes, sums: torch.Tensor) -> Nodes:
-        """Subtract the mean; the last column of the sums counts the present utterances."""
+        """Subtract the mean; the last column of `sums` is the number of present utterances."""
         centred = nodes.states - sums[..., :-1] / sums[..., -1:].clamp(min=1)
         return nodes.with_states(torch.where(nodes.present[..., None], centred, 0.0))

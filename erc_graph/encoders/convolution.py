@@ -1,4 +1,4 @@
-"""Convolutions over audio frames and over the pixels of face images (hierarchical feature fusion, Eqs. (6)–(8), (13)–(15))."""
+"""Convolutions over audio frames and over the pixels of face images (`erc_graph.methods.hff`, Eqs. (6)–(8), (13)–(15))."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ class FrameConvolution(nn.Module):
 
     .. math:: h^{(i)} = \mathrm{ReLU}(W^{(i)} * h^{(i-1)} + b^{(i)}), \qquad p_j = \max(h_{2j}, h_{2j+1})
 
-    Each layer reduces `L` frames of an utterance to `ceil(L / 2)`. Padding is set to zero before every convolution, so the result does not
-    depend on the batch. A pair with one real frame is pooled to this frame, because ReLU has no negative outputs.
+    The input frames are :math:`h^{(0)}`. Each layer reduces `L` frames of an utterance to `ceil(L / 2)`. Padding is set to zero before each
+    convolution, so the result does not depend on the batch. The maximum of a real frame and a padded frame is the real frame, because ReLU
+    outputs are not negative.
 
     Args:
         width: Width of the input and output frames.
@@ -26,7 +27,7 @@ class FrameConvolution(nn.Module):
         self.connected = nn.Linear(width, width)
 
     def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode frames `(n, L, width)`, zero for padding, with the mask `(n, L)` bool: `(n, L', width)` and its mask `(n, L')`."""
+        """Encode padded frames: `(n, L, width)`, zero at padding, with the mask `(n, L)` → `(n, L', width)` and the mask `(n, L')`."""
         states = frames.transpose(1, 2)  # (n, width, L)
         for convolve in self.convolutions:
             states = F.max_pool1d(convolve(states).relu() * mask[:, None], 2, ceil_mode=True)
@@ -37,8 +38,8 @@ class FrameConvolution(nn.Module):
 class ResidualImages(nn.Module):
     r"""A small residual network over images: blocks :math:`y = f(x) + x`, then the mean of each channel over the image.
 
-    This network replaces the pretrained ResNet of the paper, for raw face images. There is no batch normalisation, so the output for an
-    image does not depend on its batch.
+    For raw face images, this network replaces the pretrained ResNet of the paper. It has no batch normalisation, so the output for an image
+    does not depend on other images.
 
     Args:
         channels: Channels of the images.
@@ -63,6 +64,6 @@ class ResidualImages(nn.Module):
         return states.mean((2, 3))
 
     def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode images `(n, L, channels, height, width)` bytes with the mask `(n, L)`: `(n, L, width)`, zero for padding, and the mask."""
+        """Encode padded images of bytes: `(n, L, channels, image height, image width)` → `(n, L, width)`, zero at padding, and the mask."""
         states = self.project(self.features(padded[mask].to(self.project.weight.dtype) / 255))
         return states.new_zeros(*mask.shape, states.shape[1]).masked_scatter(mask[..., None], states), mask

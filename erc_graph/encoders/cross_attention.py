@@ -27,7 +27,7 @@ class CrossAttention(nn.Module):
         keys: Width of the keys.
         width: Width of the output frames.
         heads: Number of heads; the head width is `width / heads`, rounded up.
-        dropout: Dropout on the attention weights, in training.
+        dropout: Dropout rate of the attention weights in training.
     """
 
     def __init__(self, queries: int, keys: int, width: int, *, heads: int = 1, dropout: float = 0.0) -> None:
@@ -46,14 +46,14 @@ class CrossAttention(nn.Module):
         """Compute the attention output of each query.
 
         Args:
-            queries: `(n, L, queries)`.
-            keys: `(n, K, keys)`.
+            queries: `(n, L, queries)`, frames from which the queries are computed.
+            keys: `(n, K, keys)`, frames from which the keys are computed.
             mask: `(n, K)` bool, true for real keys; or `(n, L, K)` bool, the allowed keys of each query.
-            values: `(n, K, keys)`, one per key; default: the keys.
+            values: `(n, K, keys)`, frames from which the values are computed; default: `keys`.
             packing: Packing of the queries, and packing of keys and values, if the inputs are packed rows. Linear layers then skip padding.
 
         Returns:
-            `(n, L, width)`, or packed rows; zero for a query without any key.
+            Attention outputs `(n, L, width)`, as packed rows if the queries are packed. The output of a query without any key is zero.
         """
         mask = mask if mask.ndim == 3 else mask[:, None]
         present = mask.any(-1, keepdim=True)

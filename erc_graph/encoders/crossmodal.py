@@ -15,7 +15,10 @@ from erc_graph.encoders.steps import StepNet, Steps, last
 
 
 def sinusoids(steps: int, width: int, like: Tensor) -> Tensor:
-    """Return sinusoidal position encodings, `(steps, width)`: sines in the first half of the channels, cosines in the second half."""
+    """Return sinusoidal position encodings `(steps, width)`: sines in the first half of the channels, cosines in the second half.
+
+    The encodings have the data type and device of the tensor `like`.
+    """
     half = width // 2
     rate = torch.exp(torch.arange(half, device=like.device, dtype=like.dtype) * (-math.log(10000) / max(half - 1, 1)))
     angle = torch.arange(1, steps + 1, device=like.device, dtype=like.dtype)[:, None] * rate
@@ -23,9 +26,10 @@ def sinusoids(steps: int, width: int, like: Tensor) -> Tensor:
 
 
 def visible(queries: Steps, keys: Steps, causal: bool) -> Tensor:
-    """Return the attention mask: `(n, L or 1, K)` bool, true for the keys that a query attends to.
+    """Return the attention mask of `L` queries and `K` keys, true for the keys that a query attends to: `(n, L or 1, K)` bool.
 
-    Causal: query `i` attends to keys `j <= i + d`, where `d` is the number of keys minus the number of queries.
+    If `causal`, query `i` attends to keys `j <= i + d`, where `d` is the absolute difference between the numbers of keys and queries.
+    Otherwise, all queries attend to all keys.
     """
     if not causal:
         return keys.present[:, None]
@@ -47,27 +51,27 @@ class CrossBlock(nn.Module):
             nn.init.zeros_(value) if name.endswith("bias") else nn.init.xavier_uniform_(value)
 
     def forward(self, x: Tensor, keys: Tensor | None, mask: Tensor, packing: tuple[Steps, Steps]) -> Tensor:
-        """Apply the block to packed rows: `(P, width)` → `(P, width)`; without keys it computes self-attention."""
+        """Apply the block to the rows of `P` present steps: `(P, width)` → `(P, width)`. Without `keys`, it computes self-attention."""
         query = self.norm[0](x)
         x = x + self.dropout(self.attention(query, query if keys is None else self.norm[0](keys), mask, packing=packing))
         return x + self.dropout(self.feedforward(self.norm[1](x)))
 
 
 class CrossTransformer(nn.Module):
-    """Pre-norm Transformer layers that all attend to the same keys, the input of the other modality; without keys: self-attention.
+    """Pre-norm Transformer layers that all attend to the same keys, the input steps of another modality.
 
-    The public implementations initialise the query, key and value weights as one matrix, so their Glorot bounds are smaller by the square
-    root of 2.
+    Without keys, the layers compute self-attention. The public implementations initialise the query, key and value weights as one matrix,
+    so the Glorot bounds there are smaller than the bounds here by a factor of the square root of 2.
 
     Args:
         width: Width of the input and output steps.
         heads: Number of attention heads.
         layers: Number of layers.
-        dropout: Dropout after attention and in the feed-forward network.
-        attention_dropout: Dropout on the attention weights.
-        embedding_dropout: Dropout on the input.
+        dropout: Dropout rate after attention, in the feed-forward network and after it.
+        attention_dropout: Dropout rate of the attention weights.
+        embedding_dropout: Dropout rate of the input.
         positions: Whether position encodings are added to the input.
-        causal: Whether a query attends only to keys up to its own position (`visible`).
+        causal: Whether a query attends only to keys up to its own position (see `visible`).
     """
 
     def __init__(
@@ -83,12 +87,12 @@ class CrossTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def enter(self, steps: Steps) -> Tensor:
-        """Prepare the input: scale it, add position encodings, apply dropout, and pack it."""
+        """Scale the states, add position encodings, apply dropout, and return the rows of present steps."""
         x = math.sqrt(self.width) * steps.states
         return self.dropout(steps.unpad(x + sinusoids(x.shape[1], self.width, x) if self.positions else x))
 
     def forward(self, queries: Steps, keys: Steps | None = None) -> Steps:
-        """Return the output states, one per query; zero for an absent step."""
+        """Compute one output state per query; it is zero for an absent step."""
         x, read, asked = self.enter(queries), None if keys is None else self.enter(keys), keys or queries
         mask = visible(queries, asked, self.causal)
         for layer in self.layers:
@@ -97,10 +101,12 @@ class CrossTransformer(nn.Module):
 
 
 class Crossed(StepNet):
-    """Crossmodal Transformers between all pairs of modalities; per modality, the results are concatenated and pass a self-attention.
+    """Crossmodal Transformers between all pairs of modalities.
+
+    For each modality, the outputs over all other modalities are concatenated and processed by a self-attention Transformer.
 
     Args:
-        names: Modalities, in the order in which they attend to each other.
+        names: Names of the modalities; the outputs have this order.
         width: Width of the steps of all modalities.
         stack: Function that builds a Transformer from the width, the modality of the queries and the modality of the keys. If both
             modalities are the same, it builds the self-attention.
@@ -115,11 +121,11 @@ class Crossed(StepNet):
         self.inputs, self.widths, self.pools = dict.fromkeys(names, width), [wide] * len(names), [last] * len(names)
 
     def forward(self, steps: Mapping[str, Steps], instead: Mapping[tuple[str, str], Steps] | None = None) -> list[Steps]:
-        """Return the states of every modality, in order: `(n, L, (M - 1) width)`; for a single modality `(n, L, width)`.
+        """Return the states of each of `M` modalities, `(n, L, (M - 1) width)`, in the order of `names`; for `M = 1`: `(n, L, width)`.
 
         Args:
             steps: Modality → its steps.
-            instead: Modality of the queries and modality of the keys → steps that replace these keys.
+            instead: Pair (modality of the queries, modality of the keys) → steps that replace the keys of this pair.
         """
         found, other = [], instead or {}
         for t, nets in self.cross.items():

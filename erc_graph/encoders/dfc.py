@@ -1,6 +1,7 @@
 r"""Dynamic frame convolution: neighbouring states become one frame, with a separate kernel for each frame position (MFDR, 2.3).
 
-A frame is a window of `window` neighbouring states; a new frame begins every `hop` states:
+A frame is a window of :math:`\omega_f` (`window`) neighbouring states; a new frame begins every :math:`h_f` (`hop`) states. The number of
+frames of a sequence of `L` states is:
 
 .. math:: \bar N_f = \lfloor (L - \omega_f) / h_f \rfloor + 1 \tag{7}
 
@@ -38,14 +39,15 @@ def frames_of(states: Tensor, mask: Tensor, window: int, hop: int, most: int) ->
     """Divide sequences into frames.
 
     Args:
-        states: `(n, L, d)`.
+        states: `(n, L, d)` states of `n` padded sequences.
         mask: `(n, L)` bool, true for real states, which come first.
         window: Number of states per frame.
         hop: Number of states from the start of one frame to the start of the next.
-        most: Maximum number of frames: that of the longest possible sequence.
+        most: Maximum number of frames of a sequence.
 
     Returns:
-        `(n, N, d, window)`, zero for padding, and the mask `(n, N, window)` bool. A frame exists if its first state is real.
+        The states of `N` frames per sequence, `(n, N, d, window)`, zero at padding, and their mask `(n, N, window)` bool. A frame is real
+            if its first state is real.
     """
     count = min(most, (states.shape[1] - 1) // hop + 1)
     reach = hop * (count - 1) + window
@@ -61,13 +63,13 @@ class DynamicFrameConvolution(nn.Module):
         length: L, length of the longest sequence.
         width: D, width of the states.
         window: ω_f, number of states per frame.
-        hop: h_f, number of states from one frame to the next.
-        middle: Number of channels between the two convolutions of W.
+        hop: h_f, number of states from the start of one frame to the start of the next.
+        middle: Number of channels between the two convolutions that compute the kernels.
 
     Attributes:
-        map: `(1, D, L)` learned map M.
-        first: First convolution of W, followed by `norm` and ReLU.
-        last: Second convolution of W.
+        map: `(1, D, L)` learned map, from which the kernels are computed.
+        first: First convolution, followed by `norm` and ReLU.
+        last: Second convolution, whose outputs are the kernels.
     """
 
     def __init__(self, length: int, width: int, *, window: int = 3, hop: int = 2, middle: int = 64) -> None:
@@ -96,9 +98,10 @@ class FramePooling(nn.Module):
     Args:
         length: Length of the longest sequence.
         width: Width of the states.
-        kind: `dfc`: dynamic frame convolution; `max`, `avg`: pooling of the same frames; `linear`: a linear layer, which keeps all states.
+        kind: `dfc`: dynamic frame convolution; `max`, `avg`: maximum or mean over the same frames; `linear`: a linear layer on each state,
+            without pooling.
         window: Number of states per frame.
-        hops: h_f of every layer.
+        hops: Number of states from the start of one frame to the start of the next, for every layer.
         middle: Number of channels between the convolutions that compute the kernels.
 
     Attributes:
@@ -122,7 +125,7 @@ class FramePooling(nn.Module):
             self.layers.append(nn.Linear(width, width))
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Pool states `(n, L, width)` with the mask `(n, L)`, real states first, to `(n, N, width)`, zero for padding, and its mask."""
+        """Pool padded states: `(n, L, width)` with the mask `(n, L)` → `N` states `(n, N, width)`, zero at padding, and their mask."""
         if self.kind == "linear":
             return F.relu(self.layers[0](states)) * mask[..., None], mask
         for layer in self.layers:

@@ -1,13 +1,16 @@
 r"""Dialog-aware attention with utterance recurrence (DialogXL, Shen et al., AAAI 2021), over the tokens of a dialogue.
 
 A token attends to all tokens of its own utterance. Each attention head belongs to one of four groups, which attend to different earlier
-utterances. Local heads attend to the last utterances, and global heads to all. Speaker heads attend to utterances of the same speaker, and
-listener heads to those of other speakers. The scores use the relative positions of XLNet (Yang et al., 2019):
+utterances. Local heads attend to the last `window` utterances, and global heads to all earlier utterances. Speaker heads attend to earlier
+utterances of the same speaker, and listener heads to earlier utterances of other speakers. The scores :math:`e_{ij}` of query `i` and key
+`j` use the relative positions of XLNet (Yang et al., 2019):
 
 .. math:: e_{ij} = \frac{(q_i + b_w)^\top k_j + (q_i + b_r)^\top W_r R_{i - j}}{\sqrt{d}}, \qquad R_n = [\sin(n f) ; \cos(n f)]
 
-Only tokens of the same utterance attend to the first node, `<cls>`; distances to tokens of earlier utterances do not count it. Each layer
-attends to earlier utterances at its own input. The utterances of a dialogue are therefore computed in parallel, and the model is causal.
+The biases :math:`b_w` and :math:`b_r` and the matrix :math:`W_r` are learned; `d` is the width of a head, and `f` are the frequencies. The
+first node of an utterance is `<cls>`. Only tokens of the same utterance attend to `<cls>`, and distances to tokens of earlier utterances do
+not count it. The keys and values of earlier utterances are computed from the input of the same layer. Therefore, all utterances of a
+dialogue are computed in parallel. The model is causal.
 """
 
 from __future__ import annotations
@@ -31,10 +34,10 @@ class RelativeLayer(nn.Module):
 
     Args:
         width: Width of the states.
-        heads: Number of attention heads, each of width `width / heads`, rounded up.
+        heads: Number of attention heads.
         feedforward: Hidden width of the feed-forward network.
-        dropout: Dropout after attention, after the feed-forward network and in its hidden layer.
-        head_width: Width of each head, if it differs from the default.
+        dropout: Dropout rate after attention, after the feed-forward network and in its hidden layer.
+        head_width: Width of each head; default: `width / heads`, rounded up.
     """
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float, head_width: int | None = None) -> None:
@@ -51,11 +54,11 @@ class RelativeLayer(nn.Module):
         """Compute one layer.
 
         Args:
-            states: `(D, L, width)` tokens of every dialogue.
+            states: `(D, L, width)` states of the tokens of every dialogue.
             heard: `(D, heads, L, K)` bool, attention mask `[query, key]`.
-            distance: `(D, L, K)` row of `table` for each pair of query and key.
-            table: `(distances, width)` encodings R of the relative positions.
-            keys: `(D, K, width)` states that are attended to; default: `states`.
+            distance: `(D, L, K)` index of a row of `table` for each pair of query and key.
+            table: `(distances, width)` encodings of the relative positions.
+            keys: `(D, K, width)` states from which keys and values are computed; default: `states`.
         """
 
         def split(values: Tensor) -> Tensor:  # (..., heads, L, head width)
@@ -76,8 +79,8 @@ class DialogAttention(OverTurns):
 
     Args:
         layers: The layers; each has as many heads as all groups together.
-        heads: Number of heads in each group of `GROUPS`.
-        window: How many utterances back the local heads attend to.
+        heads: Number of heads in each of the groups `local`, `global`, `speaker` and `listener`.
+        window: Number of preceding utterances that the local heads attend to.
         memory: Largest number of tokens of earlier utterances that a head attends to.
     """
 
@@ -92,7 +95,7 @@ class DialogAttention(OverTurns):
         return nodes.present & (torch.arange(nodes.present.shape[1], device=nodes.present.device) > 0)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Encode the tokens `(N, S, width)` of all utterances: `(N, 1, width)`, the state of `<cls>`, which every utterance has."""
+        """Encode the tokens of all utterances, `<cls>` first: `(N, S, width)` → `(N, 1, width)`, the output state of `<cls>`."""
         here, kept = nodes.present, self.remembered(nodes)
         before = kept.sum(1).cumsum(0) - kept.sum(1)  # tokens before each turn
         row, place = here.nonzero(as_tuple=True)
@@ -114,7 +117,12 @@ class DialogAttention(OverTurns):
         return Nodes.of_turns(states[real][place == 0])
 
     def attended(self, facts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the attention mask `(D, heads, L, L)` bool, and the distances between tokens, `(D, L, L)`."""
+        """Return the attention mask `(D, heads, L, L)` bool, and the distances between tokens, `(D, L, L)`.
+
+        Args:
+            facts: `(D, L, 7)` integers per token: index of the utterance, speaker and positions, as `forward` computes them.
+            real: `(D, L)` bool, false for padding.
+        """
         turn, speaker, own, past, kept, before, _ = facts.unbind(-1)
         apart = turn[:, :, None] - turn[:, None]
         near = (apart == 0) & real[:, None]  # the same turn

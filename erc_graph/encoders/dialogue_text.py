@@ -1,4 +1,4 @@
-"""Input of a language model in a dialogue: as many whole utterances as fit, or one utterance with its neighbours."""
+"""Input of a language model: as many consecutive utterances of a dialogue as its length allows, or an utterance with its neighbours."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class DialogueText(OverTurns):
-    """The first-token state of every utterance; the language model reads as many whole utterances at once as fit its length.
+    """Encoder of utterances by a language model; the output for an utterance is the state of its first token.
+
+    One input of the language model is as many consecutive utterances of a dialogue as its maximum length allows, without cut utterances.
 
     Args:
         model: The language model.
-        causal: Whether the language model reads every utterance separately.
+        causal: Whether the language model encodes every utterance separately instead.
     """
 
     def __init__(self, model: LanguageModel, *, causal: bool) -> None:
@@ -28,7 +30,7 @@ class DialogueText(OverTurns):
         self.model, self.causal, self.longest = model, causal, model.longest
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Encode token ids `(N, longest turn, 1)`: `(N, 1, width)`, zero for an utterance without tokens."""
+        """Encode token ids: `(N, longest utterance, 1)` → `(N, 1, width)`, zero for an utterance without tokens."""
         here, spoken = nodes.present, nodes.present.any(1)
         turn = torch.where(spoken, batch.turn, -1)
         final = turn == batch.pad(turn + 1).amax(1)[batch.dialogue] - 1  # the closing token of other turns is left out
@@ -48,7 +50,9 @@ class DialogueText(OverTurns):
 
 
 class Around(OverTurns):
-    """The tokens of every utterance together with the tokens of its neighbours; the neighbours are left out if all are too long.
+    """The tokens of every utterance together with the tokens of its neighbours, the preceding and following utterances.
+
+    If the tokens of the utterance and its neighbours exceed `longest`, the neighbours are left out.
 
     Args:
         past: Number of preceding utterances to add.
@@ -61,7 +65,11 @@ class Around(OverTurns):
         self.causal, self.past, self.before, self.future, self.longest = not future, past, past, future, longest
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Add the neighbours: `(N, S, item)` → `(N, turns times S, item + 1)`; the last channel is 1 for tokens of the utterance itself."""
+        """Add the tokens of the neighbours: `(N, S, item)` → `(N, (past + 1 + future) × S, item + 1)`.
+
+        `S` is the largest number of tokens of an utterance. The new last channel is 1 for tokens of the utterance itself, and 0 for tokens
+        of its neighbours.
+        """
         offset = torch.arange(-self.before, self.future + 1, device=batch.device)
         turn, own = batch.turn[:, None] + offset, offset == 0
         rows = (torch.arange(batch.utterances, device=batch.device)[:, None] + offset).clamp(0, batch.utterances - 1)
@@ -75,11 +83,11 @@ class Around(OverTurns):
 
 
 class TextInContext(nn.Module):
-    """A language model that reads every utterance together with its neighbours, with adapters after the last layers.
+    """A language model with adapters after the last layers; it encodes every utterance together with neighbouring utterances.
 
     Args:
         model: The language model.
-        adapters: Adapters for the last layers: modules from states and a second input to states.
+        adapters: Modules after the last layers; each computes new states from the states of its layer and a second input.
         past: Number of preceding utterances to add.
         future: Number of following utterances to add.
     """
@@ -98,8 +106,8 @@ class TextInContext(nn.Module):
             batch: The dialogues.
 
         Returns:
-            `(N, width)` state of the first token of the utterance itself, and `(N, width)` mean over all tokens, neighbours included; zero
-                for an utterance without text.
+            The state of the first token of every utterance, `(N, width)`, and the mean over its tokens and those of its neighbours,
+                `(N, width)`. Both are zero for an utterance without text.
         """
         nodes = self.around(token_nodes(ids), batch)
         tokens = packed(nodes)  # items: the id, and whether it is of the turn itself

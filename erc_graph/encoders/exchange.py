@@ -11,13 +11,13 @@ from erc_graph.encoders.cross_attention import CrossAttention
 
 
 class Exchange(nn.Module):
-    """Multi-head attentions, one per ordered pair of modalities; for each modality, the outputs over all other modalities are summed.
+    """One multi-head attention per ordered pair of modalities. The output of a modality is the sum of its attentions to all others.
 
     Args:
         names: The modalities.
         width: Width of the input and output items.
         heads: Number of heads of each multi-head attention.
-        dropout: Dropout on the attention weights, in training.
+        dropout: Dropout rate of the attention weights in training.
     """
 
     def __init__(self, names: Sequence[str], width: int, *, heads: int = 1, dropout: float = 0.0) -> None:

@@ -16,7 +16,7 @@ class FeedForward(nn.Module):
     Args:
         width: Width of input and output.
         hidden: Width of the hidden layer.
-        dropout: Dropout on the output before the residual, in training.
+        dropout: Dropout rate of the output before the residual connection, in training.
         epsilon: Epsilon of the layer norm.
     """
 
@@ -38,7 +38,7 @@ class AttentionLayer(nn.Module):
         attend: The attention module.
         width: Width of input and output.
         hidden: Hidden width of the feed-forward sublayer.
-        dropout: Dropout on the output of both sublayers, in training.
+        dropout: Dropout rate of the outputs of both sublayers, in training.
         epsilon: Epsilon of both layer norms.
     """
 

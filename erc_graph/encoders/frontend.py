@@ -82,7 +82,7 @@ class FrontEnd(nn.Module):
         self.get_buffer("deviation").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode padded items `(n, L, *item)` with the mask `(n, L)` as frames `(n, frames, width)`, zero at padding, and return their mask."""
+        """Encode padded items: `(n, L, *item)` with the mask `(n, L)` → frames `(n, frames, width)`, zero at padding, and their mask."""
         frames, mask = self.frames(padded, mask)
         if self.image is not None:
             real = self.image((frames[mask] / 255).to(self.get_buffer("mean").dtype))

@@ -5,8 +5,10 @@ r"""Gated cross-modal attention: attention to each other modality, combined with
     P &= \mathrm{sigmoid}(\mathrm{FC}(F_1 \oplus F_2)) \tag{10} \\
     F &= P \odot F_1 + (1 - P) \odot F_2 \tag{11}
 
-For more than two other modalities, the gate is a softmax over the modalities. For two, the sigmoid equals a softmax whose second logit is
-zero. A missing modality has the gate value zero; the gate values of the present modalities sum to one.
+`X` are the frames of the modality itself, and :math:`X_m` are the frames of another modality `m`. CM is cross-modal attention, FC is a
+linear layer, and :math:`\oplus` is concatenation. For more than two other modalities, the gate is a softmax over the modalities. For two,
+the sigmoid equals a softmax whose second logit is zero. A missing modality has the gate value zero; the gate values of the present
+modalities sum to one.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class GatedCrossAttention(nn.Module):
         width: Width of queries and output frames.
         others: Other modality → width of its frames.
         heads: Number of heads of each multi-head attention.
-        dropout: Dropout on the attention weights, in training.
+        dropout: Dropout rate of the attention weights in training.
     """
 
     def __init__(self, width: int, others: Mapping[str, int], *, heads: int = 1, dropout: float = 0.0) -> None:
@@ -40,11 +42,11 @@ class GatedCrossAttention(nn.Module):
         """Compute the gated attention output of each query.
 
         Args:
-            queries: `(n, L, width)`.
-            others: Other modality → frames `(n, K, its width)` and their mask `(n, K)` bool.
+            queries: `(n, L, width)` frames of the modality itself.
+            others: Other modality → frames `(n, K, width of the modality)` and their mask `(n, K)` bool.
 
         Returns:
-            `(n, L, width)`, zero for an utterance without other modalities, and the gate values `(n, L, others, width)`.
+            Output frames `(n, L, width)`, zero for an utterance without other modalities, and gate values `(n, L, others, width)`.
         """
         heard = torch.stack([attend(queries, *others[name]) for name, attend in self.attend.items()], 2)
         here = torch.stack([others[name][1].any(1) for name in self.attend], 1)[:, None, :, None]

@@ -1,4 +1,4 @@
-"""The recurrence of a memory fusion network: one LSTM per modality, and a memory of the changes of their cells (Zadeh et al., AAAI 2018).
+"""The recurrence of a memory fusion network (Zadeh et al., AAAI 2018): one LSTM per modality, and a memory of changes in LSTM cells.
 
 A step is a word of an utterance, or an utterance of a dialogue. The equations are in `erc_graph.methods.mfn`.
 """
@@ -24,15 +24,15 @@ State = tuple[Tensor, Tensor, Tensor, Tensor]  # h, c, u, and which modalities h
 class GatedMemory(nn.Module):
     """One LSTM per modality, attention over the cells of two consecutive steps, and a gated memory.
 
-    A modality that is missing at a step keeps its state. The attention then ignores its cell at this step; it still reads the cell of the
-    step before, if the modality was present earlier.
+    If a modality is missing at a step, the state of its LSTM does not change. The attention then ignores the LSTM cell of this step. It
+    still uses the cell of the preceding step, if the modality was present at any earlier step.
 
     Args:
         inputs: Modality → width of its input.
         widths: Modality → width of its LSTM.
         memory: Width of the memory.
-        hidden: Name from `NETS` → hidden width of this network.
-        dropout: Dropout in these networks.
+        hidden: Name of a feed-forward network (`attention`, `candidate`, `keep` or `take`) → its hidden width.
+        dropout: Dropout rate in the four feed-forward networks.
 
     Attributes:
         width: Width of the output: the states of all LSTMs and the memory, concatenated.
@@ -60,7 +60,7 @@ class GatedMemory(nn.Module):
     def gates(self, values: Mapping[str, Tensor]) -> Tensor:
         """Compute the terms of the gates that depend only on the input, for all steps at once.
 
-        The input is modality → `(..., inputs)`; the output is `(..., modalities, 4 × largest width)`.
+        The input is a mapping, modality → `(..., inputs)`; the output is `(..., modalities, 4 × largest LSTM width)`.
         """
         most, rows = max(self.widths), []
         for name, cell in self._cells():
@@ -69,10 +69,10 @@ class GatedMemory(nn.Module):
         return torch.stack(rows, -2)
 
     def forward(self, gates: Tensor, there: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Process all steps.
+        """Process all steps of `n` sequences.
 
         Args:
-            gates: `(n, T, modalities, ·)`, output of `gates`.
+            gates: `(n, T, modalities, 4 × largest LSTM width)`, output of the method `gates` for `T` steps.
             there: `(n, T, modalities)` bool, presence of each modality at each step.
             state: State after the preceding steps; `None` at the start of a sequence.
 
@@ -104,15 +104,17 @@ class GatedMemory(nn.Module):
         return torch.cat([torch.stack(outputs, 1), memories], -1), (h, c, memories[:, -1], heard[:, -1])
 
     def last(self, values: Mapping[str, Tensor], there: Tensor) -> Tensor:
-        """Compute the output at the last step of every sequence: `(n, width)`.
+        """Compute the output at the last step of every sequence, `(n, width)`.
 
-        The inputs are modality → `(n, T, inputs)`, and `(n, T, modalities)` bool, the presence of each modality at each step.
+        Args:
+            values: Modality → `(n, T, inputs)`, padded sequences of at most `T` steps.
+            there: `(n, T, modalities)` bool, presence of each modality at each step.
         """
         states, _ = self(self.gates(values), there)
         return states[torch.arange(len(states), device=states.device), there.any(-1).sum(1) - 1]
 
     def _memories(self, attended: Tensor, fresh: Tensor, any_there: Tensor, u: Tensor) -> Tensor:
-        """Eqs. (5), (6): `(n, T, memory)`; both gates are one product per step."""
+        """Compute the memory after every step, `(n, T, memory)`, with Eqs. (5) and (6)."""
         keep, take = (cast(Any, self.nets[net]) for net in ("keep", "take"))
         both, memories = attended.shape[-1], []
         weight, bias = torch.cat([keep[0].weight, take[0].weight]), torch.cat([keep[0].bias, take[0].bias])
@@ -127,7 +129,7 @@ class GatedMemory(nn.Module):
 
 
 class OverDialogue(OverTurns):
-    """The recurrence of `GatedMemory` over the utterances of a dialogue; the input is the output of `gates`, one stream per modality."""
+    """The recurrence of `GatedMemory` over the utterances of a dialogue. Its input has one stream per modality (`GatedMemory.gates`)."""
 
     causal = True
 
@@ -136,7 +138,7 @@ class OverDialogue(OverTurns):
         self.memory = memory
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply the recurrence to all dialogues: gates `(N, modalities, ·)` → `(N, 1, width)`."""
+        """Apply the recurrence to all dialogues: outputs of `GatedMemory.gates` `(N, modalities, any width)` → `(N, 1, width)`."""
         states, _ = self.memory(batch.pad(nodes.masked()), batch.pad(nodes.present))
         return Nodes.of_turns(batch.unpad(states), nodes.present.any(1))
 

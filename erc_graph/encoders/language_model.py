@@ -1,7 +1,8 @@
-"""A pretrained language model of the transformers library, which reads token ids and is trained with the method.
+"""A pretrained language model of the transformers library, whose input is token ids, and which is trained together with the method.
 
 The corpus contains the token ids as a sequence of items of width one (`erc-graph features --pooling tokens`). The tokenizer of the model
-adds a first token before the text and a closing token after it. Items of another width are token states, and need no model.
+adds a first token before the text and a closing token after the text. If the items of a sequence have another width, they are token states.
+In this case, no language model is used.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ class LanguageModelConfig:
     """Configuration of a language model that reads token ids; the default is a small BERT with random weights.
 
     Attributes:
-        folder: A pretrained model: a folder (config.json, model.safetensors) or a name that `erc-graph features` knows; empty: none.
-        settings: Content of the config.json of the model, saved with trained weights; empty: that of `folder`, or that of a small BERT.
-        rate: Learning rate of the language model, as a factor on the learning rate of the method.
+        folder: Pretrained model: a folder with `config.json` and `model.safetensors`, or a model name that `erc-graph features` accepts;
+            empty: no pretrained model.
+        settings: Content of the model's `config.json`, which is saved with trained weights; empty: the `config.json` in `folder`, or a
+            small BERT.
+        rate: Factor by which the learning rate of the method is multiplied for the language model.
         lora: Rank of low-rank matrices that are trained and saved instead of the weights (`erc_graph.features.low_rank`); 0: the weights
             are trained.
-        revision: Revision of the weights in `folder`; a saved model with low-rank matrices needs the same weights again; empty: any.
+        revision: Revision of the weights in `folder` that low-rank matrices were trained with; empty: any revision.
     """
 
     folder: str = ""
@@ -58,7 +61,7 @@ class LanguageModelConfig:
         )
 
     def found(self) -> LanguageModelConfig:
-        """Return the configuration with `settings` filled from the pretrained model or the small BERT."""
+        """Return the configuration with complete `settings`: from `folder` if there is one, else the given settings or the small BERT."""
         settings = read_json(find_encoder(self.folder) / "config.json") if self.folder else self.settings or SMALL
         return replace(self, settings=dict(settings))
 
@@ -70,13 +73,14 @@ class LanguageModel(nn.Module):
         config: The configuration.
 
     Attributes:
-        config: The configuration to save: without the folder, or, for low-rank matrices, with the folder but without the settings.
+        config: The configuration to save. It has `settings` but no `folder`; with low-rank matrices, it has `folder` but no `settings`.
         width: Width of a token state.
         longest: Largest number of tokens of a text.
 
     Raises:
-        CheckpointError: the model cannot be found or read, or its weights differ from those that low-rank matrices were trained with.
-        ConfigError: transformers does not know the settings, or low-rank matrices lack a pretrained model or the package peft.
+        CheckpointError: the model cannot be found or read, or low-rank matrices were trained with other weights.
+        ConfigError: the transformers library does not support the settings. Or there are low-rank matrices, but no pretrained model, or the
+            package peft is not installed.
     """
 
     def __init__(self, config: LanguageModelConfig) -> None:
@@ -94,7 +98,7 @@ class LanguageModel(nn.Module):
         self.longest -= (self.padding + 1) * (model.config.model_type in OFFSET)
 
     def state_dict(self, *args: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return the weights by name; with low-rank matrices, only those matrices."""
+        """Return the weights by name; if the model has low-rank matrices, return only the weights of these matrices."""
         found: dict[str, Any] = super().state_dict(*args, **named)
         if self.config.lora:
             inside = f"{named.get('prefix', '')}model."
@@ -103,7 +107,7 @@ class LanguageModel(nn.Module):
         return found
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        """With low-rank matrices the weights that are not saved are those of the pretrained model."""
+        """Load saved weights; with low-rank matrices, all other weights are copied from the pretrained model."""
         if self.config.lora:
             given = self.model.state_dict()
             if any(value.is_meta for value in given.values()):
@@ -119,20 +123,22 @@ class LanguageModel(nn.Module):
         return next(part for part in self.model.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
 
     def freeze(self, trained: int) -> None:
-        """Freeze all weights except those of the last `trained` layers."""
+        """Freeze all weights except the weights, or low-rank matrices, of the last `trained` layers."""
         self.requires_grad_(False)
         for layer in self.layers[max(0, len(self.layers) - trained) :]:
             for name, value in layer.named_parameters():
                 value.requires_grad_(not self.config.lora or ".lora_" in name)
 
     def forward(self, ids: Ragged) -> Ragged:
-        """Compute the token states of every sequence separately: ids `(1,)` → states `(width,)`."""
+        """Compute the token states of every sequence separately: items `(1,)`, the token ids → items `(width,)`, the token states."""
         return map_sequences(self.states, ids, self.width, TOKENS)
 
     def states(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the token states of padded ids: `(n, L, 1)` with the mask `(n, L)` bool → `(n, L, width)` and the mask."""
+        """Compute token states from padded token ids: `(n, L, 1)` with the mask `(n, L)` bool → `(n, L, width)` and the same mask."""
         if mask.shape[1] > self.longest:
-            raise ConfigError(f"sequences.text: expected at most {self.longest} tokens, as many as the model reads, found {mask.shape[1]}")
+            raise ConfigError(
+                f"sequences.text: expected at most {self.longest} tokens, the limit of the language model, found {mask.shape[1]}"
+            )
         ids = torch.where(mask, padded[..., 0].long(), self.padding)
         check_ids(ids, self.model.config.vocab_size)
         return self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask
@@ -142,7 +148,8 @@ class LanguageModel(nn.Module):
         """Apply an adapter after each of the last layers, within a `with` block.
 
         Args:
-            adapters: Adapters for the last layers, in order: states `(n, L, width)` and `beside` → states.
+            adapters: Modules for the last layers, in the order of the layers. Each computes new states from the states of its layer,
+                `(n, L, width)`, and from `beside`.
             beside: `(n, L, any width)`, second input of the adapters.
         """
 
@@ -162,28 +169,28 @@ class LanguageModel(nn.Module):
 
 
 def _beside(config: LanguageModelConfig) -> LanguageModelConfig:
-    """The configuration that names the pretrained model, for its weights are not saved.
+    """Return the configuration to save with low-rank matrices: it names the pretrained model, whose weights are not saved.
 
     Raises:
-        CheckpointError: it has other weights than a saved one was trained with.
+        CheckpointError: the weights in `folder` have another revision than the configuration.
     """
     source = find_encoder(config.folder)
     found = revision(source)
     if config.revision not in ("", found):
         raise CheckpointError(
-            f"pipeline.language_model: expected {config.folder} of version {config.revision[:20]}, found {found[:20]} in {source}; put "
-            "the weights of that version there"
+            f"pipeline.language_model: expected {config.folder} of version {config.revision[:20]}, found {found[:20]} in {source}; "
+            f"copy the weights of version {config.revision[:20]} to this folder"
         )
     folder = os.path.abspath(config.folder) if source == Path(config.folder) else config.folder
     return replace(config, folder=folder, settings={}, revision=found)
 
 
 def _built(config: LanguageModelConfig) -> Any:
-    """transformers' model of a folder, or of settings alone.
+    """Build a model of the transformers library from the weights in `folder`, or with random weights from `settings`.
 
     Raises:
-        CheckpointError: it cannot be read.
-        ConfigError: its settings are none that transformers knows.
+        CheckpointError: the folder cannot be read.
+        ConfigError: the transformers library does not support the settings.
     """
     from transformers import AutoConfig, AutoModel
 
@@ -202,7 +209,7 @@ def _built(config: LanguageModelConfig) -> Any:
 
 
 def check_ids(ids: Tensor, known: int) -> None:
-    """Check that all token ids are in the vocabulary of a model with `known` tokens.
+    """Check that all token ids are in a vocabulary of `known` tokens.
 
     Raises:
         ConfigError: an id is not in the vocabulary.
@@ -215,12 +222,12 @@ def check_ids(ids: Tensor, known: int) -> None:
 
 
 def token_nodes(tokens: Ragged) -> Nodes:
-    """Return the tokens as nodes of their utterances: `(N, longest turn, item)`."""
+    """Return nodes with one stream per token position: states `(N, longest utterance, item)`."""
     padded, mask = tokens.pad()
     return Nodes(padded, mask, tuple(map(str, range(mask.shape[1]))))
 
 
 def packed(nodes: Nodes) -> Ragged:
-    """Invert `token_nodes`: return the present nodes of every utterance as a sequence."""
+    """Return the present nodes of every utterance as a sequence, the inverse of `token_nodes`."""
     lengths = nodes.present.sum(1).cpu()
     return Ragged(nodes.states[nodes.present], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))

@@ -16,13 +16,14 @@ class MatchingAttention(OverRows):
     .. math::
         y_i = \sum_j \mathrm{softmax}_j \big( \tanh(x_j \cdot (T x_i + t)) \big)\, x_j
 
-    DialogueRNN (Majumder et al., AAAI 2019) and the public implementations of later methods use this attention.
+    :math:`x_i` is the vector of utterance `i`; `T` and `t` are learned. DialogueRNN (Majumder et al., AAAI 2019) and the public
+    implementations of later methods use this attention.
 
     Args:
         width: Width of the input and output rows.
         causal: Whether an utterance attends only to itself and to earlier utterances.
-        bounded: Whether the scores have the tanh; DialogueRNN does not use it.
-        bias: Whether the bias `t` is used; DialogueGCN does not use it.
+        bounded: Whether the tanh is applied to the scores; the scores of DialogueRNN have no tanh.
+        bias: Whether the scores have the bias `t`; DialogueGCN has no bias.
     """
 
     def __init__(self, width: int, *, causal: bool = False, bounded: bool = True, bias: bool = True) -> None:
@@ -39,7 +40,7 @@ class MatchingAttention(OverRows):
         return batch.unpad(score.masked_fill(~mask, -torch.inf).softmax(-1) @ x)
 
     def read_next(self, row: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """Process the next utterance in evaluation mode: `(1, width)` → `(1, width)`; the memory is all utterances so far."""
+        """Process the next utterance in evaluation mode: `(1, width)` → `(1, width)`. The memory contains all utterances so far."""
         memory = memory or Window(None)
         rows = memory.push(row).flatten(0, -2)  # (turns, width)
         return self._score(row, rows).softmax(-1) @ rows, memory

@@ -1,6 +1,7 @@
 r"""A recurrence over the utterances of a dialogue with a dialogue state and states per speaker (DialogueRNN, COSMIC, MultiEMO).
 
-Let `s` be the speaker of utterance `t`, and `u_t` its features. In each direction:
+Let `s` be the speaker of utterance `t`, and `u_t` the features of this utterance. The dialogue state is `g`, and the context is `c`. The
+state of speaker `i` is `q_i`, and the emotion state is `e`. In each direction:
 
 .. math::
     g_t &= \mathrm{GRU}([u_t ; q_{s, t-1}], g_{t-1}) \qquad
@@ -9,12 +10,12 @@ Let `s` be the speaker of utterance `t`, and `u_t` its features. In each directi
     q_{i, t} = \mathrm{GRU}([u_t ; q_{s, t}], q_{i, t-1}) \text{ or } q_{i, t-1}, \quad i \ne s \\
     e_t &= \mathrm{GRU}(q_{s, t}, e_{t-1})
 
-A speaker may have several states `q`. The emotion state `e`, and any state that reads another state of the same speaker instead of `c`, are
-computed after the loop over utterances.
+A speaker may have several states `q`. In the equation of a state, another state of the same speaker can replace `c`. Such states and the
+emotion state `e` are computed after the loop over utterances.
 
 A step of the loop computes utterance `t` of all dialogues, in all streams and directions. Products that do not depend on states are
 computed for all utterances before the loop. In training, dropout is applied to the states when they are stored. The recurrence and the
-attention read the stored states; for states of the current utterance see `late`.
+attention use the stored states. The option `late` of `Parties` determines whether dropout applies to new states within the same utterance.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ class Party:
     Attributes:
         width: Width of the state.
         given: Names of the input features that update the state at utterances of the speaker.
-        of: Name of another state of the speaker, which is read instead of the context `c`.
-        listens: Names of the input features that update the state, with the new state of the speaker, when another speaker speaks. `None`:
-            utterances of other speakers do not change the state.
+        of: Name of another state of the speaker, which replaces the context `c` in the equation of this state.
+        listens: Names of the input features that update the state at utterances of another speaker, together with the new state of that
+            other speaker. `None`: utterances of other speakers do not change the state.
     """
 
     width: int
@@ -57,7 +58,14 @@ class Party:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """States after an utterance: the last `g`, all `g` so far `(turns, n, width)`, all `q` by name, `(n × speakers, width)`, and `e`."""
+    """States after an utterance, for `n` = streams × directions × dialogues.
+
+    Attributes:
+        dialogue: The last dialogue state `g`.
+        heard: All dialogue states `g` so far, `(utterances, n, width)`.
+        slots: Name of a speaker state `q` → the states of all speakers, `(n × speakers, width)`.
+        emotion: The last emotion state `e`.
+    """
 
     dialogue: Tensor | None = None
     heard: Tensor | None = None
@@ -94,19 +102,21 @@ class Cells(nn.Module):
 
 
 class Parties(OverTurns):
-    """The recurrence over all streams: concatenated input features → states `e`, concatenated over both directions.
+    """The recurrence for all streams: input features → emotion states `e`, concatenated over both directions.
+
+    The docstring of `erc_graph.encoders.parties` defines the states.
 
     Args:
-        given: Name → width of the input features, among them `u`, in the order of their concatenation.
+        given: Name of input features → their width, in the order of concatenation. One name is `u`, the features of the utterance.
         width: Width of the dialogue state `g`.
-        parties: Name → definition of a state `q`; `g` reads all states that read the context `c`.
+        parties: Name → definition of a speaker state `q`. All speaker states that are computed from the context `c` are inputs of `g`.
         emotion: Width of the emotion state `e` in each direction.
-        reads: Names of the input features that `e` reads, together with all states of the speaker.
-        attention: Scores of the context: `general`: `g_j · W u_t`, or `simple`: `w · g_j`, independent of the utterance.
+        reads: Names of the input features from which `e` is computed, together with all states of the speaker.
+        attention: Attention scores of the context `c`: `general`: `g_j · W u_t`; `simple`: `w · g_j`, which does not depend on `u_t`.
         bounded: Whether the `general` scores have a bias and a tanh.
-        bidirectional: Whether a second recurrence, with its own parameters, reads the dialogue backwards.
-        dropout: Dropout rate on all states when they are stored.
-        late: Whether the other states of the current utterance read its new states `q` before dropout.
+        bidirectional: Whether a second recurrence, with its own parameters, processes the dialogue backwards.
+        dropout: Dropout rate of all states when they are stored.
+        late: Whether the other states of the same utterance are computed from the new states `q` before dropout.
         streams: Number of streams; each has its own parameters.
 
     Attributes:
@@ -127,7 +137,7 @@ class Parties(OverTurns):
         self.dropout, self.late, self.causal = Dropout(dropout), late, not bidirectional
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply the recurrence to all dialogues: `(N, streams, all input features)` → `(N, streams, width)`."""
+        """Apply the recurrence to all dialogues: `(N, streams, width of all input features)` → `(N, streams, width)`."""
         e = self.states(nodes.masked(), batch)[0]["e"]
         parts = [batch.unpad(own.transpose(0, 1), backwards=back) for own, back in zip(e.unbind(1), self.backwards, strict=True)]
         return nodes.with_states(torch.cat(parts, -1).unflatten(-1, (-1, self.width)))
@@ -141,12 +151,13 @@ class Parties(OverTurns):
         """Compute all states of the speaker of each utterance.
 
         Args:
-            rows: `(N, streams, all input features)`.
+            rows: `(N, streams, width of all input features)`.
             batch: The dialogues.
-            memory: For a live dialogue, the memory returned for the preceding utterance, first `Memory()`; `None`: whole dialogues.
+            memory: For whole dialogues `None`. For a live dialogue, `Memory()` at the first utterance, then the returned memory.
 
         Returns:
-            Name of the state (`g`, `e`, names of `parties`) → `(L, directions, D, width)`, and the memory for the next utterance.
+            Name of the state (`g`, `e`, names of `parties`) → `(L, directions, D, width)`, for the directions of all streams, and the memory
+                for the next utterance.
         """
         with torch.autocast(rows.device.type, enabled=False):
             return self._states(rows.to(next(self.parameters()).dtype), batch, memory)
@@ -162,7 +173,7 @@ class Parties(OverTurns):
         place = (speaker.flatten(1) + slots * torch.arange(n, device=rows.device)).unbind(0)
 
         def unit(name: str, given: Sequence[str], inside: Tensor | None = None) -> _Unit:
-            """Return a GRU for all directions; `inside` are states that it reads, `(L, both, D, k)`, if they are already computed."""
+            """Return a GRU for all directions. `inside`, `(L, both, D, k)`, are the states in its input, if they are already computed."""
             cells: list[Any] = [cell.get_submodule(name) for cell in self.directions]
             row = torch.cat([rows[..., :0], *(parts[one] for one in given)], -1)
             known = row.shape[-1]
@@ -212,16 +223,16 @@ class Parties(OverTurns):
         return found, Memory(g, heard, state, e)
 
     def _spread(self, rows: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Of each direction `(N, ...)` → `(L, directions, D, ...)`, backward ones from the end of each dialogue."""
+        """Pad the rows of each direction: `(N, ...)` → `(L, directions, D, ...)`. Backward directions start at the end of each dialogue."""
         padded = [batch.pad(own, backwards=back) for own, back in zip(rows, self.backwards, strict=True)]
         return torch.stack([own.transpose(0, 1) for own in padded], 1)
 
     def _each(self, rows: Tensor) -> list[Tensor]:
-        """`(N, streams, k)` → of each direction the rows of its stream."""
+        """Return the rows of the stream of each direction: `(N, streams, k)` → one `(N, k)` per direction."""
         return list(rows.repeat_interleave(len(self.backwards) // rows.shape[1], 1).unbind(1))
 
     def _queries(self, said: Tensor, batch: Batch) -> tuple[Tensor, ...]:
-        """What each utterance looks for in the `g` before it: per utterance `(n, width)`."""
+        """Compute the attention queries to the dialogue states `g` of earlier utterances: one tensor `(n, width)` per step."""
         maps: list[Any] = [cell.attend for cell in self.directions]
         if self.general:
             queries = self._spread([attend(own) for attend, own in zip(maps, self._each(said), strict=True)], batch)
@@ -231,16 +242,17 @@ class Parties(OverTurns):
 
 
 class _Unit:
-    """A GRU of all directions, ready for the loop over steps.
+    """One GRU per direction, prepared for the loop over steps. `both` is the number of directions of all streams.
 
     Args:
-        gates: `(L, both, D, 3 width)` what is known of the gates of each utterance.
-        inside: `(both, 3 width, k)` weights of the other inputs.
-        weight: `(both, 3 width, width)` of the state before.
-        bias: `(both, 3 width)` of the state before.
-        kept: `(L, both, copies × D, width)` factors of the new states.
-        inputs: `(L, both, D, k)` the other inputs, where they are known.
-        late: The new states are for others to read as they are before `kept`.
+        gates: `(L, both, D, 3 width)` terms of the gates that are computed before the loop.
+        inside: `(both, 3 width, k)` weights of all other inputs.
+        weight: `(both, 3 width, width)` weights of the preceding state.
+        bias: `(both, 3 width)` bias of the preceding state.
+        copies: Number of states per dialogue and direction.
+        kept: `(L, both, copies × D, width)` dropout factors of the new states; `None`: no dropout.
+        inputs: `(L, both, D, k)` all other inputs, if they are known before the loop.
+        late: Whether the returned new states are without dropout.
     """
 
     def __init__(
@@ -262,7 +274,10 @@ class _Unit:
         self.kept: Sequence[Tensor | None] = [None] * turns if kept is None else kept.unbind(0)
 
     def __call__(self, t: int, inputs: Tensor | None, before: Tensor) -> tuple[Tensor, Tensor]:
-        """From the states before, new ones `(both, copies × D, width)` to read and to store; inputs `(both, D, k)` unless known."""
+        """Compute the new states of step `t`, `(both, copies × D, width)`: first the states for other GRUs, then the states to store.
+
+        `inputs` is `(both, D, k)`, or `None` if all inputs were known before the loop. `before` are the preceding states.
+        """
         gates = self.gates[t]
         if inputs is not None:
             self.seen.append(inputs.detach())
@@ -278,7 +293,7 @@ class _Unit:
     def chain(self, slots: Tensor, place: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
         """Compute the states of all utterances, `(L, both, D, width)`, and the last states.
 
-        Every utterance updates the state at its index `place`; without `place` a dialogue has one state.
+        `place` has, for each utterance, the index of the state that it updates. Without `place`, a dialogue has a single state.
         """
         seen = []
         for t, gates in enumerate(self.gates):
@@ -290,9 +305,9 @@ class _Unit:
 
 
 class _Late(Function):
-    """Gates of all utterances as they are; on the way back the gradient of a weight that is used in the loop, from all utterances at once.
+    """A function that returns the gates unchanged; its backward pass computes the gradient of a weight from all steps at once.
 
-    The loop takes the weight without a gradient, and puts down what it multiplies with it.
+    The loop uses the weight without gradient, and appends the factors of its products with the weight to the list `inputs`.
     """
 
     @staticmethod
@@ -308,8 +323,9 @@ class _Late(Function):
 
 
 class _Context(Function):
-    """`c` of one utterance, from all `g` before it, which stand in one memory; that of their gradients goes from step to step as
-    `order`.
+    """The context `c` of one utterance, computed from the dialogue states `g` of all earlier utterances.
+
+    One tensor `memory` contains these states. The tensor `order` passes their summed gradients from step to step of the backward pass.
     """
 
     @staticmethod
@@ -339,7 +355,7 @@ class _Context(Function):
 
 
 class _Gates(Function):
-    """The equations of `torch.nn.GRU` after its products: gates of the inputs, gates of the state, the state → the new state."""
+    """The equations of `torch.nn.GRU` after the matrix products: products with inputs, products with the state, the state → new state."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, hidden: Tensor, before: Tensor) -> Tensor:
@@ -367,7 +383,7 @@ class _Gates(Function):
 
 
 def _grown(states: Tensor | None, n: int, slots: int, width: int, rows: Tensor) -> Tensor:
-    """States of as many speakers, `(n × slots, width)`: those that are new have the last one's, that of somebody who has not spoken."""
+    """Return the states of `slots` speakers, `(n × slots, width)`. New speakers get the last state, of a speaker without utterances."""
     if states is None:
         return rows.new_zeros(n * slots, width)
     known = states.view(n, -1, width)

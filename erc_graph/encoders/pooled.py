@@ -31,8 +31,8 @@ def pooled_width(item: tuple[int, ...]) -> int:
 def pooled(batch: Batch) -> Batch:
     """Return the batch without sequences, with the mean and standard deviation of each sequence as features.
 
-    The statistics are over the vectors of words or frames, and over the MFCCs of a waveform. An image is represented by the mean brightness
-    in each cell of a grid of `SIDE` × `SIDE` cells, per channel.
+    The statistics are over the vectors of words or frames, or over the MFCCs of a waveform. An image is first reduced to a vector: for each
+    channel, the mean brightness of each cell of an 8 × 8 grid.
     """
     if not batch.sequences:
         return batch
@@ -49,7 +49,7 @@ def statistics(sequences: Ragged) -> Tensor:
 
 
 def _statistics(padded: Tensor, mask: Tensor) -> Tensor:
-    """`(n, L, *item)`, `(n, L)` → `(n, width)`."""
+    """Compute mean and standard deviation over time of padded items: `(n, L, *item)` with the mask `(n, L)` → `(n, width)`."""
     if padded.ndim == 2:
         frames, mask = mfcc(padded, mask, coefficients=COEFFICIENTS)
     elif padded.ndim == 3:

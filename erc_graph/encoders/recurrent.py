@@ -18,18 +18,18 @@ Memory = list[tuple[Tensor, ...]]  # per layer: hidden state, and the cell of an
 
 
 class Recurrent(OverRows):
-    """An LSTM or GRU over the dialogue, with one state per utterance (pairwise fusion, Eqs. (1), (8), (11)).
+    """An LSTM or GRU over the dialogue, with one state per utterance (`erc_graph.methods.pairwise`, Eqs. (1), (8), (11)).
 
-    Dialogues are padded at the end, and the backward direction starts at the last utterance of each dialogue. Neither direction reads
-    padding. The result is the same as with a packed sequence of PyTorch, in half the time on a CPU.
+    Dialogues are padded at the end, and the backward direction starts at the last utterance of each dialogue. Padding therefore does not
+    change the states. The result equals that of a packed sequence in PyTorch, but the computation takes half the time on a CPU.
 
     Args:
         cell: `lstm` or `gru`.
         inputs: Width of the input rows.
         width: Width of the output rows: both directions, concatenated.
-        bidirectional: Whether the dialogue is read in both directions.
+        bidirectional: Whether the dialogue is processed in both directions.
         layers: Number of stacked layers.
-        dropout: Dropout between layers.
+        dropout: Dropout rate between layers in training.
 
     Raises:
         ConfigError: the network is bidirectional and the width is odd.
@@ -62,7 +62,7 @@ class Recurrent(OverRows):
         return list(cast(nn.ModuleList, self.layers[layer]))
 
     def read(self, states: Tensor, batch: Batch) -> Tensor:
-        """Encode packed rows: `(N, inputs)` → `(N, width)`."""
+        """Encode all utterances of the batch, one row each: `(N, inputs)` → `(N, width)`."""
         for index in range(len(self.layers)):
             states = self.dropout(states) if index else states
             nets = self.nets(index)
@@ -79,15 +79,15 @@ class Recurrent(OverRows):
         return states
 
     def read_next(self, states: Tensor, batch: Batch, memory: Memory | None) -> tuple[Tensor, Memory]:
-        """Process the next utterance of a live dialogue, in evaluation mode; forward direction only.
+        """Process the next utterance of a live dialogue in evaluation mode. The network must not be bidirectional.
 
         Args:
             states: `(1, inputs)` row of the utterance.
-            batch: The utterance as a batch.
+            batch: A batch that contains only this utterance.
             memory: The memory returned for the preceding utterance; `None` for the first utterance.
 
         Returns:
-            `(1, width)`, and the memory for the next utterance: the states of every layer.
+            The output `(1, width)`, and the memory for the next utterance: the states of every layer.
         """
         # Bare cells: the sequence form of PyTorch rearranges an LSTM's weights in every call on a CPU, a millisecond for one turn.
         handed: Memory = []
@@ -105,15 +105,15 @@ class Recurrent(OverRows):
 
 
 def side_by_side(nets: Sequence[Recurrent], states: Sequence[Tensor], batch: Batch) -> list[Tensor]:
-    """Apply several networks to the same dialogues, one per stream; GRUs of one shape are computed together (`erc_graph.encoders.gru`).
+    """Apply one network per stream to the same dialogues. One-layer GRUs of equal width are computed together (`erc_graph.encoders.gru`).
 
     Args:
         nets: One network per stream; streams may share a network.
-        states: `(N, inputs)` packed rows of each stream.
+        states: `(N, inputs)` input of each stream, one row per utterance.
         batch: The dialogues.
 
     Returns:
-        `(N, width)` output rows of each stream.
+        `(N, width)` output of each stream.
     """
     if not all(type(net) is Recurrent for net in nets):  # one turn at a time (`erc_graph.inference.stream`)
         return [over_turns(net, rows, batch) for net, rows in zip(nets, states, strict=True)]

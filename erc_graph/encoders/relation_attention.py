@@ -1,4 +1,4 @@
-"""Attention to earlier utterances of the same speaker or of other speakers; a selector may drop pairs of utterances.
+"""Attention to earlier utterances of the same speaker or of other speakers; a selector may exclude pairs of utterances.
 
 The source is HAAN-ERC, Zhang and Tan, Neural Computing and Applications, 2023; see Eqs. (2), (3) of `erc_graph.methods.haan_erc`.
 """
@@ -26,10 +26,10 @@ class Selector(nn.Module):
         self.inner, self.outer = nn.Linear(2 * width, 2 * width), nn.Linear(2 * width, 2)
 
     def forward(self, target: Tensor, source: Tensor, pairs: tuple[Tensor, ...]) -> Tensor:
-        """Compute a logit for each of `P` pairs, `(P,)`: whether the target attends to the source.
+        """Compute a logit for each of `P` pairs, `(P,)`; if it is positive, the target utterance attends to the source utterance.
 
-        The states are `(D, L, width)`; `pairs` has the dialogue, target and source of each pair. In training, noise is added, so that the
-        sign of the logit is a random decision (Gumbel-softmax with two classes and temperature 1).
+        The states `target` and `source` are `(D, L, width)`; `pairs` has the indices of dialogue, target and source of each pair. In
+        training, noise is added to the logit, so its sign is a random decision (Gumbel-softmax with two classes and temperature 1).
         """
         dialogue, t, j = pairs
         left, right = self.inner.weight.chunk(2, 1)
@@ -44,11 +44,12 @@ class RelationAttention(OverTurns):
 
     Args:
         width: Width of the input and output states.
-        relation: `same`: an utterance attends to itself and to earlier utterances of its speaker; `other`: to those of other speakers.
+        relation: `same`: an utterance attends to itself and to earlier utterances of the same speaker; `other`: an utterance attends to
+            earlier utterances of other speakers.
         heads: Number of attention heads.
         head_width: Width of each head.
-        dropout: Dropout on the attention weights, in training.
-        selector: Whether a `Selector` may drop pairs.
+        dropout: Dropout rate of the attention weights in training.
+        selector: Whether a `Selector` may exclude pairs of utterances.
     """
 
     causal = True
@@ -61,7 +62,7 @@ class RelationAttention(OverTurns):
         self.selector = Selector(width) if selector else None
 
     def allowed(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Return the attention mask `(D, L, L)` bool, `[target, source]`, before the selector."""
+        """Return the attention mask `(D, L, L)` bool, `[target, source]`, before the selector excludes pairs."""
         turn = torch.arange(batch.longest, device=batch.device)
         speaker, here = batch.pad(batch.speaker), batch.pad(nodes.present[:, 0])
         same = speaker[:, :, None] == speaker[:, None]
@@ -73,7 +74,7 @@ class RelationAttention(OverTurns):
         return scores.masked_fill(~(heard | own)[:, None], -torch.inf).softmax(-1)
 
     def chosen(self, selector: Selector, x: Tensor, allowed: Tensor) -> Tensor:
-        """Return the logarithm of the probability that each pair is kept: `(D, L, L)`, zero for pairs of an utterance with itself."""
+        """Return the log probability that the selector does not exclude a pair, `(D, L, L)`, or zero for a pair without a decision."""
         own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         pairs = (allowed & ~own).nonzero(as_tuple=True)
         return x.new_zeros(allowed.shape).index_put(pairs, F.logsigmoid(selector(x, x, pairs)))

@@ -1,13 +1,13 @@
-r"""Sliding adaptive window attention: a word attends to the frames of its window, which grows if many weights are high (MFDR, 2.1).
+r"""Sliding adaptive window attention (MFDR, Section 2.1): a word attends to the frames of a window that grows if many weights are high.
 
 A new window of `window` frames begins every `hop` frames. Word `i` of `n` has window `⌊i N / n⌋` of the `N` windows of the utterance. The
 attention weights of a word are a softmax over its window (Algorithm 1, line 1). If at least half of these weights exceed their mean
 (lines 2-4, 6), the window grows by half a window on both sides. The new frames get weights from a second softmax (lines 7-10). The window
 may grow a second time, if at least half of all weights of the word exceed their mean (lines 11-16). The weights of a word therefore sum to
-one, two or three. The growth of windows has no parameters.
+one, two or three. The growth of windows has no trainable parameters.
 
-The implementation uses a mask over words × frames, because one product of all words with all frames is faster than gathering overlapping
-windows.
+The implementation computes the product of all words with all frames, and then applies a mask. This is faster than to copy the frames of
+overlapping windows.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def window_start(words: Tensor, frames: Tensor, longest: int, window: int, hop: 
 
 
 def adaptive_weights(scores: Tensor, start: Tensor, real: Tensor, window: int, *, adaptive: bool = True) -> tuple[Tensor, Tensor]:
-    """Compute Algorithm 1 for all words of all utterances.
+    """Compute the attention weights of all words of all utterances (MFDR, Algorithm 1).
 
     Args:
-        scores: `(n, L, T)` attention scores q k / √D.
+        scores: `(n, L, T)` attention scores of `L` words and `T` frames.
         start: `(n, L)` first frame of the window of every word.
         real: `(n, L, T)` bool, true if neither word nor frame is padding.
         window: Number of frames per window, an even number; the hop is half of it.
@@ -75,7 +75,7 @@ def adaptive_weights(scores: Tensor, start: Tensor, real: Tensor, window: int, *
 
 
 def _grows(weights: Tensor, seen: Tensor) -> Tensor:
-    """`(n, L, 1)` bool: whether at least half of the entries of a row exceed their mean."""
+    """Return whether at least half of the attention weights of a word exceed their mean, `(n, L, 1)` bool."""
     count = seen.sum(-1, keepdim=True)
     mean = weights.detach().sum(-1, keepdim=True).round() / count.clamp(min=1)  # a sum of softmaxes is a whole number
     points = (weights.detach() > (1 + MARGIN) * mean) & seen
@@ -83,7 +83,7 @@ def _grows(weights: Tensor, seen: Tensor) -> Tensor:
 
 
 def _softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Over what the mask has; zero elsewhere, and everywhere in a row that has nothing."""
+    """Compute the softmax over the entries where the mask is true; all other entries are zero."""
     return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
 
 
@@ -92,9 +92,10 @@ class SlidingAdaptiveWindowAttention(nn.Module):
 
     Args:
         width: Width of words, frames and output.
-        window: ω_X, number of frames per window, an even number; 0: every word attends to all frames.
+        window: Number of frames per window, an even number; 0: every word attends to all frames.
         adaptive: Whether windows grow.
-        hop: h_X, number of frames from one window to the next; default: half a window, required if windows grow.
+        hop: Number of frames from the start of one window to the start of the next; default: `window / 2`. Windows that grow need the
+            default.
     """
 
     def __init__(self, width: int, *, window: int = 10, adaptive: bool = True, hop: int | None = None) -> None:
@@ -129,7 +130,10 @@ class SlidingAdaptiveWindowAttention(nn.Module):
 
 
 def windows_of(frames: Tensor, mask: Tensor, window: int, hop: int) -> tuple[Tensor, Tensor]:
-    """Return the mean frame of every window and their mask, for utterances without words: `(n, T, d)`, `(n, T)` → `(n, N, d)`, `(n, N)`."""
+    """Return the mean frame of each of `N` windows, and the mask of the windows: `(n, T, d)`, `(n, T)` → `(n, N, d)`, `(n, N)`.
+
+    In an utterance without text, these means replace the words.
+    """
     short = max(0, window - frames.shape[1])
     real = F.pad(mask.to(frames.dtype), (0, short))[..., None]
     total, count = (F.avg_pool1d(rows.mT, window, hop).mT for rows in (F.pad(frames, (0, 0, 0, short)) * real, real))

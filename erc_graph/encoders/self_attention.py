@@ -93,7 +93,7 @@ class FrameAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Compute the attention output of every item: `(n, L, width)` → `(n, L, width)`. Keys are the items where `mask`, `(n, L)`, is true."""
+        """Compute the attention output of every item: `(n, L, width)` → `(n, L, width)`. The mask `(n, L)` is true for the keys."""
         packed = self.query_key_value(items).unflatten(-1, (3, self.heads, self.head_width))
         return self.output(_attend(packed, mask[:, None, None, :], self.dropout if self.training else 0.0).flatten(2))
 
@@ -115,7 +115,7 @@ class FrameLayer(nn.Module):
         self.norm, self.dropout = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)), Dropout(dropout)
 
     def forward(self, items: Tensor, here: Tensor | None = None) -> Tensor:
-        """Apply the layer to items `(n, L, width)`. Keys are the items where the mask `here`, `(n, L)` bool, is true; default: all items."""
+        """Apply the layer to items `(n, L, width)`. The mask `here`, `(n, L)` bool, is true for the keys; default: all items are keys."""
         here = torch.ones_like(items[..., 0], dtype=torch.bool) if here is None else here
         items = self.norm[0](items + self.dropout(self.attention(items, here | ~here.any(1, keepdim=True))))
         return self.norm[1](items + self.dropout(self.feedforward(items)))

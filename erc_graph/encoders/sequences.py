@@ -35,10 +35,10 @@ def encode_sequences(function: Callable[[Tensor, Tensor], Tensor], sequences: Ra
 def encode_together(
     function: Callable[[Mapping[str, tuple[Tensor, Tensor]]], Tensor], sequences: Mapping[str, Ragged], width: int, tokens: int
 ) -> Tensor:
-    """Apply an encoder of several modalities to all utterances that have at least one of them; see `encode_sequences`.
+    """Apply an encoder of several modalities to all utterances with at least one modality; see `encode_sequences`.
 
     Args:
-        function: The encoder, from a mapping to `(n, width)`; the mapping is modality → padded items `(n, L, *item)`, mask `(n, L)` bool.
+        function: The encoder, which maps modality → (padded items `(n, L, *item)`, mask `(n, L)` bool) to `(n, width)`.
         sequences: Modality → sequences of `U` utterances.
         width: Width of the output vectors.
         tokens: Largest number of items in a chunk, over all modalities, padding included.
@@ -59,7 +59,7 @@ def encode_together(
 
 
 def map_sequences(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], sequences: Ragged, item: int, tokens: int) -> Ragged:
-    """Apply an encoder whose output is a sequence of frames, such as one per word or per 20 ms of audio, to all utterances.
+    """Apply an encoder to all utterances; its output is a sequence of frames, for example one per word or per 20 ms of audio.
 
     Args:
         function: The encoder: `(n, L, *item)` and the mask `(n, L)` bool → frames `(n, frames, item)` and their mask.
@@ -91,7 +91,7 @@ def map_sequences(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], s
 
 
 def _nothing(sequences: Ragged, rows: int, width: int) -> Tensor:
-    """Zeros in the precision of the sequences, where these are no bytes: `(rows, width)`."""
+    """Return zeros `(rows, width)`, with the data type of the sequences if it is a floating-point type."""
     values = sequences.values
     return torch.zeros(rows, width, dtype=values.dtype if values.is_floating_point() else None, device=values.device)
 

@@ -13,7 +13,7 @@ KEPT_APART = 8  # speakers with an embedding of their own
 
 
 class Speakers(Protocol):
-    """Protocol of the speakers of a batch: their order of appearance and, optionally, speaker vectors from the corpus."""
+    """Protocol of an object that has the dialogues of a batch and, optionally, speaker vectors from the corpus."""
 
     @property
     def batch(self) -> Batch:
@@ -21,16 +21,17 @@ class Speakers(Protocol):
 
     @property
     def speaker(self) -> tuple[Tensor, Tensor] | None:
-        """Return the speaker vectors of the corpus, `(N, width)`, and their presence, `(N,)` bool; `None` without such vectors."""
+        """Return the speaker vectors `(N, width)` and their presence `(N,)` bool; `None` if the corpus has no speaker vectors."""
 
 
 class SpeakerEmbedding(nn.Module):
-    """Learned speaker embeddings `w s_i` (pairwise fusion, Eqs. (2) and (9)); speakers are numbered by first appearance in the dialogue.
+    """Learned speaker embeddings (`erc_graph.methods.pairwise`, Eqs. (2) and (9)), followed by a linear projection.
 
-    Names of speakers are not used, so renaming speakers does not change the result. Speakers beyond `speakers` share the last embedding.
+    Speakers are numbered by first appearance in the dialogue. Names of speakers are not used, so renaming speakers does not change the
+    result. If a dialogue has more than `speakers` speakers, all later speakers share the last embedding.
 
     Args:
-        width: Width of the node states to which the embedding is added.
+        width: Width of the node states to which the projected embedding is added.
         speakers: Number of distinct embeddings.
         given: Width of the speaker vectors of the corpus, which replace the learned embeddings; 0: learned embeddings.
     """
@@ -44,7 +45,7 @@ class SpeakerEmbedding(nn.Module):
         self.weight = nn.Linear(given or width, width, bias=False)
 
     def forward(self, given: Speakers) -> Tensor:
-        """Return the embedding of the speaker of every utterance, `(N, width)`."""
+        """Return the projected embedding of the speaker of every utterance, `(N, width)`."""
         if self.missing is not None and given.speaker is not None:
             vectors, present = given.speaker
             return self.weight(self.missing({"speaker": vectors}, {"speaker": present})["speaker"])

@@ -1,4 +1,4 @@
-"""Networks over sequences that compute one vector per utterance: over its words and frames, or over the utterances of the dialogue."""
+"""Networks that compute one vector per utterance from sequences of steps: words and frames, or the utterances of the dialogue."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TOKENS = 4096  # most steps that are encoded at once
 
 @dataclass(frozen=True)
 class Steps:
-    """Padded sequences: the words or frames of some utterances, or the utterances of some dialogues.
+    """Padded sequences of steps: the words or frames of `n` utterances, or the utterances of `n` dialogues.
 
     Attributes:
-        states: `(n, L, width)` states of the steps.
-        present: `(n, L)` bool; false for padding and for utterances without the modality.
+        states: `(n, L, width)` states of the steps, for at most `L` steps.
+        present: `(n, L)` bool, presence of the steps; false for padding and for utterances without the modality.
         length: `(n,)` number of steps, present or absent, without padding.
     """
 
@@ -46,15 +46,15 @@ class Steps:
 
     @cached_property
     def place(self) -> Tensor:
-        """Return the indices of the present steps in the flattened `(n × L)` steps: `(P,)`."""
+        """Return the indices of the `P` present steps in the flattened `(n × L)` steps: `(P,)`."""
         return self.present.flatten().nonzero()[:, 0]
 
     def pad(self, rows: Tensor) -> Tensor:
-        """Convert rows of present steps to padded sequences: `(P, ...)` → `(n, L, ...)`, zero for absent steps."""
+        """Convert the rows of `P` present steps to padded sequences: `(P, ...)` → `(n, L, ...)`, zero at absent steps."""
         return spread(rows, self.place, self.present.numel()).unflatten(0, self.present.shape)
 
     def unpad(self, padded: Tensor) -> Tensor:
-        """Convert padded sequences to rows of present steps: `(n, L, ...)` → `(P, ...)`."""
+        """Convert padded sequences to the rows of `P` present steps: `(n, L, ...)` → `(P, ...)`."""
         return collect(padded.flatten(0, 1), self.place)
 
 
@@ -75,7 +75,7 @@ def largest(steps: Steps) -> Tensor:
 
 
 def resampled(steps: Steps, length: Tensor, longest: int) -> Tensor:
-    """Resample every sequence to `length`, `(n,)`, by averages over equal spans: `(n, longest, width)`, zero for padding.
+    """Resample sequence `i` to `length[i]` steps by averages over equal spans: `(n, longest, width)`, zero at padding.
 
     >>> three = Steps(torch.tensor([[[1.0], [2.0], [6.0]]]), torch.ones(1, 3, dtype=torch.bool), torch.tensor([3]))
     >>> resampled(three, torch.tensor([1]), 1).tolist()
@@ -101,12 +101,12 @@ def beside(one: Steps, two: Steps) -> Steps:
 
 
 class LSTMSteps(nn.Module):
-    """An LSTM over steps, forward or bidirectional; absent steps are read as zeros.
+    """An LSTM over steps, forward or bidirectional; the input at an absent step is zero.
 
     Args:
         inputs: Width of the input steps.
         width: Width of the output steps: all directions, concatenated.
-        bidirectional: Whether each sequence is also read backwards, from its last step.
+        bidirectional: Whether a second LSTM processes each sequence backwards, from its last step.
     """
 
     def __init__(self, inputs: int, width: int, *, bidirectional: bool = False) -> None:
@@ -132,8 +132,8 @@ class StepNet(nn.Module):
     Attributes:
         inputs: Modality → width of its steps.
         widths: Widths of the output sequences, in order.
-        pools: For each output sequence, the pooling to one vector per utterance. If the steps are utterances, there is no pooling.
-        causal: Whether no step depends on a later step, if all sequences have the same length.
+        pools: For each output sequence, the function that pools it to one vector per utterance; not used if the steps are utterances.
+        causal: Whether the output at a step never depends on later steps, if all sequences have the same length.
     """
 
     inputs: Mapping[str, int]
@@ -150,7 +150,7 @@ class OfTurns(OverTurns):
     """Wrapper of a `StepNet` whose steps are the utterances of a dialogue.
 
     Args:
-        net: The network; it reads one sequence per stream.
+        net: The network; each stream is one of its input sequences.
     """
 
     def __init__(self, net: StepNet) -> None:
@@ -166,9 +166,10 @@ class OfTurns(OverTurns):
 
 
 class ReadSteps(nn.Module):
-    """A `StepNet` with one output vector per utterance: over its sequences if a modality has sequences, else over the dialogue.
+    """An encoder that computes one vector per utterance with a `StepNet`.
 
-    If some modalities are sequences, a modality of vectors is read as a sequence of one step.
+    If at least one modality is a sequence, the steps are the words or frames of the utterance; a vector is a sequence of one step. If all
+    modalities are vectors, the steps are the utterances of the dialogue.
 
     Args:
         widths: Modality that is a vector → its width.
@@ -192,7 +193,7 @@ class ReadSteps(nn.Module):
         """Return one vector per utterance: `(N, width)`, zero for an utterance without any modality.
 
         Args:
-            values: Modality that is a vector → `(N, its width)`.
+            values: Modality that is a vector → `(N, width of the modality)`.
             present: Modality → `(N,)` bool, presence of its vectors.
             batch: The dialogues, with the sequences.
         """
@@ -206,7 +207,7 @@ class ReadSteps(nn.Module):
         return encode_together(self.read, steps, self.width, TOKENS)
 
     def read(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
-        """Encode a chunk of utterances: modality → `(n, L, *item)` and the mask `(n, L)` bool, to `(n, width)`."""
+        """Encode a chunk of `n` utterances as `(n, width)`. `padded`: modality → (items `(n, L, *item)`, mask `(n, L)` bool)."""
         steps = {}
         for m, (items, mask) in padded.items():
             states, mask = self.front[m](items, mask) if m in self.front else (items, mask)

@@ -23,7 +23,7 @@ class StreamAttention(OverTurns):
         heads: Number of attention heads.
         head_width: Width of each head; default: `width / heads`, rounded up.
         bias: Whether the projections of queries, values and output have a bias.
-        dropout: Dropout on the attention weights, in training.
+        dropout: Dropout rate of the attention weights in training.
         causal: Whether an utterance attends only to itself and to earlier utterances.
         together: Whether every stream attends to all streams.
     """
@@ -46,7 +46,7 @@ class StreamAttention(OverTurns):
         self.key, self.output = nn.Linear(width, inner, bias=False), nn.Linear(inner, width, bias=bias)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Compute the attention output of the last stream: `(N, S, width)` → `(N, 1, width)`; with `together`: `(N, S, width)`."""
+        """Compute the attention output of the last stream, `(N, S, width)` → `(N, 1, width)`, or of all streams if `together`."""
         states, streams = nodes.masked(), len(nodes.streams)
         first, asked = (0, streams) if self.together else (streams - 1, streams - 1)
         query = self._padded(self.query(states[:, first:]), batch)
@@ -66,5 +66,5 @@ class StreamAttention(OverTurns):
         return Nodes(rows, nodes.present[:, first:], nodes.streams[first:], nodes.whole)
 
     def _padded(self, rows: Tensor, batch: Batch) -> Tensor:
-        """`(N, S, heads · head width)` → `(D, heads, L S, head width)`."""
+        """Pad the dialogues and split the heads: `(N, S, heads · head width)` → `(D, heads, L S, head width)`."""
         return batch.pad(rows).flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2)

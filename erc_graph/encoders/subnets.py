@@ -21,7 +21,7 @@ class SubNet(nn.Module):
     Args:
         inputs: Width of the input vectors.
         width: Width of the output and of the hidden layers.
-        dropout: Dropout after the batch normalisation, in training.
+        dropout: Dropout rate after the batch normalisation, in training.
     """
 
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
@@ -38,13 +38,13 @@ class SubNet(nn.Module):
 
 
 class LastWord(nn.Module):
-    """An LSTM over the words of an utterance, and a linear layer on its last state.
+    """An LSTM over the words of an utterance, and a linear layer on the last state of the LSTM.
 
     Args:
         inputs: Width of a word vector.
         words: Width of the LSTM states.
         width: Width of the output vector.
-        dropout: Dropout on the last state, in training.
+        dropout: Dropout rate of the last state, in training.
     """
 
     def __init__(self, inputs: int, words: int, width: int, dropout: float) -> None:
@@ -52,11 +52,11 @@ class LastWord(nn.Module):
         self.lstm, self.dropout, self.linear = nn.LSTM(inputs, words, batch_first=True), Dropout(dropout), nn.Linear(words, width)
 
     def forward(self, sequences: Ragged) -> Tensor:
-        """Encode all utterances: `(N, width)`, zero for an utterance without words."""
+        """Encode all utterances as vectors `(N, width)`; the vector of an utterance without words is zero."""
         return encode_sequences(self.read, sequences, self.linear.out_features, TOKENS)
 
     def read(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """Encode padded words `(n, L, inputs)` with the mask `(n, L)` bool: `(n, width)`; padding does not change the result."""
+        """Encode padded words: `(n, L, inputs)` with the mask `(n, L)` bool → `(n, width)`. Padding does not change the result."""
         states, _ = self.lstm(padded)
         last = (mask.sum(1) - 1)[:, None, None].expand(-1, 1, states.shape[-1])
         return self.linear(self.dropout(torch.gather(states, 1, last)[:, 0]))

@@ -1,7 +1,7 @@
 """The upper layers of a pretrained text encoder, trained together with the method; the lower layers are frozen.
 
 The output of the frozen layers is computed once per token (`erc-graph features --pooling words --layer K`) and stored in the corpus as a
-sequence. The upper layers start from the pretrained weights, and are trained end to end with the graph, at a lower learning rate.
+sequence. The upper layers start from the pretrained weights, and are trained together with the method, at a lower learning rate.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class TextLayersConfig:
     """Configuration of the last layers of a text encoder, which are trained with the method.
 
     Attributes:
-        layers: Number of layers; 0: no layers, the method then reads mean and standard deviation of the words.
+        layers: Number of layers; 0: no layers. Without layers, the input of the method is mean and standard deviation of the token states.
         heads: Number of attention heads per layer, as in the pretrained model.
         hidden: Hidden width of the feed-forward sublayer, as in the pretrained model.
-        rate: Learning rate of these layers, as a factor on the learning rate of the method.
+        rate: Factor by which the learning rate of the method is multiplied for these layers.
     """
 
     layers: int = 0
@@ -74,10 +74,10 @@ class TextLayers(nn.Module):
         """Copy the weights of the upper layers of the encoder that computed the token states.
 
         Args:
-            made_by: The encoder, as the corpus names it: `NAME:layer=4,pooling=words`.
+            made_by: Name and options of the encoder, as the corpus records them: for example `NAME:layer=4,pooling=words`.
 
         Raises:
-            ConfigError: the encoder has another number of layers above the token states than the configuration, or another shape.
+            ConfigError: the encoder is not a BERT model, or its upper layers differ from the configuration in number or size.
             CheckpointError: the encoder cannot be found or read.
         """
         name, options = split_options(made_by)

@@ -1,7 +1,8 @@
-"""`OverTurns`, the base class of all modules that read other utterances; no other module of a method may do so.
+"""`OverTurns`, the base class of all modules whose output for an utterance depends on other utterances.
 
-The properties of a method follow from its `OverTurns` modules. A method is causal if all of these modules are. A method without any of them
-can label single utterances. A method can label a live conversation, because each `OverTurns` can process the next utterance.
+In any other module of a method, the output for an utterance must not depend on other utterances. A method is causal if all its `OverTurns`
+modules are causal. A method without `OverTurns` modules can label single utterances. A method can label a live conversation, because each
+`OverTurns` module can process the next utterance.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from erc_graph.data.nodes import Nodes
 
 
 class OverTurns(nn.Module):
-    """Base class of a module that reads other utterances.
+    """Base class of a module whose output for an utterance depends on other utterances.
 
     A subclass sets `causal` and `past`, and implements `forward`. The default `step` is correct for every causal module: it stores the
-    last `past` utterances and processes them again. A subclass with a faster method, such as a recurrence or a cache of keys, overrides it.
+    last `past` utterances and processes them again. A subclass with a faster algorithm, such as a recurrence, overrides `step`.
 
     Attributes:
         causal: Whether the output for an utterance never depends on later utterances.
-        past: How many utterances back the output for an utterance depends on; `None`: all.
+        past: Number of preceding utterances that the output for an utterance depends on; `None`: all preceding utterances.
     """
 
     causal: bool = False
@@ -32,19 +33,19 @@ class OverTurns(nn.Module):
 
     @abstractmethod
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Process all dialogues of a batch: `(N, S, width)` → `(N, S, any width)`."""
+        """Process all dialogues of a batch: node states `(N, S, width)` → `(N, S, any width)`."""
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
         """Process the next utterance of a live dialogue, in evaluation mode.
 
         Args:
             nodes: `(1, S, width)` nodes of the utterance.
-            batch: The utterance as a batch.
+            batch: A batch that contains only this utterance.
             memory: The memory returned for the preceding utterance; `None` for the first utterance. To allow undo, `step` must not change
-                it, or it must have a method `forget` that removes the newest utterance.
+                this memory, or the memory must have a method `forget` that removes the newest utterance.
 
         Returns:
-            `(1, S, any width)`, and the memory for the next utterance.
+            The nodes `(1, S, any width)`, and the memory for the next utterance.
         """
         now = (nodes.states, nodes.present, batch.speaker)
         states, present, speaker = now if memory is None else (torch.cat(pair) for pair in zip(memory, now, strict=True))
@@ -55,7 +56,7 @@ class OverTurns(nn.Module):
 
 
 class OverRows(OverTurns):
-    """Base class of a module that reads other utterances and processes every stream separately, as packed rows."""
+    """Base class of an `OverTurns` module that processes every stream separately, with one row per utterance."""
 
     @abstractmethod
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
@@ -63,10 +64,10 @@ class OverRows(OverTurns):
 
     @abstractmethod
     def read_next(self, row: Tensor, batch: Batch, memory: Any) -> tuple[Tensor, Any]:
-        """Process the next utterance in evaluation mode; return `(1, any width)`, and the memory for the next utterance."""
+        """Process the next utterance in evaluation mode; return its output `(1, any width)`, and the memory for the following utterance."""
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Process all streams: `(N, S, width)` → `(N, S, any width)`; absent nodes are read as zeros."""
+        """Process all streams: node states `(N, S, width)` → `(N, S, any width)`. The input of an absent node is zero."""
         return nodes.with_states(torch.stack([self.read(rows, batch) for rows in nodes.masked().unbind(1)], 1))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
@@ -77,7 +78,7 @@ class OverRows(OverTurns):
 
 
 def dialogue_of(speaker: Tensor) -> Batch:
-    """Return a batch of one dialogue with the given speakers and no other data."""
+    """Return a batch of one dialogue with the given speakers, without labels and features."""
     turns = len(speaker)
     return Batch(
         ptr=torch.tensor([0, turns], device=speaker.device),

@@ -1,8 +1,10 @@
-r"""A linear layer with random weights, which estimates the uncertainty of its output (hierarchical feature fusion, Eqs. (19), (20)).
+r"""A linear layer with random weights, which estimates the uncertainty of its output (`erc_graph.methods.hff`, Eqs. (19), (20)).
 
 Every weight has a normal distribution with learned mean and variance. Each output then also has a normal distribution:
 
 .. math:: \mu = M x + m, \qquad \sigma^2 = e^{S} x^2 + e^{s}
+
+`M` and `m` are the means of weights and biases; `S` and `s` are the logarithms of their variances.
 
 The output is sampled instead of the weights, so that each utterance has independent noise. Source: Kingma, Salimans and Welling,
 "Variational dropout and the local reparameterization trick", NeurIPS 2015.
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LOG_VARIANCE = -6.0
-"""Initial log variance of every weight: a standard deviation of 0.05, about half the size of a weight at width 128."""
+"""Initial log variance of every weight: a standard deviation of 0.05, about half of the largest initial mean for 128 inputs."""
 
 
 class VariationalLinear(nn.Module):
@@ -42,7 +44,7 @@ class VariationalLinear(nn.Module):
         return mean, F.linear(states.square(), self.log_variance.exp(), self.bias_log_variance.exp())
 
     def divergence(self) -> Tensor:
-        r"""Compute the Kullback–Leibler divergence from a unit normal prior, in nats, summed over all weights.
+        r"""Compute the Kullback–Leibler divergence of the weights from a standard normal prior, in nats, summed over all weights.
 
         .. math:: \tfrac12 \sum (\sigma^2 + \mu^2 - 1 - \log \sigma^2)
         """

@@ -1,8 +1,9 @@
 """wav2vec 2.0 (Baevski et al., NeurIPS 2020) up to a chosen layer: convolutions, positions, first Transformer layers.
 
-A method can add layers with another attention, which copy the other weights of the pretrained layers (`Layer.take`). The tests compare with
-the model of the transformers library, which cannot stop after a chosen layer. In that model, the group norm over time includes padding, so
-the frames of a recording depend on its batch. In this module the norm is masked, and the frames do not depend on the batch.
+A method can add Transformer layers with a different attention module. These layers copy all other weights from the pretrained layers
+(`Layer.take`). The tests compare this module with the transformers library, whose model cannot stop after a chosen layer. In the
+transformers library, the group norm over time includes padding, so the frames of a recording depend on its batch. In this module, the group
+norm ignores padding, so the frames do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ class Extractor:
     """Configuration of the convolutions and norms of wav2vec 2.0; the default is a small model.
 
     Attributes:
-        channels: Number of channels of the convolutions; base: 512.
+        channels: Number of channels of the convolutions; 512 in the published base model.
         kernels: Kernel size of each convolution, in samples or frames.
         strides: Stride of each convolution, in samples or frames.
         positions: Kernel size of the convolution that encodes positions, in frames.
-        position_groups: Number of channel groups of that convolution.
-        norm: `group`: group norm over time in the first convolution only (base); `layer`: layer norm in every convolution (large).
-        norm_first: Whether Transformer layers are pre-norm (large) instead of post-norm (base).
-        bias: Whether convolutions have a bias.
+        position_groups: Number of channel groups of the convolution that encodes positions.
+        norm: `group`: group norm over time after the first convolution (base model); `layer`: layer norm after every convolution (large
+            model).
+        norm_first: Whether Transformer layers are pre-norm (large model) instead of post-norm (base model).
+        bias: Whether the convolutions, except the convolution that encodes positions, have a bias.
     """
 
     channels: int = 32
@@ -57,7 +59,7 @@ class Extractor:
             self,
             **{name: (_is_count(getattr(self, name)), "1 or more") for name in ("channels", "positions", "position_groups")},
             kernels=(bool(self.kernels) and lists["kernels"] == self.kernels, "one or more numbers of 1 or more"),
-            strides=(lists["strides"] == self.strides and len(self.strides) == len(self.kernels), "one of 1 or more per kernel"),
+            strides=(lists["strides"] == self.strides and len(self.strides) == len(self.kernels), "one number of 1 or more per kernel"),
             norm=(self.norm in ("group", "layer"), "group or layer"),
             norm_first=(isinstance(self.norm_first, bool), "true or false"),
             bias=(isinstance(self.bias, bool), "true or false"),
@@ -65,7 +67,7 @@ class Extractor:
 
     @property
     def shortest(self) -> int:
-        """Return the receptive field of one frame, in samples; a shorter recording is padded with silence."""
+        """Return the receptive field of one frame in samples. A recording with fewer samples is padded with silence."""
         samples = 1
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             samples = (samples - 1) * stride + kernel
@@ -79,13 +81,13 @@ class Wav2vecConfig:
     The base model has a width of 768, 12 layers, 12 heads and a feed-forward width of 3072.
 
     Attributes:
-        folder: A pretrained model: a folder (config.json, model.safetensors, as transformers saves it) or a name on the hub; empty: none.
-            The sizes of a pretrained model replace the other values.
+        folder: Pretrained model: a folder with `config.json` and `model.safetensors`, as the transformers library saves them, or a name on
+            the Hugging Face Hub; empty: no pretrained model. The sizes of a pretrained model replace all other attributes.
         width: Width of the frames.
         layers: Number of Transformer layers.
         heads: Number of attention heads per layer.
         feedforward: Hidden width of the feed-forward sublayer.
-        extractor: Values of `Extractor` by name, for convolutions and norms; empty: those of a small model.
+        extractor: Attributes of `Extractor` (convolutions and norms) by name; empty: the default values, a small model.
     """
 
     folder: str = ""
@@ -106,7 +108,7 @@ class Wav2vecConfig:
             layers=(self.layers >= 1, "1 or more"),
             heads=(self.heads >= 1 and self.width % max(1, self.heads) == 0, "a divisor of the width"),
             feedforward=(self.feedforward >= 1, "1 or more"),
-            width=(self.width >= 1 and self.width % groups == 0, f"a multiple of {groups}, the groups of the convolution of positions"),
+            width=(self.width >= 1 and self.width % groups == 0, f"a multiple of {groups}, the value of position_groups"),
         )
 
     @cached_property
@@ -123,7 +125,7 @@ class MaskedGroupNorm(nn.GroupNorm):
     """Group norm with one channel per group, over the real frames of each recording."""
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        """Normalise frames `(n, channels, L)` with the mask `(n, L)` bool: `(n, channels, L)`."""
+        """Normalise padded frames: `(n, channels, L)` with the mask `(n, L)` bool → `(n, channels, L)`."""
         values, real = states.to(torch.promote_types(states.dtype, torch.float32)), mask[:, None]
         count = real.sum(-1, keepdim=True).clamp(min=1)
         centred = values - (values * real).sum(-1, keepdim=True) / count
@@ -135,9 +137,9 @@ class Layer(nn.Module):
     """A Transformer layer with a given attention module.
 
     Args:
-        config: Sizes, and whether the layer is pre-norm.
+        config: Configuration with the sizes of the layer; `norm_first` selects pre-norm.
         attention: The attention module, which the function `ask` of `forward` calls.
-        dropout: Dropout after attention and feed-forward, in training.
+        dropout: Dropout rate after attention, after the feed-forward sublayer and in its hidden layer in training.
     """
 
     def __init__(self, config: Wav2vecConfig, attention: nn.Module, dropout: float = 0.0) -> None:
@@ -158,17 +160,17 @@ class Layer(nn.Module):
         return self.norms[1](states + self.dropout(self.feedforward(states)))
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy the weights of a pretrained layer: norms and feed-forward, and the attention if it has the same type."""
+        """Copy the weights of a pretrained layer: norms, feed-forward sublayer, and attention if its weights have the same names."""
         own = self.state_dict()
         self.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
 
 
 class Wav2vec(nn.Module):
-    """wav2vec 2.0 from waveforms to frames, with the first Transformer layers.
+    """The wav2vec 2.0 model with only its first Transformer layers: waveforms → frames.
 
     Args:
         config: The configuration.
-        layers: Number of Transformer layers to use, at most that of the configuration.
+        layers: Number of Transformer layers to use, at most `config.layers`.
     """
 
     def __init__(self, config: Wav2vecConfig, layers: int) -> None:
@@ -193,11 +195,11 @@ class Wav2vec(nn.Module):
         )
 
     def forward(self, waves: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the frames of recordings; each is first standardised to mean 0 and standard deviation 1, as in pretraining.
+        """Compute the frames of recordings; each recording is first standardised to mean 0 and standard deviation 1, as in pretraining.
 
         Args:
             waves: `(n, L)` float waveforms at 16 kHz.
-            mask: `(n, L)` bool, true for real samples, which come first; at least one per recording.
+            mask: `(n, L)` bool, true for real samples, which come before padding. Every recording has at least one real sample.
 
         Returns:
             Frames `(n, frames, width)`, zero for padding, and their mask `(n, frames)` bool.
@@ -226,7 +228,7 @@ class Wav2vec(nn.Module):
         return states * here[..., None], here
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy the weights of all layers in use; `weights` has the names of `read_wav2vec`."""
+        """Copy all weights of this model from `weights`, which `read_wav2vec` returns."""
         self.load_state_dict({name: weights[name] for name in self.state_dict()})
 
 
@@ -234,13 +236,14 @@ def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[st
     """Read configuration and weights of a pretrained model.
 
     Args:
-        folder: Name on the hub, or folder with config.json and model.safetensors, as transformers saves `Wav2Vec2Model` and its subclasses.
+        folder: Name on the Hugging Face Hub, or folder with `config.json` and `model.safetensors`, as the transformers library saves
+            `Wav2Vec2Model` and the models that contain it.
 
     Returns:
-        The configuration, and the weights with the names of `Wav2vec`; a final layer norm is `final.weight` and `final.bias`.
+        The configuration, and the weights with the names of `Wav2vec`. The weights of a final layer norm are `final.weight`, `final.bias`.
 
     Raises:
-        CheckpointError: the folder is missing, or has another type of model or damaged files; the message says what is expected.
+        CheckpointError: the folder does not exist, has another type of model, or has damaged files.
     """
     path = find_model(os.fspath(folder), "speech model", prefix="facebook/")
     try:
@@ -275,7 +278,7 @@ def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[st
 
 
 def _renamed(weights: Mapping[str, Tensor], config: Wav2vecConfig) -> dict[str, Tensor]:
-    """transformers' names of tensors → those of `Wav2vec`."""
+    """Rename tensors from the names of the transformers library to the names of `Wav2vec`."""
     stem = "wav2vec2." if any(name.startswith("wav2vec2.") for name in weights) else ""
     given = {name.removeprefix(stem): value.float() for name, value in weights.items()}
     names: dict[str, str] = {"project_norm": "feature_projection.layer_norm", "project": "feature_projection.projection"}
@@ -297,7 +300,10 @@ def _renamed(weights: Mapping[str, Tensor], config: Wav2vecConfig) -> dict[str, 
 
 
 def _position(given: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The convolution of positions without its weight norm, whose two factors have had two spellings."""
+    """Return the weights of the convolution that encodes positions, without weight norm.
+
+    The two factors of the weight norm have different names in different versions of PyTorch.
+    """
     length, direction = (
         given[new] if new in given else given[old]
         for new, old in (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v"))

@@ -1,6 +1,6 @@
-"""Weights of the modalities of an utterance (hierarchical feature fusion, Eqs. (17)–(20)); a missing modality has weight zero.
+"""Weights of the modalities of an utterance (`erc_graph.methods.hff`, Eqs. (17)–(20)); a missing modality has weight zero.
 
-For `N` utterances, `states` is `(N, modalities, width)`, and `present` is `(N, modalities)` bool.
+For `N` utterances, the argument `states` is `(N, modalities, width)`, and the argument `present` is `(N, modalities)` bool.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class DynamicWeights(nn.Module):
-    r"""Weights computed from the states of all modalities, :math:`\alpha = \mathrm{softmax}(W_{dyn} [\hat f_s, \hat f_t, \hat f_v])`.
+    r"""Weights :math:`\alpha = \mathrm{softmax}(W_{dyn} [\hat f_s, \hat f_t, \hat f_v])`, from the states of speech, text and vision.
 
     Args:
         modalities: Number of modalities.
@@ -33,15 +33,15 @@ def equal_weights(present: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def precision_weights(variance: Tensor, present: Tensor, epsilon: float) -> Tensor:
-    r"""Compute weights by precision, :math:`w_m / \sum w` with :math:`w_m = 1 / (\sigma_m^2 + \epsilon)`.
+    r"""Compute weights :math:`w_m / \sum w` from the precision :math:`w_m = 1 / (\sigma_m^2 + \epsilon)` of each modality `m`.
 
     Args:
         variance: `(N, modalities, width)` variances; a missing modality is treated as if its variance were infinite.
         present: `(N, modalities)` bool.
-        epsilon: Constant that keeps the precision finite; larger values make the weights more equal.
+        epsilon: Constant that is added to the variance, so that the precision is finite; larger values make the weights more equal.
 
     Returns:
-        `(N, modalities, width)`; each channel sums to one over the present modalities, or is zero if none is present.
+        Weights `(N, modalities, width)`. For each channel, they sum to one over the present modalities; without any modality, all are zero.
 
     >>> precision_weights(torch.tensor([[[1.0], [3.0], [0.1]]]), torch.tensor([[True, True, False]]), 0.0).flatten().tolist()
     [0.75, 0.25, 0.0]
