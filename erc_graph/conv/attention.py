@@ -4,8 +4,8 @@ r"""Multi-head graph attention with scaled dot products: the convolution of a gr
     a_{ij} = \mathrm{softmax}_{j \in N(i)} \frac{(W_q x_i + b_q) \cdot (W_k x_j + b_k)}{\sqrt d} \qquad
     y_i = \Big[\sum_j a_{ij} (W_v x_j + b_v)\Big]_{\text{heads}} + W_s x_i + b_s
 
-The operator is from Shi et al., "Masked Label Prediction", IJCAI 2021, Eqs. (3) and (4). PyG has it as `TransformerConv`; here the heads
-are concatenated and there are no edge features. `d` is the width of a head. COGMEN (Joshi et al., NAACL 2022) uses this operator.
+The operator is from Shi et al., "Masked Label Prediction", IJCAI 2021, Eqs. (3) and (4). In PyG, it is called `TransformerConv`; here, the
+heads are concatenated and there are no edge features. `d` is the width of a head. COGMEN (Joshi et al., NAACL 2022) uses this operator.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -36,7 +36,7 @@ class Attention(Conv):
         width: Width of the output: all heads, concatenated.
         recipe: The graph.
         heads: Number of attention heads; a divisor of `width`.
-        dropout: Dropout rate on the attention weights, in training.
+        dropout: Dropout rate of the attention weights in training.
 
     Raises:
         ConfigError: the number of heads does not divide the width.

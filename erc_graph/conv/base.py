@@ -1,4 +1,4 @@
-"""`Conv`, the base class of graph operators: an `OverTurns` that sends messages along the edges of a recipe."""
+"""`Conv`, the base class of graph operators: modules that send messages along the edges of a graph recipe."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from erc_graph.graphs.recipe import GraphRecipe
 class Conv(OverTurns):
     """Base class of message passing over the graph of a recipe.
 
-    A subclass defines its parameters and implements `pass_on`. An operator sends messages by `edges.spread`, `edges.attend` or
-    `edges.hyper`. Therefore the edge weights of every operator can be drawn, and every message can be explained.
+    A subclass defines its parameters and implements `pass_on`. All operators send messages by `edges.spread`, `edges.attend` or
+    `edges.hyper`, where the package can observe them. Therefore, the package can draw the edge weights of every operator and explain every
+    message.
 
     Args:
-        recipe: The graph: the rules for its edges and their relations.
+        recipe: The rules for the edges of the graph and their relations.
 
     Attributes:
         label: Name of the operator in drawings and explanations; empty: the name of the module in the method.
@@ -43,7 +44,7 @@ class Conv(OverTurns):
         self.watch: Watch | None = None
 
     def back(self, times: int) -> int | None:
-        """Return how many utterances back the output depends on, after several passes over the edges; `None`: all.
+        """Return the number of preceding utterances that the output depends on, after several passes over the edges; `None`: all.
 
         Args:
             times: Number of passes: one per layer, and one more if the weights depend on the degree of the source.
@@ -51,11 +52,14 @@ class Conv(OverTurns):
         return None if self.recipe.past is None else times * self.recipe.past
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply the operator to all dialogues: `(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
+        """Apply the operator to all dialogues: node states `(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
         edges = edges_of(self.recipe, nodes, batch, watch=self.watch, layout=self.layout)
         states = self.pass_on(nodes.states if edges.full else nodes.masked(), edges)
         return nodes.with_states(states if edges.full else states * nodes.present[..., None].to(states.dtype))
 
     @abstractmethod
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Compute the output states from `x`, `(N, S, inputs)`, zero for absent nodes: `(N, S, width)`, any values for absent nodes."""
+        """Compute the output states: `(N, S, inputs)` → `(N, S, width)`.
+
+        The input `x` is zero for absent nodes. The output may have any values for absent nodes.
+        """

@@ -5,7 +5,8 @@ r"""A chain of linear graph convolutions; the output is the input plus one nonli
     y = F^0 + \sum_{k=1}^K \mathrm{LeakyReLU}_{0.01}(U_k F^k + c_k)
 
 The operator is from the public code of GraphSmile (Li et al., IEEE TPAMI 2025). The public code also learns an edge weight for every
-position in the batch, which is left out here. `d` is the in-degree of a node. There is no activation between the convolutions.
+position in the batch; this operator has no such weights. :math:`d_i` is the in-degree of node `i`. There is no activation between the
+convolutions.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -32,7 +33,7 @@ class Chain(Conv):
         width: Width of the input and output states.
         recipe: The graph.
         layers: Number of convolutions, `K`.
-        dropout: Dropout rate on the output of every layer `U_k`, in training.
+        dropout: Dropout rate of the output of every layer `U_k`, in training.
     """
 
     def __init__(self, width: int, recipe: GraphRecipe, *, layers: int = 1, dropout: float = 0.0) -> None:
@@ -44,7 +45,7 @@ class Chain(Conv):
         self.dropout = Dropout(dropout)
 
     def weights(self, edges: Edges, dtype: torch.dtype) -> Tensor:
-        """Return the edge weights `(1, P)`: one over the square root of the product of both degrees."""
+        """Return the weights of `P` edge slots, `(1, P)`: one over the square root of the degrees of target and source, multiplied."""
         (degree,) = edges.degree(edges.valid.to(dtype)[None])  # (N, S)
         root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
         return edges.dot(root, root)

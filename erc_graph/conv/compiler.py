@@ -1,10 +1,10 @@
 """Compilation of the C files of the package to shared libraries, on first use; the libraries are stored.
 
-A library is stored in `$ERC_GRAPH_CACHE`, else in `$XDG_CACHE_HOME/erc_graph`, else in `~/.cache/erc_graph`. The name of a library depends
-on the C file, the compiler and the processor. The file is written atomically. For safety, a file that other users can write to is never
-loaded. Before its first use, a library must give the same results as PyTorch (`erc_graph.conv.trial`); the outcome of this trial is stored
-next to it. No library is used without a compiler, on other systems than Linux, or with `ERC_GRAPH_COMPILED=0` (also `false`, `no`, `off`).
-In these cases the callers use PyTorch.
+A library is stored in the folder `$ERC_GRAPH_CACHE`. If this variable is not set, the folder is `$XDG_CACHE_HOME/erc_graph` or
+`~/.cache/erc_graph`. The name of a library depends on the C file, the compiler and the processor. The file is written atomically. For
+safety, a file that other users can write to is never loaded. Before its first use, a library is tested: it must give the same results as
+PyTorch (`erc_graph.conv.trial`). The result of this test is stored beside the library. PyTorch replaces the libraries if there is no
+compiler, on systems other than Linux, and with `ERC_GRAPH_COMPILED=0` (also `false`, `no`, `off`).
 """
 
 from __future__ import annotations
@@ -49,10 +49,11 @@ def library(source: Path, trial: str = "") -> ctypes.CDLL | None:
 
     Args:
         source: The C file.
-        trial: Name of the function of `erc_graph.conv.trial` that compares the library with PyTorch; empty: no trial.
+        trial: Name of the function of `erc_graph.conv.trial` that compares the library with PyTorch; empty: no comparison.
 
     Returns:
-        The library; `None` if it cannot be compiled or fails the trial, with a warning in the log.
+        The library. If it cannot be compiled or fails the comparison, the function logs a warning and returns `None`. If libraries are
+            switched off, it returns `None`.
     """
     if source in tried:
         return ctypes.CDLL(str(tried[source]), mode=os.RTLD_NOW)
@@ -97,10 +98,10 @@ def sgemm() -> int | None:
 
 
 def _folder() -> Path:
-    """Where libraries lie.
+    """Return the folder of the libraries; create it if necessary.
 
     Raises:
-        OSError: it cannot be made, or is not the user's alone.
+        OSError: the folder cannot be created, or other users own it or can write to it.
     """
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     chosen = os.path.expanduser(os.environ.get("ERC_GRAPH_CACHE") or os.path.join(caches, "erc_graph"))
@@ -112,10 +113,10 @@ def _folder() -> Path:
 
 
 def _own(path: Path) -> Path:
-    """The path itself.
+    """Check that only the user can write to a path, and return the path.
 
     Raises:
-        PermissionError: it belongs to another user, or others may write to it.
+        PermissionError: other users own the path or can write to it.
     """
     found = path.stat()
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -124,10 +125,10 @@ def _own(path: Path) -> Path:
 
 
 def _whole(path: Path) -> str:
-    """SHA-256 of a library that is whole.
+    """Return the SHA-256 of a library.
 
     Raises:
-        OSError: it is not there, not the user's alone, or not whole.
+        OSError: the file does not exist or is damaged, or other users own it or can write to it.
     """
     content = _own(path).read_bytes()
     if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
@@ -136,7 +137,7 @@ def _whole(path: Path) -> str:
 
 
 def _verdict(source: Path, path: Path, trial: str, whole: str) -> str:
-    """What is wrong with a library, or nothing; asked once for this library and this version of PyTorch."""
+    """Return the fault that the trial finds in a library, or an empty string; the result is stored for each version of PyTorch."""
     kept, asked = path.with_suffix(".json"), f"{trial} {whole} {torch.__version__}"
     try:
         said = json.loads(_own(kept).read_bytes())
@@ -160,17 +161,17 @@ def _verdict(source: Path, path: Path, trial: str, whole: str) -> str:
 
 
 def _digest(source: Path, compiler: str) -> str:
-    """Of all that decides what comes out."""
+    """Return a hash of everything that determines the library: C file, compiler, processor and flags."""
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=PATIENCE, check=True).stdout
     features = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features"))), "")
     return hashlib.sha256(b"\0".join([source.read_bytes(), version, features.encode(), " ".join(FLAGS).encode()])).hexdigest()[:16]
 
 
 def _compile(source: Path, compiler: str, path: Path) -> None:
-    """Linked with no OpenMP library: the one that PyTorch has loaded is to be used, so that both share their threads.
+    """Compile a C file. No OpenMP library is linked, so that the library uses the OpenMP library of PyTorch and its threads.
 
     Raises:
-        OSError: what the compiler said last.
+        OSError: the compilation failed; the message is the last line of the compiler's output.
     """
     for left in path.parent.glob(f"{PREFIX}*"):  # by a run that was killed
         if time.time() - left.stat().st_mtime > 10 * PATIENCE:

@@ -6,7 +6,8 @@ r"""Graph convolution along time: in each layer, an utterance attends to the *ne
     h^l_i &= \mathrm{GRU}_C(h^{l-1}_i, M_i) + \mathrm{GRU}_P(M_i, h^{l-1}_i) \qquad \text{(input, hidden state)} \tag{4}
 
 The operator is DAG-ERC (Shen et al., "Directed Acyclic Graph Network for Conversational Emotion Recognition", ACL-IJCNLP 2021), as in its
-public code. The equation numbers are ours. An utterance without incoming edges has `M = 0`. An instance of `Directed` is one layer.
+public code. The equation numbers differ from the paper. `N(i)` are the sources of the edges into utterance `i`. An utterance without
+incoming edges has `M = 0`. An instance of `Directed` is one layer.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -15,8 +16,8 @@ public code. The equation numbers are ours. An utterance without incoming edges 
 | `GRU_C`, `GRU_P` | `nodal`, `contextual` | cells of torch |
 
 **Differences from the paper.** The paper computes the score :math:`w^\top [h^{l-1}_i ; h^l_j]`. The term of :math:`h^{l-1}_i` is the same
-for all sources of an utterance, so it cancels in the softmax. The bias of the public code cancels in the softmax as well. Both would never
-get a gradient, and are left out.
+for all sources of an utterance, so it cancels in the softmax. The bias of the public code also cancels in the softmax. Both terms have no
+effect, and are left out.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Directed(Conv):
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
         """Process the next utterance of a live dialogue.
 
-        The memory has states, presence and speakers of the preceding utterances, as far back as the edges reach.
+        The memory contains states, presence and speakers of all preceding utterances that can be sources of edges.
 
         Raises:
             ConfigError: the nodes have more than one stream.
@@ -126,7 +127,7 @@ class Directed(Conv):
         return cast(EdgeList, edges_of(self.recipe, nodes, batch, layout="list"))
 
     def _order(self, listed: EdgeList) -> Order:
-        """The order of the loop, kept with the batch for the next layer."""
+        """Return the indices for the loop; they are stored in the batch, and the next layer uses them again."""
         kept, key = listed.batch.kept, ("directed", self.recipe.edges)
         if key not in kept or kept[key][0] is not listed.edges:
             kept[key] = listed.edges, order_of(listed.batch, listed.edges, len(self.recipe.relations))
@@ -134,7 +135,7 @@ class Directed(Conv):
         return order
 
     def _gates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights of both cells as the loop wants them: of the state below, biases, of the message."""
+        """Return the weights of both cells for the loop: weights of the input state, biases, weights of the message."""
 
         def reset_update_new(cell: nn.GRUCell, name: str) -> tuple[Tensor, ...]:
             return getattr(cell, name).unflatten(0, (3, -1)).unbind(0)

@@ -1,16 +1,17 @@
 r"""The recurrence of `Directed`: a loop whose step `t` computes utterance `t` of all dialogues, with a hand-written backward pass.
 
-A step has about twelve small operations in each pass, and most of the time is the overhead of starting them. The products with the input
-states, the derivatives of the gates and the gradients of the weights do not depend on the preceding step. They are computed outside the
-loops.
+A step has about twelve small operations in each pass, and most of the time is the overhead of starting these operations. The products with
+the input states, the derivatives of the gates and the gradients of the weights do not depend on the preceding step. They are computed
+outside the loops.
 
-Rows are sorted by step and within a step by dialogue, the longest first; a step is therefore a contiguous slice without padding. The gates
-of a row are concatenated:
+There is one row per utterance. Rows are sorted by step and within a step by dialogue, the longest first; a step is therefore a contiguous
+slice without padding. The gates of a row are concatenated in this order:
 
     input n of C | hidden n of C | r of C | r of P | z of C | z of P | input n of P | hidden n of P
 
-C is the nodal unit, P is the contextual unit, and `n = tanh(input + r * hidden)`. The nodal unit has the input state as input and the
-message as hidden state; the contextual unit has them exchanged. The message therefore only contributes to the second to seventh block.
+C and P are the GRU cells `nodal` and `contextual`, with reset gate `r`, update gate `z` and candidate `n = tanh(input + r * hidden)`. The
+input of `nodal` is the input state, and its hidden state is the message. The input of `contextual` is the message, and its hidden state is
+the input state. The message therefore only contributes to blocks two to seven.
 """
 
 from __future__ import annotations
@@ -33,19 +34,20 @@ NOTHING = -1e30  # score of a pair without an edge: finite, so that a turn witho
 class Order:
     """Indices for the loop over steps; step `t` computes utterance `t` of every dialogue that has more than `t` utterances.
 
-    Step `t` has `n` dialogues and reads the utterances from `first` on, so it has `n × (t - first)` pairs of utterances.
+    Step `t` computes `n` dialogues. In each of them, the sources of utterance `t` are utterances `first` to `t - 1`, so the step has
+    `n × (t - first)` pairs of utterances.
 
     Attributes:
         rows: `(N,)` for every row of the loop, its row in the batch.
         back: `(N,)` for every row of the batch, its row in the loop.
-        place: `(N,)` for every row of the batch, its index in `(D, L)`, with the longest dialogue first.
-        counts: Number of rows per step.
-        first: First utterance that each step reads.
+        place: `(N,)` for every row of the batch, its index in a flattened tensor `(D, L)`, with the longest dialogue first.
+        counts: Number of rows per step, `n`.
+        first: First source utterance of each step.
         relations: `R`, number of relations.
-        score: `(pairs,)` logarithm of the number of edges of the pair; `NOTHING` without edges.
-        pair: `(E,)` pair of every edge.
+        score: `(pairs,)` logarithm of the number of edges of a pair; -1e30 for a pair without edges.
+        pair: `(E,)` index of the pair of every edge.
         slot: `(E,)` index of every edge in `(pairs × R,)`, the concatenation of `(n, R, t - first)` over all steps.
-        number: `(E,)` how many edges join the same two nodes, with multiplicity.
+        number: `(E,)` number of edges between the same two nodes, repeated edges included.
     """
 
     rows: Tensor
@@ -76,7 +78,7 @@ class Order:
         return [*found, [part.unsqueeze(1) for part in last], last]
 
     def windows(self, values: Tensor) -> list[Tensor]:
-        """Return views of `(D, L, ...)`: for each step the utterances that it reads, `(n, t - first, ...)`."""
+        """Return views of `(D, L, ...)`: for each step its source utterances, `(n, t - first, ...)`."""
         stride = values.stride()
         return [
             values.as_strided((n, t - first, *values.shape[2:]), stride, first * stride[1])
@@ -84,12 +86,12 @@ class Order:
         ]
 
     def columns(self, values: Tensor) -> list[Tensor]:
-        """Return views of `(D, L, ...)`: for each step the utterances that it computes, `(n, ...)`."""
+        """Return views of `(D, L, ...)`: for each step the utterances that the step computes, `(n, ...)`."""
         return [value[:n] for value, n in zip(values.unbind(1), self.counts, strict=True)]
 
 
 def order_of(batch: Batch, edges: Listed, relations: int) -> Order:
-    """Compute the indices for a batch with one stream, whose edges all come from earlier utterances.
+    """Compute the indices for a batch with one stream. All edges must come from earlier utterances.
 
     Args:
         batch: The dialogues.
@@ -134,13 +136,13 @@ class Recurrence(Function):
 
         Args:
             ctx: Context of autograd for the backward pass.
-            below: `(N, w)` input states, in the order of the batch.
+            below: `(N, w)` input states of width `w`, in the order of the batch.
             own: `(6 w, w)` weights of the gates for the input state.
             bias: `(8 w,)` biases of the gates.
             heard: `(w, 6 w)` weights of the gates for the message.
-            matrices: `(R w, w)` matrices of the relations, concatenated.
+            matrices: `(R w, w)` matrices of the `R` relations, concatenated.
             key: `(w,)` weights of the attention score.
-            gain: `(pairs × R,)` factor of every edge on its attention weight; zero without an edge.
+            gain: `(pairs × R,)` factor by which the attention weight of an edge is multiplied; zero for a pair without an edge.
             order: Indices from `order_of`.
 
         Returns:
@@ -230,13 +232,13 @@ class Recurrence(Function):
 
 
 def _own(width: int) -> list[tuple[slice, slice]]:
-    """Columns of the gates that depend on the state below, and the rows of its matrix."""
+    """Return the slices of the gates that depend on the input state, and the rows of the weights of the input state for each slice."""
     runs = ((0, 1, 0), (2, 6, 1), (7, 8, 5))
     return [(slice(a * width, b * width), slice(c * width, (c + b - a) * width)) for a, b, c in runs]
 
 
 def _slopes(eight: Tensor, hidden: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
-    """Slopes of the state with regard to the gates before their activation, `(N, 8, w)`, and to the two hidden states, `(N, 2, w)`."""
+    """Compute the derivatives of the state by the gates before activation, `(N, 8, w)`, and by the two hidden states, `(N, 2, w)`."""
     tanh, sigmoid = torch.ops.aten.tanh_backward, torch.ops.aten.sigmoid_backward  # slope of the result × that of the activation
     reset, update, slope = eight[:, 2:4], eight[:, 4:6], torch.empty_like(eight)
     scratch = torch.sub(1, update)

@@ -4,14 +4,14 @@ r"""Propagation with a signed gate on every edge: the states of neighbours are a
     y^0 = x \qquad y^k_i = r_i + \sum_{j \in N(i)} \tanh(g_k^\top [y^{k-1}_i ; y^{k-1}_j] + c_k) \frac{y^{k-1}_j}{\sqrt{d_i d_j}}
 
 The residual is :math:`r_i = y^{k-1}_i` in the multi-frequency branch of M3NET (Chen et al., CVPR 2023), and
-:math:`r_i = \varepsilon x_i` in the contagion graph of MF-EDM (Hwang et al., Interspeech 2026). The inertia graph of MF-EDM has no gate:
-the factor is 1. Repeated edges count repeatedly, in `d` as well. A node with `d = 0` neither sends nor receives messages. The layers have
-no weight matrix and no activation. M3NET and MF-EDM follow their public code. The graph of M3NET is symmetric, so in-degrees equal
-out-degrees.
+:math:`r_i = \varepsilon x_i` in the contagion graph of MF-EDM (Hwang et al., Interspeech 2026). The inertia graph of MF-EDM has no gate: 1
+replaces the tanh. :math:`d_i` is the degree of node `i`. An edge that occurs several times is counted as often in the sum and in the
+degree. A node with `d = 0` neither sends nor receives messages. The layers have no weight matrix and no activation. M3NET and MF-EDM follow
+their public code. The graph of M3NET is symmetric, so in-degrees equal out-degrees.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `g_k` | `gate[k - 1]` | `(2, width)`, first the weights of the target, then those of the source |
+| `g_k` | `gate[k - 1]` | `(2, width)`: weights of the target, weights of the source |
 | `c_k` | `bias[k - 1]` | `()` |
 """
 
@@ -37,7 +37,7 @@ class Gated(Conv):
         recipe: The graph.
         layers: `K`, number of layers.
         residual: Source of the residual: the input of the layer (`before`), or the input `x` of the first layer (`start`).
-        share: `ε`, a factor on the residual.
+        share: `ε`, the factor by which the residual is multiplied.
         gate: Whether edges have gates.
         degree: Whether `d` is the in-degree (`in`) or the out-degree (`out`). Out-degrees count edges to later utterances, so the operator
             is then not causal.

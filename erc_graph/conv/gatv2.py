@@ -1,12 +1,12 @@
-r"""Graph attention with the scores of GATv2, and a learned vector for every kind of relation.
+r"""Graph attention with the scores of GATv2, and a learned vector for every relation or pair of relations.
 
 .. math::
     e_{ij} = a^\top \mathrm{LeakyReLU}_{0.2}(W_t x_i + W_s x_j + W_r r_{ij}) \qquad
     y_i = \frac1H \sum_{\text{heads}} \sum_j \mathrm{softmax}_{j \in N(i)}(e_{ij})\, W_s x_j + b
 
-The operator is from Brody et al., "How Attentive are Graph Attention Networks?", ICLR 2022. PyG has it as `GATv2Conv`; here the output is
-the mean of the heads. The vector of a self-loop is the mean of the vectors of the other edges into its node. GraphCFC (Li et al., IEEE TMM
-2024) uses this operator.
+The operator is from Brody et al., "How Attentive are Graph Attention Networks?", ICLR 2022. In PyG, it is called `GATv2Conv`; here, the
+output is the mean of the heads. The vector :math:`r_{ii}` of a self-loop is the mean of the vectors of all other edges into node `i`.
+GraphCFC (Li et al., IEEE TMM 2024) uses this operator.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -15,8 +15,8 @@ the mean of the heads. The vector of a self-loop is the mean of the vectors of t
 | `a` | `score` | `(heads, width)` |
 | `b` | `bias` | `(width,)` |
 
-The scores need one value per edge, head and channel, but these values are not stored for the backward pass. With a compiler, `gatv2.c`
-computes the scores in single precision on a CPU. In other cases PyTorch computes the scores for some edges at a time.
+The scores need one value per edge, head and channel. These values are not stored for the backward pass. On a CPU with a C compiler, the
+file `gatv2.c` computes the scores in single precision. Otherwise, PyTorch computes the scores, in chunks of edges.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ AT_ONCE = 2**17  # values of an edge, head and channel
 
 
 def kinds_of(recipe: GraphRecipe) -> list[int]:
-    """Return the index of the vector of every relation; the relations of two speakers in either order share a vector.
+    """Return the index of the vector of every relation. Two relations of the same pair of speakers, in either order, share a vector.
 
     >>> from erc_graph.graphs.recipe import load_recipe
     >>> kinds_of(load_recipe("graphcfc"))
@@ -63,7 +63,7 @@ class GATv2(Conv):
     Args:
         width: Width of the input states, of the output states, and of each head.
         recipe: The graph.
-        vectors: One row per kind of relation (`kinds_of`); the caller creates this parameter, because several operators may share it.
+        vectors: One vector per index of `kinds_of`. The caller creates this parameter, because several operators may share it.
         heads: Number of attention heads.
     """
 
@@ -92,7 +92,10 @@ class GATv2(Conv):
         return edges.spread(sent.unflatten(-1, (self.heads, -1)), edges.softmax(score)).mean(-2) + self.bias
 
     def _ends(self, edges: Edges) -> tuple[Tensor, ...]:
-        """Of every edge its target, its source, the kind of its relation and its slot; kept with the batch for the next layer."""
+        """Return, for every edge, its target, its source, the index of its relation's vector, and its position in `edges`.
+
+        The result is stored in the batch, and the next layer uses it again.
+        """
         kept, key = edges.batch.kept, ("gatv2", self.recipe.edges)
         if key not in kept or kept[key][0] is not edges:
             place = edges.valid.nonzero()[:, 0]
@@ -121,7 +124,7 @@ def edge_scores(target: Tensor, source: Tensor, vectors: Tensor, score: Tensor, 
 
 
 class _Score(Function):
-    """`edge_scores` for autograd."""
+    """The autograd function of `edge_scores`."""
 
     @staticmethod
     def forward(
@@ -157,7 +160,10 @@ class _Score(Function):
 
 
 def _compiled(name: str, *given: Tensor) -> Callable[..., Tensor] | None:
-    """A pass of the compiled form, which takes what else it reads and what it writes to, and gives the last of these."""
+    """Return a function of the compiled library, or `None` if the library cannot be used.
+
+    The arguments of the function are all other inputs, then all outputs. It returns the last output.
+    """
     (heads, width), edges = given[-1].shape, len(given[0])
     fits = all(part.device.type == "cpu" and part.dtype in (torch.float32, torch.int64) for part in given)
     if not fits or (found := library(Path(__file__).with_suffix(".c"), "scores")) is None:

@@ -4,10 +4,11 @@ r"""Hypergraph convolution: weighted means from nodes to hyperedges, and from hy
     m_e = \frac{\sum_{v \in e} \gamma_v z_v}{\sum_{v \in e} \gamma_v} \qquad
     z_v \leftarrow \mathrm{LeakyReLU}_{0.01}\Big(\frac{\sum_{e \ni v} \omega_e m_e}{\sum_{e \ni v} \omega_e} + b_l\Big)
 
-With :math:`\omega = \gamma = 1` this is :math:`D^{-1} H B^{-1} H^\top z + b` of Bai et al., "Hypergraph convolution and hypergraph
-attention", Pattern Recognition 2021. PyG has it as `HypergraphConv`, there with a matrix. The hypergraph branch of M3NET (Chen et al., CVPR
-2023) uses it, from the public code. In the code of M3NET, ω and γ belong to a position in the batch, and a position never seen in training
-has 1. Here, learned weights are positive. The weight γ belongs to the stream. The weight ω belongs to the rule of the hyperedge; for rules
+:math:`z_v` is the state of node `v`, :math:`m_e` is the message of hyperedge `e`, and `l` is the layer. With :math:`\omega = \gamma = 1`,
+this is the operator :math:`D^{-1} H B^{-1} H^\top z + b` of Bai et al., "Hypergraph convolution and hypergraph attention", Pattern
+Recognition 2021. In PyG, it is called `HypergraphConv`, and has an additional weight matrix. The hypergraph branch of M3NET (Chen et al.,
+CVPR 2023) uses this operator. In the public code of M3NET, ω and γ are learned for each position in the batch, and are 1 at positions that
+do not occur in training. Here, learned weights are positive. Every stream has its own γ. Every rule for hyperedges has its own ω; for rules
 with `over = "stream"`, every stream has its own ω.
 
 | symbol | attribute | shape |

@@ -3,8 +3,8 @@ r"""Graph convolution with one matrix for all neighbours and one matrix for the 
 .. math::
     y_i = W_0 x_i + W \sum_{j \in N(i)} a_{ij} x_j + b \qquad \text{or the mean instead of the sum}
 
-The operator is from Morris et al., "Weisfeiler and Leman Go Neural", AAAI 2019; PyG has it as `GraphConv`. The second layer of DialogueGCN
-(Ghosal et al., EMNLP 2019, Eq. (3)) is this operator without edge weights `a`.
+The operator is from Morris et al., "Weisfeiler and Leman Go Neural", AAAI 2019; in PyG, it is called `GraphConv`. The second layer of
+DialogueGCN (Ghosal et al., EMNLP 2019, Eq. (3)) is this operator without the edge weights :math:`a_{ij}`.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -28,7 +28,7 @@ class Neighbours(Conv):
         inputs: Width of the input states.
         width: Width of the output states.
         recipe: The graph.
-        mean: Whether to divide by the number of neighbours.
+        mean: Whether the sum is divided by the number of neighbours.
     """
 
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe, *, mean: bool = False) -> None:
@@ -37,5 +37,5 @@ class Neighbours(Conv):
         self.neighbours, self.root = nn.Linear(inputs, width), nn.Linear(inputs, width, bias=False)
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """Compute `y` from node states: `(N, S, inputs)` → `(N, S, width)`; `weight` is `(1, P)`, the edge weights (default: ones)."""
+        """Compute `y` from node states: `(N, S, inputs)` → `(N, S, width)`. `weight` is 1 or `(1, P)`, for `P` edge slots."""
         return self.neighbours(edges.spread(x, weight, mean=self.mean)) + self.root(x)

@@ -4,11 +4,12 @@ r"""Relational graph convolution: every relation has its own matrix.
     y_i = W_0 x_i + b + \sum_r \frac{1}{c_{i,r}} \sum_{j \in N_r(i)} a_{ij} W_r x_j
     \qquad c_{i,r} = |N_r(i)| \text{ or } 1
 
-The operator is from Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC 2018, Eq. (2); PyG has it as
-`RGCNConv`. The edge weights `a` are from Eq. (2) of DialogueGCN (Ghosal et al., EMNLP 2019); without weights, `a` is 1. If `bases` is
-given, :math:`W_r = \sum_b c_{rb} B_b`, Eq. (3) of Schlichtkrull et al. With attention,
-:math:`a_{ij} = \mathrm{softmax}_j(x_i^\top W_e x_j)`, Eq. (1) of DialogueGCN. The softmax is over all edges into a target. With the option
-`source`, the softmax is over all edges out of a source, as in the public code of DialogueGCN.
+The operator is from Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC 2018, Eq. (2); in PyG, it is
+called `RGCNConv`. :math:`N_r(i)` are the neighbours of node `i` by relation `r`. The edge weights `a` are from Eq. (2) of DialogueGCN
+(Ghosal et al., EMNLP 2019); without weights, `a` is 1. If the option `bases` is set, :math:`W_r = \sum_b c_{rb} B_b`, Eq. (3) of
+Schlichtkrull et al. With `attention`, the weights are :math:`a_{ij} = \mathrm{softmax}_j(x_i^\top W_e x_j)`, Eq. (1) of DialogueGCN. If
+`attention` is `target`, the softmax is over all edges into a target. If it is `source`, the softmax is over all edges out of a source, as
+in the public code of DialogueGCN.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -42,7 +43,8 @@ class Relational(Conv):
         norm: `mean`: divide by the number of edges of the relation into the target; `none`: do not divide.
         root: Whether the term `W_0 x_i + b` is added.
         bias: Without `root`, whether a bias is added.
-        attention: `target`: softmax over the edges into a target; `source`: over the edges out of a source, not causal; `none`: no softmax.
+        attention: `target`: softmax over the edges into a target; `source`: softmax over the edges out of a source, which is not causal;
+            `none`: no softmax.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Relational(Conv):
             nn.init.zeros_(self.root.bias)
 
     def score(self, x: Tensor, edges: Edges) -> Tensor:
-        """Compute the attention score of every edge before the softmax: `(1, P)`."""
+        """Compute the attention score of every edge before the softmax: `(1, P)`, for `P` edge slots."""
         assert self.attention is not None
         return edges.dot(self.attention(x)[:, :, None], x[:, :, None])
 
@@ -92,7 +94,7 @@ class Relational(Conv):
         return power * edges.add(torch.zeros_like(total), total.where(total > 0, 1.0).reciprocal())
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """Compute `y` from node states: `(N, S, inputs)` → `(N, S, width)`; `weight` is `(1, P)`, the edge weights (default: ones)."""
+        """Compute `y` from node states: `(N, S, inputs)` → `(N, S, width)`. `weight` is 1 or `(1, P)`, for `P` edge slots."""
         weight = weight if self.attention is None else self.attended(self.score(x, edges), edges)
         matrices = self.weight if self.coefficients is None else torch.einsum("rb,bio->rio", self.coefficients, self.weight)
         if weight is None and self.norm == "mean" and edges.group is not None:
@@ -107,7 +109,7 @@ class Relational(Conv):
         return F.linear(torch.cat([x, flat], -1), torch.cat([self.root.weight, matrix], 1), self.root.bias)
 
     def _of_group(self, x: Tensor, edges: Edges, group: Tensor, matrix: Tensor) -> Tensor:
-        """What all nodes of a set read alike is averaged and mapped once per set; `(N, S, inputs)` → `(N, S, width)`."""
+        """Compute the messages once per group of nodes with the same neighbours: `(N, S, inputs)` → `(N, S, width)`."""
         flat, number = group.flatten(), edges.present.shape[1] * len(edges.batch)
         full = torch.promote_types(x.dtype, torch.float32)
         total = x.new_zeros(number, x.shape[-1], dtype=full).index_add(0, flat, x.flatten(0, 1).to(full))

@@ -1,6 +1,6 @@
-"""The trial of a compiled library before its first use: in a separate process, the library must give the same results as PyTorch.
+"""The trial (test) of a compiled library before its first use: in a separate process, the library must give the same results as PyTorch.
 
-With a faulty compiler or a wrong file, a library may compute nothing, lack a function, or crash the process. A trial compares the library
+If the compiler or the file is faulty, the library may compute nothing, lack a function, or crash the process. A trial compares the library
 with PyTorch in a forward and a backward pass over a few rows of random numbers.
 """
 
@@ -72,7 +72,7 @@ def _alike(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
 
 
 def main(name: str, source: str, path: str) -> None:
-    """Run a trial and exit: with status `PASSED`, or with `FAULT` and the reason on standard error."""
+    """Run a trial and exit with status 17 if it passes; otherwise exit with status 18 and print the reason on standard error."""
     compiler.tried[Path(source)] = Path(path)
     torch.manual_seed(0)
     torch.set_num_threads(2)

@@ -179,7 +179,7 @@ def _beside(config: LanguageModelConfig) -> LanguageModelConfig:
     if config.revision not in ("", found):
         raise CheckpointError(
             f"pipeline.language_model: expected {config.folder} of version {config.revision[:20]}, found {found[:20]} in {source}; "
-            f"copy the weights of version {config.revision[:20]} to this folder"
+            f"put the weights of version {config.revision[:20]} into this folder"
         )
     folder = os.path.abspath(config.folder) if source == Path(config.folder) else config.folder
     return replace(config, folder=folder, settings={}, revision=found)

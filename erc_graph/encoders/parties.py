@@ -156,8 +156,8 @@ class Parties(OverTurns):
             memory: For whole dialogues `None`. For a live dialogue, `Memory()` at the first utterance, then the returned memory.
 
         Returns:
-            Name of the state (`g`, `e`, names of `parties`) → `(L, directions, D, width)`, for the directions of all streams, and the memory
-                for the next utterance.
+            Name of the state (`g`, `e`, names of `parties`) → `(L, directions, D, width)`, for the directions of all streams. The second
+                value is the memory for the next utterance.
         """
         with torch.autocast(rows.device.type, enabled=False):
             return self._states(rows.to(next(self.parameters()).dtype), batch, memory)

@@ -1,4 +1,4 @@
-r"""Deep graph convolution with angular similarities as edge weights: the GCNII layers of MMGCN and pairwise fusion, Eqs. (5), (10).
+r"""Deep graph convolution with angular similarities as edge weights: GCNII layers (`erc_graph.methods.pairwise`, Eqs. (5), (10)).
 
 .. math::
     h^0 &= \mathrm{ReLU}(x W_0 + b_0) \\
@@ -6,15 +6,15 @@ r"""Deep graph convolution with angular similarities as edge weights: the GCNII 
     \quad \theta_l = \log(\lambda / l + 1)
 
 `P` is the propagation of `erc_graph.conv.angular.propagation`. The edge weights are computed from the input states, once for all layers.
-In training, `x` is the input after dropout, and every layer applies dropout to the states that it propagates.
-Source: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020 (variant form), as used by Hu et al., "MMGCN", ACL 2021.
+In training, `x` is the input after dropout, and every layer applies dropout to the states that it propagates. The source is the variant
+form of GCNII (Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020), which Hu et al., "MMGCN", ACL 2021, use.
 
 The basic form of GCNII is :math:`h^l = \mathrm{ReLU}(((1 - \alpha) P h^{l-1} + \alpha h^0)((1 - \theta_l) I + \theta_l W_l))` with a
-square :math:`W_l`. This form equals the equation above with the matrix :math:`[(1 - \alpha) W_l ; \alpha W_l]`, and is computed so.
+square matrix :math:`W_l`. It is computed as the variant form with the matrix :math:`[(1 - \alpha) W_l ; \alpha W_l]`, which is equivalent.
 
-With a gate, the output `g_l` of an LSTM cell is propagated in place of `h^{l-1}` (Hu et al., "MM-DFN", ICASSP 2022, from its public code).
-The cell runs over the layers: :math:`g_l, c_l = \mathrm{LSTM}(h^{l-1}; g_{l-1}, c_{l-1})`, from zeros. Each layer has a residual:
-:math:`h^l = h^{l-1} + \mathrm{ReLU}(\ldots)`.
+With the option `gate`, the output :math:`g_l` of an LSTM cell is propagated instead of :math:`h^{l-1}`, as in the public code of Hu et al.,
+"MM-DFN", ICASSP 2022. The cell processes the layers as a sequence: :math:`g_l, c_l = \mathrm{LSTM}(h^{l-1}; g_{l-1}, c_{l-1})`. Its initial
+states are zero. Each layer then has a residual: :math:`h^l = h^{l-1} + \mathrm{ReLU}(\ldots)`.
 """
 
 from __future__ import annotations
@@ -55,10 +55,11 @@ class AngularConvConfig:
     Attributes:
         depth: Number of layers.
         alpha: `α`, weight of the initial residual `h^0` in every layer.
-        lambda_: `λ` of `θ_l`, the weight of the matrix of layer `l`; `θ_l` decreases with depth.
+        lambda_: `λ`, from which the weight of the matrix of layer `l` is computed: `θ_l = log(λ / l + 1)`.
         residual: Whether the output is concatenated with the input.
-        variant: Whether the propagated states and `h^0` have separate matrices; off: one matrix for their weighted sum.
-        gate: Whether an LSTM cell runs over the layers and gates the propagated states.
+        variant: Whether the propagated states and the initial states `h^0` have separate matrices; if false, their weighted sum has one
+            matrix.
+        gate: Whether the outputs of an LSTM cell, which processes the layers as a sequence, are propagated instead of the states.
     """
 
     depth: int = 2
@@ -95,7 +96,7 @@ class AngularConv(Conv):
 
     Attributes:
         layout: `auto`, `tiled`, or a layout of `erc_graph.graphs.edges`: `list`, `blocks`, `dgl`. All layouts give the same result. `auto`
-            uses batched matrix products, compiled if there is a compiler, and works tile by tile if dialogues are long.
+            uses compiled C code or batched matrix products of PyTorch; for long dialogues, it computes edge weights tile by tile.
 
     Raises:
         ConfigError: a rule of the recipe has learned edge weights.
@@ -139,13 +140,13 @@ class AngularConv(Conv):
         return [torch.cat([(1 - alpha) * weight, alpha * weight]) for weight in self.weights]
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, inputs)` to `(N, S, width)`, zero for absent nodes."""
+        """Apply all layers: node states `(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
         if self.watch is not None or self.layout not in FORMS or self.listed:
             return super().forward(nodes, batch)
         return nodes.with_states(self._spread(nodes.masked(), nodes.present, batch))
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Compute the layers with the primitives of `edges`; used for all layouts except `auto` and `tiled`."""
+        """Compute the layers with the operations of `edges`; `auto` and `tiled` use other code."""
         is_angular = [rule.weight == "angular" for rule in self.recipe.edges for _ in rule.relations]
         dropped_out, weight = self.dropout(x), None
         if any(is_angular):
@@ -159,7 +160,7 @@ class AngularConv(Conv):
         return torch.cat([dropped_out, hidden], -1) if self.config.residual else hidden
 
     def _deep(self, initial: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
-        """All layers, from `h^0` and what `P` is multiplied with."""
+        """Compute all layers from `h^0`; the function `spread` multiplies states by `P`."""
         alpha, hidden, state = self.config.alpha, initial, None
         hidden = hidden if self.gate is None else self.dropout(hidden)
         for theta, matrix in zip(self.config.thetas, self.matrices, strict=True):
@@ -175,7 +176,7 @@ class AngularConv(Conv):
         return hidden
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of a live dialogue; only the new row of `P` is computed."""
+        """Process the next utterance of a live dialogue; with windows as edge rules and no gate, only one row of `P` is computed."""
         if self.listed or self.gate is not None:
             return super().step(nodes, batch, memory)
         states, memory = angular_step(self, nodes.masked(), nodes.present, batch, memory)
@@ -211,7 +212,7 @@ class AngularConv(Conv):
         )
 
     def _all_layers(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch) -> Tensor:
-        """What `forward` returns, from the compiled form."""
+        """Compute the output of `forward` with the compiled C code."""
         config, share = self.config, self.dropout.p if self.training else 0.0
         streams = x.shape[1]
         plan = compiled.Plan(self.recipe, batch, streams, self.inputs, self.hidden, config.thetas, config.residual, share)
@@ -223,10 +224,10 @@ class AngularConv(Conv):
 
 
 class _Layers(Function):
-    """All layers, piece by piece, with a backward pass of its own: what a piece needs for a moment stays in the processor's cache.
+    """All layers, computed for one group of rows after another, so that intermediate results stay in the processor's cache.
 
-    Kept are the states that go into every layer, and where the last ReLU was open; what was spread is computed again. A state that is
-    kept has been through dropout: where it is positive, ReLU was open and dropout let it pass.
+    For the backward pass, the input states of every layer and the mask of the last ReLU are stored. The propagated states are computed
+    again. The stored states are the states after dropout. Where they are positive, neither ReLU nor dropout has set them to zero.
     """
 
     @staticmethod
@@ -326,7 +327,7 @@ class _Layers(Function):
 
 
 def _mixed(config: AngularConvConfig, weights: Sequence[Tensor]) -> list[Tensor]:
-    """Per layer what `[P h, h^0]` is multiplied by; what is mixed in with `1 - θ` is in there and costs no pass of its own."""
+    """Return, for every layer, the matrix that multiplies `[P h, h^0]`; the terms with `1 - θ` are added to the diagonals."""
     matrices = []
     for theta, weight in zip(config.thetas, weights, strict=True):
         matrix = theta * weight

@@ -1,12 +1,13 @@
 """Propagation as batched matrix products over buckets of dialogues of similar length, without a list of edges.
 
-The weights within streams are one tensor `(streams × dialogues, turns, turns)` per bucket, computed from Gram matrices. The weights across
-streams are one `S × S` matrix per utterance. The backward pass is written by hand, because autograd would store a matrix for every
+The edge weights within streams are one tensor `(streams × dialogues, turns, turns)` per bucket, computed from Gram matrices. The weights
+across `S` streams are one `S × S` matrix per utterance. The backward pass is explicit, because autograd would store a matrix for every
 arithmetic operation.
 
-Let `U` be the states scaled to length one, `G = U Uᵀ` their cosines, and `t` the presence of the nodes (1 or 0). The rules of the recipe
-give the weights `A = K ∘ a(G) + C`, and these the degrees `d_i = Σ_j A_ij t_j`. With `r_i = t_i max(d_i, 1e-12)^-1/2` (0 for a node without
-edges), the normalised weights are `Ŵ_ij = r_i A_ij r_j`. For a loss `ℓ` with `E = ∂ℓ/∂Ŵ`, the gradients are
+Let `U` be the states scaled to length one, `G = U Uᵀ` their cosines, and `t` the presence of the nodes (1 or 0). The edge weights are
+`A = K ∘ a(G) + C`, where `a` is the angular similarity. The factors `K` and the summands `C` follow from the rules of the recipe. The
+degrees are `d_i = Σ_j A_ij t_j`. With `r_i = t_i max(d_i, 1e-12)^-1/2` (0 for a node without edges), the normalised weights are
+`Ŵ_ij = r_i A_ij r_j`. For a loss `ℓ` with `E = ∂ℓ/∂Ŵ`, the gradients are
 
 .. math::
     ∂ℓ/∂d_i = -\\tfrac12 r_i^2 \\textstyle\\sum_j (E ∘ Ŵ)_{ij} + (E ∘ Ŵ)_{ji}, \\quad
@@ -49,7 +50,14 @@ from erc_graph.graphs.weights import TINY
 
 @dataclass(frozen=True, eq=False)
 class _Structure:
-    """Which weights there are: per piece and bucket what multiplies the similarity and what is added; the same across streams."""
+    """Structure of the edge weights: the factor of the similarity and the summand, for every bucket and across streams.
+
+    Attributes:
+        layout: Arrangement of the nodes.
+        within: Factors and summands within streams, per piece and bucket.
+        across: Factor and summand across streams.
+        streams: Number of streams.
+    """
 
     layout: Layout
     within: tuple[tuple[tuple[Factor, Factor], ...], ...]
@@ -67,12 +75,12 @@ class _Structure:
         return any(self.across) and self.streams > 1
 
     def pieces(self) -> Iterator[tuple[Piece, tuple[tuple[Factor, Factor], ...]]]:
-        """Yield every piece with the factors of its buckets; without rules within streams there are no factors."""
+        """Yield every piece with the factors and summands of its buckets; there are none without rules within streams."""
         yield from zip(self.layout.pieces, self.within or [()] * len(self.layout.pieces), strict=True)
 
 
 class _Weights(Function):
-    """Normalised weights from states, flat: within streams, bucket after bucket; across streams `(turns, S, S)`."""
+    """Compute the normalised weights from states: within streams, flat and ordered by bucket; across streams, `(turns, S, S)`."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, here: Tensor, structure: _Structure) -> tuple[Tensor, Tensor]:
@@ -152,38 +160,38 @@ class _Weights(Function):
 
 
 def _directions(piece: Piece, states: Tensor) -> tuple[Rows, Tensor]:
-    """Rows of a piece scaled to length one, and what they were multiplied by."""
+    """Scale the rows of a piece to length one; return the scaled rows and the scaling factors."""
     rows = piece.take(states)
     shrink = torch.rsqrt(torch.linalg.vecdot(rows, rows)[:, None] + TINY)
     return Rows(piece, rows.mul_(shrink)), shrink
 
 
 def _cosines(unit: Rows, squares: Sequence[Tensor]) -> None:
-    """Of all pairs within streams."""
+    """Compute the cosines of all pairs of nodes within streams, and write them to `squares`."""
     for u, square in zip(unit.sequences, squares, strict=True):
         torch.bmm(u, u.mT, out=square)
 
 
 def _cosines_of_turns(unit: Rows, out: Tensor) -> Tensor:
-    """Of the streams of every utterance, `(turns, S, S)`."""
+    """Compute the cosines between all streams of every utterance, `(turns, S, S)`."""
     for u, part in zip(unit.streams, unit.piece.mixes(out), strict=True):
         torch.bmm(u, u.mT, out=part)
     return out
 
 
 def _others(here: Rows) -> Tensor:
-    """`(turns, S, S)` one where two different streams have the utterance, else zero."""
+    """Return a mask of the edges across streams, `(turns, S, S)`: one for two different streams with a present node, else zero."""
     there = here.piece.by_turn(here.rows)
     return (there * there.mT).mul_(1 - torch.eye(there.shape[1], device=there.device, dtype=there.dtype))
 
 
 def _by_stream(weight: Tensor, streams: int, angular: Factor, unit: Factor) -> None:
-    """Apply factors `(dialogues, turns, turns)` or smaller to the weights of every stream, in place."""
+    """Apply factors and summands, which can be broadcast to `(dialogues, turns, turns)`, to the weights of every stream, in place."""
     weigh(weight.unflatten(0, (streams, -1)), angular, unit)
 
 
 class BlockPropagation(WrittenPropagation):
-    """Propagation that stores the weights of all pairs of utterances of a dialogue; memory is quadratic in the length of a dialogue.
+    """Propagation that stores one edge weight for each pair of utterances of a dialogue. Memory is quadratic in the dialogue length.
 
     Args:
         recipe: The graph; edges across streams may only join nodes of one utterance.
@@ -216,17 +224,17 @@ class BlockPropagation(WrittenPropagation):
             self.parts = _Weights.apply(own, here, self.structure)
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the weights of a piece per bucket: within streams, then across streams."""
+        """Return the weights of a piece: a list per bucket within streams, and a list per bucket across streams."""
         inside, mix = parts
         squares = piece.squares(inside[piece.weights]) if inside is not None and len(inside) else []
         return squares, piece.mixes(mix[piece.turns]) if mix is not None and len(mix) else []
 
     def apply(self, x: Rows, parts: tuple[list[Tensor], list[Tensor]], out: Rows) -> None:
-        """Compute `P x` on the rows of a piece, and write it to `out`."""
+        """Compute the propagated states `P x` of a piece, and write them to `out`."""
         self._sum(x, *parts, out)
 
     def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[list[Tensor], list[Tensor]], into: tuple[Any, ...], to_x: Rows) -> None:
-        """Write the gradient of `x` to `to_x`."""
+        """Compute the gradient of `x` from the gradient of `out = P x`, and write it to `to_x`."""
         inside, mix = ([part.mT for part in one] for one in parts)
         self._sum(grad, inside, mix, to_x)
 

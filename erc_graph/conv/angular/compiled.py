@@ -1,10 +1,10 @@
-"""The layers of `erc_graph.conv.angular.angular` in C (`compiled.c`): one thread computes all layers of its dialogues.
+"""The layers of `erc_graph.conv.angular.angular` in C (`compiled.c`): each thread computes all layers of some dialogues.
 
 PyTorch divides every matrix product among its threads, which then wait for each other hundreds of times per training step. In the C code,
 each thread computes all layers of a few dialogues at a time. The threads wait for each other only once per forward pass and once per
-backward pass. The matrix products are those of PyTorch's own BLAS. The batched form (`conv.angular.block`) gives the same values and
-gradients up to rounding errors, and is the reference in the tests. The batched form is used if there is no compiler, on a GPU, in other
-precisions than float32, and under autocast.
+backward pass. The C code calls the BLAS of PyTorch for matrix products. The code in PyTorch (`erc_graph.conv.angular.block`) gives the same
+values and gradients up to rounding errors, and is the reference in the tests. It replaces the C code if there is no compiler, on a GPU, in
+data types other than float32, and under autocast.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def _fields(kind: type, *names: str) -> tuple[tuple[str, type], ...]:
 
 
 class _Rule(ctypes.Structure):
-    """`Rule` of the C file."""
+    """The struct `Rule` of `compiled.c`."""
 
     _fields_ = (*_fields(ctypes.c_int64, "past", "future", "loops", "speaker"), *_fields(ctypes.c_double, "angular", "unit"))
 
 
 class _Task(ctypes.Structure):
-    """`Task` of the C file."""
+    """The struct `Task` of `compiled.c`."""
 
     _fields_ = (
         *_fields(ctypes.c_void_p, "gemm"),
@@ -72,13 +72,13 @@ _allowed = True
 
 
 def ready() -> bool:
-    """Return whether the compiled form works on this machine; compile the C code first if necessary."""
+    """Return whether the compiled code works on this machine; compile the C code first if necessary."""
     return _allowed and sgemm() is not None and library(SOURCE, "layers") is not None
 
 
 @contextmanager
 def without() -> Iterator[None]:
-    """Switch the compiled form off within a `with` block."""
+    """Switch the compiled code off within a `with` block."""
     global _allowed
     before, _allowed = _allowed, False
     try:
@@ -88,9 +88,9 @@ def without() -> Iterator[None]:
 
 
 def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: Sequence[Tensor]) -> bool:
-    """Return whether the compiled form can be used and is faster; otherwise the batched form is used and checks the input.
+    """Return whether the compiled code can process the batch and is faster than PyTorch.
 
-    A batch with one long dialogue is faster in PyTorch, whose threads share every matrix product.
+    A batch with one long dialogue is faster in PyTorch, because all threads share each of its matrix products.
 
     Args:
         batch: The dialogues.
@@ -114,7 +114,7 @@ def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: S
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Settings of the compiled layers, the same for the forward pass and the backward pass.
+    """Settings of the compiled layers, for the forward pass and the backward pass.
 
     Attributes:
         recipe: The graph.
@@ -141,7 +141,7 @@ class Plan:
 
         Args:
             threads: Number of threads.
-            tensors: Tensors by the name of their field in `Task`: float32 (bool: `present`, `passed`, `open`), contiguous, on the CPU.
+            tensors: Name of a field of `Task` → contiguous float32 tensor on the CPU; `present`, `passed` and `open` are bool.
             grad: `(N, S, ...)` gradient of the output, with any strides.
 
         Raises:
@@ -187,15 +187,16 @@ class Plan:
 
 
 def _workers(dialogues: int) -> int:
-    """As many as PyTorch has threads, and dialogues for them; not one where it has more.
+    """Return the number of threads: one per dialogue, but at least 2, and at most the number of threads of PyTorch.
 
-    Inside a team of OpenMP's threads the BLAS takes one for each product; asked by a single worker it would share out each of them.
+    If two or more OpenMP threads call the BLAS, it computes each product in one thread. For a single thread, the BLAS would start its own
+    threads.
     """
     return min(torch.get_num_threads(), max(dialogues, 2))
 
 
 def passing(layout: Layout, share: float, depth: int, width: int, like: Tensor) -> Tensor:
-    """Draw the dropout masks of all layers, `(depth, N, S, w)` bool, in the same random order as the batched form."""
+    """Draw the dropout masks of all layers, `(depth, N, S, w)` bool, in the same random order as the code in PyTorch."""
     passed = like.new_empty(depth, *like.shape[:-1], width, dtype=torch.bool)
     for piece in layout.pieces:
         for layer in passed:
@@ -218,23 +219,23 @@ def layers(
 
     Args:
         plan: Graph, dialogues and settings.
-        matrices: `(depth, 2 w, w)` matrices that multiply `[P h, h^0]`: `θ_l W_l`, with the terms in `1 - θ_l` added on the diagonals.
+        matrices: `(depth, 2 w, w)` matrices that multiply `[P h, h^0]`: `θ_l W_l`, with the terms with `1 - θ_l` added to the diagonals.
         present: `(N, S)` bool, presence of the nodes.
         passed: `(depth, N, S, w)` bool, dropout masks; `None` without dropout.
         seen: `(N, S, v)` states from which the angular weights are computed.
-        states: `(N, S, v)` input states.
-        first: `(w, v)` weight of the first linear layer.
+        states: `(N, S, v)` input states, of width `v`.
+        first: `(w, v)` weight of the first linear layer, of output width `w`.
         bias: `(w,)` bias of the first linear layer.
         weights: `(2 w, w)` matrix `W_l` of every layer, which receives the gradient.
 
     Returns:
-        Output states `(N, S, w)`, or `(N, S, v + w)` with `residual`.
+        Output states `(N, S, w)`, or `(N, S, v + w)` if `plan.residual`.
     """
     return _CompiledLayers.apply(plan, matrices, present, passed, seen, states, first, bias, *weights)
 
 
 class _CompiledLayers(Function):
-    """`layers` for autograd; its own name begins so that a profile tells it from PyTorch's operations."""
+    """The autograd function of `layers`."""
 
     @staticmethod
     def forward(

@@ -1,15 +1,15 @@
 """Arrangement of the nodes of a batch as rows of a matrix, so that an operator can use batched matrix products.
 
-A node is an utterance in a stream, with the number `utterance * S + stream`. There are two arrangements, which depend only on the lengths
-of the dialogues. Arrangements are computed on the host and cached:
+A node is an utterance in one of `S` streams; its index is `utterance * S + stream`. There are two arrangements, which depend only on the
+lengths of the dialogues. Arrangements are computed on the CPU and cached:
 
 - **buckets**: dialogues of similar length are padded to the longest dialogue of their bucket. Rows are ordered by bucket, stream, dialogue,
   utterance. Every bucket is a contiguous tensor `(streams × dialogues, turns, width)` with little padding.
 - **one string**: all dialogues of a stream follow each other, with gaps as long as the window of an edge rule. A window therefore never
   contains utterances of two dialogues.
 
-Rows are divided into **pieces**; no edge joins two pieces. An operator computes all layers of one piece before the next piece. Intermediate
-results therefore stay in the processor's cache, and working memory is needed for one piece only.
+The rows are divided into groups, called **pieces**; no edge joins nodes of two pieces. An operator computes all layers of one piece before
+the next piece. Intermediate results therefore stay in the processor's cache, and working memory is needed for one piece only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PIECE = 1700  # rows of a piece on the CPU, unless one dialogue has more; a GPU 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Dialogues that are padded to one length.
+    """Dialogues that are padded to the same number of utterances; their nodes are consecutive rows of a piece.
 
     Attributes:
         first: First row of the bucket, counted from the first row of the piece.
@@ -49,7 +49,7 @@ class Bucket:
 
     @property
     def weights(self) -> int:
-        """Return the number of pairs of utterances in the same dialogue and stream, padding included; each pair has an edge weight."""
+        """Return the number of edge weights: one per pair of utterances in the same dialogue and stream, padding included."""
         return (self.end - self.first) * self.turns
 
     def sequences(self, rows: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Bucket:
         return self._of(rows).view(self.streams * self.dialogues, self.turns, -1)
 
     def streams_of(self, rows: Tensor) -> Tensor:
-        """Return a view of rows `(R, k)` as `(dialogues × turns, streams, k)`: the streams of every utterance."""
+        """Return a view of rows `(R, k)` as `(dialogues × turns, streams, k)`, ordered by utterance."""
         return self._of(rows).view(self.streams, self.dialogues * self.turns, -1).transpose(0, 1)
 
     def _of(self, rows: Tensor) -> Tensor:
@@ -70,14 +70,14 @@ class Piece:
 
     Attributes:
         buckets: The buckets of the piece.
-        rows: Slice of the piece in the rows of the layout.
-        turns: Slice of the piece in the utterances of the layout, padding included.
-        weights: Slice of the piece in the edge weights of the layout, padding included.
-        node: `(R,)` the node in every row; any value in a row of padding.
-        real: `(n,)` the rows with a node, in order, counted from the first row of the piece.
-        padding: `(R - n,)` the rows of padding.
-        nodes: `(n,)` the nodes in the rows `real`.
-        by_turns: `(turns × S,)` the row of every stream of every utterance.
+        rows: Slice of the `R` rows of the piece in all rows of the layout.
+        turns: Slice of the utterances of the piece in all utterances of the layout, padding included.
+        weights: Slice of the edge weights of the piece in all edge weights of the layout, padding included.
+        node: `(R,)` index of the node in every row; arbitrary in a row of padding.
+        real: `(n,)` indices of the `n` rows with a node, counted from the first row of the piece.
+        padding: `(R - n,)` indices of the rows of padding.
+        nodes: `(n,)` indices of the nodes in the rows `real`.
+        by_turns: `(turns × S,)` index of the row of every stream of every utterance.
     """
 
     buckets: tuple[Bucket, ...]
@@ -91,17 +91,17 @@ class Piece:
     by_turns: Tensor
 
     def take(self, x: Tensor) -> Tensor:
-        """Copy the rows of the piece from node states: `(N, S, k)` → `(R, k)`, zero for padding."""
+        """Copy the rows of the piece from node states: `(N, S, k)` → `(R, k)`, zero at padding."""
         if not len(self.nodes):
             return x.new_zeros(len(self.node), x.shape[-1])
         return x.flatten(0, 1).index_select(0, self.node).index_fill_(0, self.padding, 0)
 
     def put(self, rows: Tensor, into: Tensor) -> None:
-        """Write the rows `(R, k)` of the piece to its nodes in `into`, `(N, S, k)`."""
+        """Write the rows `(R, k)` of the piece to the node states `into`, `(N, S, k)`."""
         into.view(-1, into.shape[-1]).index_copy_(0, self.nodes, rows.index_select(0, self.real))
 
     def squares(self, weights: Tensor) -> list[Tensor]:
-        """Return views of the flat weights of the piece: per bucket `(streams × dialogues, turns, turns)`."""
+        """Return views of the edge weights of the piece: per bucket `(streams × dialogues, turns, turns)`."""
         parts = weights.split([bucket.weights for bucket in self.buckets])
         return [part.view(-1, bucket.turns, bucket.turns) for bucket, part in zip(self.buckets, parts, strict=True)]
 
@@ -110,19 +110,19 @@ class Piece:
         return list(turns.split([bucket.dialogues * bucket.turns for bucket in self.buckets]))
 
     def by_turn(self, rows: Tensor) -> Tensor:
-        """Gather the streams of every utterance: rows `(R, k)` → `(turns, S, k)`."""
+        """Gather the rows of all streams of every utterance: `(R, k)` → `(turns, S, k)`."""
         return rows.index_select(0, self.by_turns).unflatten(0, (-1, self.buckets[0].streams))
 
     def add_by_row(self, rows: Tensor, turns: Tensor) -> None:
-        """Add values per utterance and stream, `(turns, S)`, to their rows `(R,)`, in place."""
+        """Add one value per utterance and stream, `turns` of shape `(turns, S)`, to `rows`, `(R,)`, in place."""
         rows.index_add_(0, self.by_turns, turns.flatten())
 
 
 class Rows:
-    """Rows of a piece, and their views as batches of matrices; a view is created on first use and stored.
+    """Rows of a piece (`Piece`), with views as batches of matrices. A view is created on first use and stored.
 
     Args:
-        piece: The piece.
+        piece: The piece, with `R` rows.
         rows: `(R, k)` values; may be a slice of columns of a wider tensor.
     """
 
@@ -146,7 +146,7 @@ class Layout:
 
     Attributes:
         pieces: The pieces, in the order of their rows.
-        place: `(N × S,)` row of every node; the streams of an utterance follow each other.
+        place: `(N × S,)` index of the row of every node, in the order `utterance * S + stream`.
         rows: `R`, number of rows, padding included.
         turns: Number of utterances, padding included.
         weights: Number of pairs of utterances in the same dialogue and stream, padding included.
@@ -159,16 +159,16 @@ class Layout:
     weights: int
 
     def arrange(self, x: Tensor) -> Tensor:
-        """Arrange node states as rows: `(N, S, k)` → `(R, k)`, zero for padding."""
+        """Arrange node states as rows: `(N, S, k)` → `(R, k)`, zero at padding."""
         return _Arrange.apply(x.flatten(0, 1), self.place, self.rows)
 
     def restore(self, rows: Tensor, streams: int) -> Tensor:
-        """Invert `arrange`: rows `(R, k)` → node states `(N, S, k)`."""
+        """Convert rows back to node states, the inverse of `arrange`: `(R, k)` → `(N, S, k)`."""
         return _Restore.apply(rows, self.place).unflatten(0, (-1, streams))
 
 
 class _Arrange(Function):
-    """Rows to their places. Every place is taken once, so that both directions are copies and nothing is summed."""
+    """Copy nodes to the rows with the indices `place`. No index occurs twice, so the backward pass is also a copy, without sums."""
 
     @staticmethod
     def forward(ctx, x: Tensor, place: Tensor, rows: int) -> Tensor:  # type: ignore[no-untyped-def]
@@ -183,7 +183,7 @@ class _Arrange(Function):
 
 
 class _Restore(Function):
-    """Rows from their places."""
+    """Copy the rows with the indices `place` to the nodes, the inverse of `_Arrange`."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, place: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
@@ -243,9 +243,9 @@ def in_one_string(sizes: tuple[int, ...], streams: int, past: int, future: int, 
     Args:
         sizes: Number of utterances per dialogue.
         streams: `S`, number of streams.
-        past: How many utterances back a window reaches.
-        future: How many utterances ahead a window reaches.
-        tile: The number of rows, without the first `past` and the last `future`, is rounded up to a multiple of this.
+        past: Number of preceding utterances in a window.
+        future: Number of following utterances in a window.
+        tile: The number of rows, without the first `past` and the last `future` rows, is rounded up to a multiple of `tile`.
         device: Device of the batch.
     """
     gap = max(past, future)
@@ -258,7 +258,14 @@ def in_one_string(sizes: tuple[int, ...], streams: int, past: int, future: int, 
 
 
 def _place(sizes: tuple[int, ...], base: list[int], step: list[int], streams: int) -> Tensor:
-    """`(N × S,)` from the first row of every dialogue in the first stream, and the step from stream to stream."""
+    """Return the row of every node, `(N × S,)`.
+
+    Args:
+        sizes: Number of utterances per dialogue.
+        base: First row of every dialogue in the first stream.
+        step: Number of rows from a stream to the next stream, per dialogue.
+        streams: `S`, number of streams.
+    """
     with torch.device("cpu"):
         length = torch.tensor(sizes, dtype=torch.long)
         shift = torch.tensor(base, dtype=torch.long) - (length.cumsum(0) - length)
@@ -268,7 +275,7 @@ def _place(sizes: tuple[int, ...], base: list[int], step: list[int], streams: in
 
 
 def _layout(pieces: list[list[Bucket]], rows: int, place: Tensor, device: torch.device) -> Layout:
-    """From the buckets of every piece and the row of every node; what is left of the rows goes to the last piece."""
+    """Build the layout from the buckets of every piece and the row of every node. Surplus rows belong to the last piece."""
     node = torch.full((rows,), -1, device="cpu").index_copy_(0, place, torch.arange(len(place), device="cpu"))
     ends = [sum(buckets[-1].end for buckets in pieces[: i + 1]) for i in range(len(pieces))]
     ends[-1:] = [rows] if ends else []
@@ -285,5 +292,5 @@ def _layout(pieces: list[list[Bucket]], rows: int, place: Tensor, device: torch.
 
 
 def _sent(index: Tensor, device: torch.device) -> Tensor:
-    """On the device, for which the host does not wait."""
+    """Copy indices to the device; the CPU does not wait for a GPU."""
     return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index.to(device)

@@ -3,14 +3,14 @@ r"""Propagation over a conversation graph, in several implementations that agree
 .. math:: P x = D^{-1/2} W D^{-1/2} x
 
 `W[target, source]` is the weight of the edge from source to target, and `D` is the diagonal matrix of in-degrees. In a complete angular
-graph, self-loops have weight one (less for states with a norm below about 0.01). `P` is then the renormalised adjacency matrix of Kipf
-and Welling. `D` has in-degrees on both sides, so a causal recipe stays causal: the degree of an utterance never counts later utterances. A
-node without incoming edges has degree zero and sends no messages; self-loops avoid that.
+graph, self-loops have weight one, or less if the norm of a state is below about 0.01. `P` is then the renormalised adjacency matrix of Kipf
+and Welling. Both factors `D` have in-degrees, so the operator is causal if the recipe is causal: the in-degree of an utterance never counts
+later utterances. A node without incoming edges has degree zero and sends no messages. With self-loops, every node has an incoming edge.
 
-| form | how |
+| form | computation |
 |---|---|
-| `auto` | matrix products per bucket within streams, an `S × S` matrix per utterance across streams; `tiled` for large batches |
-| `tiled` | the same products by tiles, weights recomputed in the backward pass; memory (for windows also time) linear in the utterances |
+| `auto` | within streams, matrix products per bucket of dialogues; across streams, an `S × S` matrix per utterance; large batch: `tiled` |
+| `tiled` | the same products, tile by tile; weights are computed again in the backward pass; memory is linear in the number of utterances |
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MANY = 2**24  # weights that `auto` keeps at most: 64 MiB in float32, and as muc
 
 
 def in_blocks(recipe: GraphRecipe, batch: Batch, streams: int) -> bool:
-    """Return whether `auto` stores the weights of all pairs of utterances of a dialogue; otherwise it works tile by tile."""
+    """Return whether the form `auto` stores the edge weights of all pairs of utterances; otherwise it computes them tile by tile."""
     within, _ = rules_by_scope(recipe)
     weights, rows = streams * sum(size * size for size in batch.sizes), streams * batch.utterances
     reach = sum(max((rule.behind or 0, rule.ahead or 0)[i] for rule in within) for i in (0, 1)) if within else 0
@@ -41,7 +41,7 @@ def in_blocks(recipe: GraphRecipe, batch: Batch, streams: int) -> bool:
 
 
 def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagation:
-    """Return the propagation of a batch as batched matrix products, over whole dialogues or tile by tile.
+    """Return the function that propagates states by batched matrix products, over whole dialogues or tile by tile.
 
     Args:
         recipe: The graph; edges across streams may only join nodes of one utterance.
@@ -50,7 +50,7 @@ def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present
         present: `(N, S)` bool; an absent node has no edges.
 
     Returns:
-        The function `x → P x`, from `(N, S, k)` to `(N, S, k)`.
+        The function `x → P x`, from `(N, S, k)` to `(N, S, k)` for any width `k`.
 
     Raises:
         ConfigError: an edge rule across streams joins nodes of different utterances.

@@ -1,12 +1,12 @@
 r"""The deep angular graph convolution for a live conversation: one utterance at a time, with a causal recipe.
 
-In :math:`P = D^{-1/2} W D^{-1/2}` with in-degrees, the row and the degree of an utterance depend only on this and earlier utterances.
-Results for earlier utterances therefore never change. Two values of every earlier utterance are stored, as far back as the edges reach. The
-node states scaled to length one give the angular weights; :math:`D^{-1/2} h^{l-1}` of each layer gives the messages. A new utterance
-therefore only costs the computation of one row of `P`.
+In the propagation :math:`P = D^{-1/2} W D^{-1/2}` with edge weights `W` and in-degrees `D`, the row and the degree of an utterance depend
+only on this utterance and earlier utterances. Results for earlier utterances therefore never change. Two values of each earlier utterance
+are stored, if edges from this utterance are still possible. The node states, scaled to length one, determine the angular weights. The
+values :math:`D^{-1/2} h^{l-1}` of each layer `l` are the messages. For a new utterance, only one row of `P` is computed.
 
-Up to rounding errors, the states of all layers equal those of `AngularConv` over the whole conversation, whatever its option `layout`.
-Edges across streams may join different utterances.
+Up to rounding errors, the states of all layers equal the states that `AngularConv` computes from the whole conversation. Edges across
+streams may join different utterances.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class AngularMemory:
-    """The values of preceding utterances that the next utterance needs.
+    """The stored values of preceding utterances, from which the states of the next utterance are computed.
 
     Args:
         recipe: A causal recipe.
@@ -43,15 +43,15 @@ class AngularMemory:
         self._scales: dict[tuple[str, str], Tensor] = {}
 
     def row(self, states: Tensor, present: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
-        """Add an utterance, and return its row of `W` and its in-degrees.
+        """Add an utterance, and return the weights and in-degrees of its incoming edges.
 
         Args:
             states: `(S, d)` node states of the utterance.
-            present: `(S,)` bool, presence of its nodes.
-            speaker: `(1,)` its speaker.
+            present: `(S,)` bool, presence of the nodes.
+            speaker: `(1,)` index of the speaker.
 
         Returns:
-            `(S, turns * S)` weights, `[target stream, source turn and stream]`, and `(S, 1)` in-degrees.
+            Edge weights `(S, turns * S)`, `[target stream, source utterance and stream]`, and in-degrees `(S, 1)`.
         """
         unit = directions(states)
         seen = self.directions.push(unit)  # (turns, S, d)
@@ -74,12 +74,15 @@ class AngularMemory:
         return sum(window.nbytes for window in (self.directions, self.present, self.speaker, *self.sent))
 
     def forget(self) -> None:
-        """Remove the newest utterance; all its layers must have been computed."""
+        """Remove the newest utterance; its states must have been computed in all layers."""
         for window in (self.directions, self.present, self.speaker, *self.sent):
             window.forget()
 
     def _scale(self, turns: int, like: Tensor) -> dict[tuple[str, str], Tensor]:
-        """`(S, turns * S)` γ of every edge of the newest utterance, zero where there is none, by what else its weight depends on."""
+        """Return the factor of every edge into the newest utterance, `(S, turns * S)`, or zero without an edge.
+
+        The keys are pairs of the options `weight` and `speaker` of an edge rule.
+        """
         if not self._scales or next(iter(self._scales.values())).shape[1] != turns * len(like):
             behind = torch.arange(turns - 1, -1, -1, device=like.device)
             own = torch.eye(len(like), dtype=torch.bool, device=like.device)
@@ -104,12 +107,12 @@ def angular_step(
     Args:
         conv: The operator.
         states: `(1, S, width)` node states of the utterance.
-        present: `(1, S)` bool, presence of its nodes.
-        batch: The utterance as a batch.
+        present: `(1, S)` bool, presence of the nodes.
+        batch: A batch that contains only this utterance.
         memory: The memory returned for the preceding utterance; `None` for the first utterance.
 
     Returns:
-        `(1, S, width)`, zero for absent nodes, and the memory for the next utterance.
+        The output `(1, S, width)`, zero for absent nodes, and the memory for the next utterance.
     """
     memory = memory or AngularMemory(conv.recipe, conv.config.depth)
     x = states[0]

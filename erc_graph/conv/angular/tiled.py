@@ -1,14 +1,16 @@
-"""Propagation tile by tile: both passes compute the weights of a tile when they are needed, and never store them.
+"""Propagation tile by tile: the forward and the backward pass compute the edge weights of a tile when needed, and never store weights.
 
-Memory is linear in the number of utterances. There are two kinds of tiles:
+A tile is a block of the weight matrix: some target nodes and all their possible source nodes. Memory is linear in the number of utterances.
+There are two kinds of tiles:
 
-- **strips**, if some rule joins all utterances: a few targets of every dialogue of a bucket with all sources;
-- **bands**, if every rule within streams is a window: a few targets with the sources in their windows. All dialogues of a stream follow
-  each other, and many tiles are one batched product. Time is linear in the number of utterances.
+- **strips**, if a rule joins all utterances: a few targets of every dialogue of a bucket, with all sources of the dialogue;
+- **bands**, if every rule within streams is a window: a few targets, with the sources in their windows. All dialogues of a stream follow
+  each other, and one batched product computes many tiles. Time is linear in the number of utterances.
 
-Degrees are computed by the same products, with a one per node. Let `y = r x`, `z = A y`, and let `g` be the gradient of the output
-`P x = r z`. Then `∂x = r ∘ Aᵀ(r g)`, `∂A = (r g) yᵀ` and `∂r = g·z + x·Aᵀ(r g)`. The gradient `∂A` of a tile is converted to a gradient of
-the states scaled to length one before the next tile.
+Degrees are computed by the same products, from a vector of ones instead of states `x`. `A` are the edge weights, `r` are the inverse roots
+of the degrees, `y = r x` and `z = A y`. Let `g` be the gradient of the output `P x = r z`. Then the gradients are `∂x = r ∘ Aᵀ(r g)`,
+`∂A = (r g) yᵀ` and `∂r = g·z + x·Aᵀ(r g)`. Before the next tile, the gradient `∂A` of a tile is converted to a gradient of the states that
+are scaled to length one.
 """
 
 from __future__ import annotations
@@ -48,17 +50,17 @@ ROWS = 2**12  # targets of the tiles that are computed at once; what they need s
 
 
 class _Tile:
-    """Some targets and the sources that they may reach."""
+    """A tile: `t` target nodes and their `s` possible source nodes, for each of `b` blocks."""
 
     def __init__(self, weights: tuple[Factor, Factor]) -> None:
         self.factors = weights
 
     def targets(self, rows: Tensor) -> Tensor:
-        """Return a view of the targets: rows `(R, k)` → `(b, t, k)`."""
+        """Return a view of the rows of the targets: `(R, k)` → `(b, t, k)`."""
         raise NotImplementedError
 
     def sources(self, rows: Tensor) -> Tensor:
-        """Return a view of the sources: rows `(R, k)` → `(b, s, k)`; a row may be a source in several tiles."""
+        """Return a view of the rows of the sources: `(R, k)` → `(b, s, k)`. A node may be a source in several tiles."""
         raise NotImplementedError
 
     def give(self, rows: Tensor, part: Tensor, x: Tensor) -> None:
@@ -108,10 +110,10 @@ class _Band(_Tile):
 
 
 class _Plan:
-    """How the weights within streams are cut into tiles.
+    """The division of the edge weights within streams into tiles.
 
     Attributes:
-        layout: Arrangement of the nodes.
+        layout: Arrangement of the nodes as rows.
     """
 
     def __init__(self, rules: Sequence[EdgeRule], batch: Batch, streams: int, dtype: torch.dtype) -> None:
@@ -161,26 +163,30 @@ class _Plan:
         return tile
 
     def weights(self, tile: _Tile, unit: Tensor) -> Tensor:
-        """Compute the weights `(b, t, s)` of a tile."""
+        """Compute the edge weights of a tile, `(b, t, s)`: `t` targets and `s` sources for each of `b` blocks."""
         targets, sources = tile.targets(unit), tile.sources(unit)
         if not self.angular:
             return weigh(unit.new_zeros(len(targets), targets.shape[1], sources.shape[1]), *tile.factors)
         return weigh(bend(torch.bmm(targets, sources.mT)), *tile.factors)
 
     def sum(self, piece: Piece, y: Tensor, unit: Tensor, out: Tensor) -> None:
-        """Compute `A y` of a piece, and write it to `out`."""
+        """Compute the weighted sums `A y` of a piece, with edge weights `A`, and write them to `out`."""
         out.zero_()
         for tile in self.tiles(piece):
             tile.targets(out).copy_(torch.bmm(self.weights(tile, unit), tile.sources(y)))
 
     def pull(self, piece: Piece, grad: Tensor, unit: Tensor, out: Tensor) -> None:
-        """Compute `Aᵀ grad` of a piece, and write it to `out`."""
+        """Compute the gradient `Aᵀ grad` of a piece, with edge weights `A`, and write it to `out`."""
         out.zero_()
         for tile in self.tiles(piece):
             tile.give(out, self.weights(tile, unit).mT, tile.targets(grad))
 
     def pull_edges(self, piece: Piece, grad: Tensor, x: Tensor, unit: Tensor, root: Tensor | None, to_unit: Tensor) -> None:
-        """Add the gradient of the directions `unit` to `to_unit`, given the gradient of `R A R x` (without `root`: of `A x`)."""
+        """Add the gradient of the scaled states `unit` to `to_unit`.
+
+        `grad` is the gradient of `R A R x`, with edge weights `A` and the diagonal matrix `R` of `root`. Without `root`, it is the gradient
+        of `A x`.
+        """
         for tile in self.tiles(piece) if self.angular else ():
             targets, sources = tile.targets(unit), tile.sources(unit)
             edge = weigh(slope(torch.bmm(targets, sources.mT)), tile.factors[0], 0.0)
@@ -197,7 +203,7 @@ def windowed(rules: Sequence[EdgeRule]) -> bool:
 
 
 class _Directions(Function):
-    """States scaled to length one, as `erc_graph.graphs.weights.directions`, with one tensor kept."""
+    """Scale states to length one, as `erc_graph.graphs.weights.directions`; fewer tensors are stored for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor) -> Tensor:
@@ -215,7 +221,7 @@ class _Directions(Function):
 
 
 class _Degrees(Function):
-    """Sums of weights over the nodes that are there, `(R, 1)`, within streams."""
+    """Compute the in-degrees within streams, `(R, 1)`: sums of edge weights over present source nodes."""
 
     @staticmethod
     def forward(ctx: Any, here: Tensor, unit: Tensor, plan: _Plan) -> Tensor:
@@ -239,7 +245,7 @@ class _Degrees(Function):
 
 
 class TiledPropagation(WrittenPropagation):
-    """Propagation that recomputes weights when they are needed; it takes the arguments of `BlockPropagation`, without `layout`."""
+    """Propagation that computes edge weights again whenever they are needed; arguments as in `BlockPropagation`, except `layout`."""
 
     at_once = True
 
@@ -261,7 +267,7 @@ class TiledPropagation(WrittenPropagation):
             self.parts = (unit, here * inverse_root(degree), here.new_empty(0) if mix is None else mix)
 
     def _mix(self, here: Tensor, unit: Tensor, across: tuple[float, float]) -> Tensor:
-        """`(turns, S, S)` weights across streams."""
+        """Compute the edge weights across streams, `(turns, S, S)`, for present nodes."""
         there, u = (self._turns(rows) for rows in (here, unit))  # (turns, S, 1), (turns, S, d)
         pairs = there * there.mT * (1 - torch.eye(self.streams, device=here.device, dtype=here.dtype))
         if not across[0]:
@@ -269,16 +275,16 @@ class TiledPropagation(WrittenPropagation):
         return pairs * (across[0] * angular((u @ u.mT).clamp(-1, 1)) + across[1])
 
     def _turns(self, rows: Tensor) -> Tensor:
-        """`(R, k)` → `(turns, S, k)`."""
+        """Gather the rows of all streams of every utterance: `(R, k)` → `(turns, S, k)`."""
         return torch.cat([piece.by_turn(rows[piece.rows]) for piece in self.layout.pieces])
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Return the parts of a piece: directions, inverse roots of the degrees, and weights across streams."""
+        """Return views of a piece: the states scaled to length one, the inverse roots of the degrees, and the weights across streams."""
         places = (piece.rows, piece.rows, piece.turns)
         return tuple(None if part is None else part[place] for part, place in zip(parts, places, strict=True))
 
     def apply(self, x: Rows, parts: tuple[Tensor, ...], out: Rows) -> None:
-        """Compute `P x` on the rows of a piece, and write it to `out`."""
+        """Compute the propagated states `P x` of a piece, and write them to `out`."""
         unit, root, mix = parts
         y = Rows(x.piece, x.rows * root)
         self.plan.sum(x.piece, y.rows, unit, out.rows)
@@ -300,7 +306,7 @@ class TiledPropagation(WrittenPropagation):
         to_x.rows.mul_(root)
 
     def pull_edges(self, grad: Rows, x: Rows, parts: tuple[Tensor, ...], into: tuple[Tensor | None, ...]) -> None:
-        """Add the gradients of the directions and of the weights across streams to `into`."""
+        """Add the gradients of the scaled states and of the edge weights across streams to `into`."""
         unit, root, _ = parts
         to_unit, _, to_mix = into
         if to_unit is not None:

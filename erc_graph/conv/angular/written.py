@@ -32,7 +32,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def backward_in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a backward pass: switch autocast off and apply `once_differentiable`; `staticmethod` must be above it."""
+    """Decorate a backward pass: switch autocast off and apply `once_differentiable`. Write `staticmethod` above this decorator."""
 
     @wraps(backward)
     def precise(ctx: Any, *grads: Tensor) -> Any:
@@ -43,7 +43,7 @@ def backward_in_full_precision(backward: Callable[..., Any]) -> Callable[..., An
 
 
 class Propagation(ABC):
-    """The propagation `P` of one batch; each implementation arranges the nodes as rows in its own order."""
+    """The propagation `P` of one batch. Each implementation arranges the nodes as `R` rows, in a different order."""
 
     @abstractmethod
     def rows(self, x: Tensor) -> Tensor:
@@ -51,11 +51,11 @@ class Propagation(ABC):
 
     @abstractmethod
     def spread(self, rows: Tensor) -> Tensor:
-        """Compute `P x` on rows: `(R, k)` → `(R, k)`. Padding may have any finite value in `rows`."""
+        """Compute `P x` from rows `x`: `(R, k)` → `(R, k)`. Rows of padding may have any finite values."""
 
     @abstractmethod
     def back(self, rows: Tensor) -> Tensor:
-        """Invert `rows`: `(R, k)` → node states `(N, S, k)`."""
+        """Convert rows back to node states, the inverse of the method `rows`: `(R, k)` → `(N, S, k)`."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute `P x`: `(N, S, k)` → `(N, S, k)`."""
@@ -63,13 +63,14 @@ class Propagation(ABC):
 
 
 class WrittenPropagation(Propagation):
-    """A propagation with a hand-written backward pass, so that whole layers can be computed piece by piece without autograd.
+    """A propagation with an explicit backward pass. Whole layers can therefore be computed piece by piece, without autograd.
 
     Attributes:
-        layout: Arrangement of the nodes as rows, divided into pieces.
-        parts: Tensors from which the weights are computed; they receive the gradients.
+        layout: Arrangement of the nodes as rows, divided into pieces (groups of rows without common edges).
+        parts: Tensors from which the edge weights are computed; they receive the gradients.
         streams: `S`, number of streams.
-        at_once: Whether every product recomputes the weights; the backward pass then propagates the states of all layers in one product.
+        at_once: Whether every product computes the edge weights again. If so, the backward pass propagates the states of all layers in one
+            product.
     """
 
     layout: Layout
@@ -79,31 +80,34 @@ class WrittenPropagation(Propagation):
 
     @abstractmethod
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Return the views of a piece into `parts`, or into gradients of the same shapes (`None`: a gradient that is not needed)."""
+        """Return views of the values of a piece in `parts`. The elements of `parts` may also be gradients, or `None`."""
 
     @abstractmethod
     def apply(self, x: Rows, parts: tuple[Any, ...], out: Rows) -> None:
-        """Write `P x` of a piece to `out`, both `(R, k)`, without autograd.
+        """Compute the propagated states `P x` of a piece, without autograd, and write them to `out`.
 
         Args:
-            x: Rows of the piece; may be a slice of columns of a wider tensor.
-            parts: Views of the piece into the attribute `parts`, from `narrow`.
-            out: Rows of the piece, contiguous.
+            x: `(R, k)` rows of the piece; may be a slice of columns of a wider tensor.
+            parts: Views of the piece in the attribute `parts`, from `narrow`.
+            out: `(R, k)` rows of the piece, contiguous.
         """
 
     @abstractmethod
     def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[Any, ...], into: tuple[Any, ...], to_x: Rows) -> None:
-        """Write the gradient of `x` to `to_x`, given the gradient of `out = P x`; add those of `parts` with a value per node to `into`."""
+        """Write the gradient of `x` to `to_x`, given the gradient `grad` of `out = P x`.
+
+        Some tensors of `parts` have one value per node. Their gradients are added to `into`.
+        """
 
     @abstractmethod
     def pull_edges(self, grad: Rows, x: Rows, parts: tuple[Any, ...], into: tuple[Any, ...]) -> None:
-        """Add the gradients of `parts` with a value per edge to `into`.
+        """Add the gradients of the edge weights to `into`.
 
         Args:
             grad: `(R, L k)` gradients of the outputs of `L` propagations, concatenated.
             x: `(R, L k)` inputs of these propagations, concatenated.
-            parts: Views of the piece into the attribute `parts`, from `narrow`.
-            into: Views of the piece into the gradients of `parts`, from `narrow`; `None` where no gradient is needed.
+            parts: Views of the piece in the attribute `parts`, from `narrow`.
+            into: Views of the piece in the gradients of `parts`, from `narrow`; `None` for a gradient that is not needed.
         """
 
     def rows(self, x: Tensor) -> Tensor:
@@ -111,12 +115,12 @@ class WrittenPropagation(Propagation):
         return self.layout.arrange(x)
 
     def spread(self, rows: Tensor) -> Tensor:
-        """Compute `P x` on rows: `(R, k)` → `(R, k)`, without autocast."""
+        """Compute `P x` from rows `x`: `(R, k)` → `(R, k)`, without autocast."""
         with full_precision(rows.device):
             return _Spread.apply(self, rows.to(self.parts[0].dtype).contiguous(), *self.parts).to(rows.dtype)
 
     def back(self, rows: Tensor) -> Tensor:
-        """Invert `rows`: `(R, k)` → node states `(N, S, k)`."""
+        """Convert rows back to node states, the inverse of the method `rows`: `(R, k)` → `(N, S, k)`."""
         return self.layout.restore(rows, self.streams)
 
 
@@ -152,7 +156,7 @@ def blend(mixes: Sequence[Tensor], x: Rows, out: Rows) -> None:
 
 
 def accumulators(parts: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
-    """Return zeros in the shape of every part whose gradient is needed, and `None` for the other parts."""
+    """Return zeros in the shape of every tensor whose gradient is needed, and `None` for all other tensors."""
     return [torch.zeros_like(part) if need else None for part, need in zip(parts, needed, strict=True)]
 
 
@@ -162,15 +166,15 @@ def working(x: Tensor) -> Tensor:
 
 
 def inverse_root(degree: Tensor) -> Tensor:
-    """Compute `degree^-1/2`, zero for a node without edges."""
+    """Compute the inverse square root of degrees; it is zero for a node without edges."""
     return torch.where(degree > 0, degree.clamp(min=LEAST).rsqrt(), 0.0)
 
 
 def windows_only(recipe: GraphRecipe) -> None:
-    """Check that every rule joins a window of utterances (`EdgeRule.windowed`).
+    """Check that the edges of every rule are in a window of utterances (`EdgeRule.windowed`).
 
     Raises:
-        ConfigError: an edge rule cannot be computed block by block; only the layout `list` can compute it.
+        ConfigError: an edge rule has no such window; only the layout `list` supports this rule.
     """
     for rule in recipe.edges:
         if not rule.windowed:
@@ -184,7 +188,7 @@ def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]
     """Return the rules within streams, and the rules across the streams of one utterance.
 
     Raises:
-        ConfigError: an edge rule across streams joins nodes of different utterances, or a rule does not join a window of utterances.
+        ConfigError: an edge rule across streams joins nodes of different utterances, or `windows_only` rejects a rule.
     """
     windows_only(recipe)
     across = [rule for rule in recipe.edges if rule.scope == "across"]
@@ -206,16 +210,16 @@ def scales(rules: Sequence[EdgeRule]) -> tuple[float, float]:
 
 
 def is_whole(rule: EdgeRule) -> bool:
-    """Return whether a rule joins every utterance of a dialogue to every utterance, itself included."""
+    """Return whether a rule joins every utterance of a dialogue to all utterances of the dialogue, including itself."""
     return rule.behind is None and rule.ahead is None and rule.self_loops and rule.speaker == "any"
 
 
 def factors(rules: Sequence[EdgeRule], behind: Tensor, same: Tensor | None, dtype: torch.dtype) -> tuple[Factor, Factor]:
-    """Return factor and summand that map the angular similarity of two utterances to the weight of their edge.
+    """Return the factor and the summand that convert the angular similarity of two utterances to the weight of their edge.
 
     Args:
         rules: Rules within streams.
-        behind: `(targets, sources)` how many utterances the source is before the target.
+        behind: `(targets, sources)` number of utterances from the source to the target; negative for a later source.
         same: `(..., targets, sources)` whether both utterances have the same speaker; needed only if a rule depends on speakers.
         dtype: Data type of the similarities.
     """
@@ -239,12 +243,12 @@ def is_none(factor: Factor) -> bool:
 
 
 def bend(cosine: Tensor) -> Tensor:
-    """Compute the angular similarity from cosines, in place."""
+    """Convert cosines to angular similarities, in place."""
     return _squeeze(cosine).asin_().mul_(STEEP).add_(0.5)
 
 
 def slope(cosine: Tensor) -> Tensor:
-    """Compute the derivative of the angular similarity with respect to the cosines, in place."""
+    """Convert cosines to derivatives of the angular similarity with respect to the cosine, in place."""
     return _squeeze(cosine).square_().neg_().add_(1).rsqrt_().mul_(STEEP * SQUEEZE)
 
 
@@ -253,7 +257,7 @@ def _squeeze(cosine: Tensor) -> Tensor:
 
 
 def weigh(similarity: Tensor, angular: Factor, unit: Factor) -> Tensor:
-    """Compute the edge weights `angular · similarity + unit`, in place."""
+    """Convert angular similarities to edge weights `angular · similarity + unit`, in place."""
     if isinstance(angular, Tensor) or angular != 1.0:
         similarity.mul_(angular)
     return similarity if is_none(unit) else similarity.add_(unit)
