@@ -1,7 +1,8 @@
 """Sums of messages per relation over padded blocks.
 
-A target has edges of few relations: if every ordered pair of speakers has a relation, only the relations of its own speaker. A row is
-therefore allocated only for a target and a relation with at least one edge, so that the matrix products stay small.
+A target has edges of few relations. For example, if every ordered pair of speakers has a relation, a target only has edges whose relation
+contains the target's speaker. A **row** is a target and a relation with at least one edge. Sums are computed only for rows, so that the
+matrix products are small.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """The rows of a chunk: `G` groups of nodes, at most `M` rows of a group, `n` nodes of a group.
+    """The rows of a chunk: a row is a target and a relation with at least one edge.
+
+    There are `G` groups of `n` nodes, with at most `M` rows per group and `R` relations.
 
     Attributes:
-        chunk: The chunk.
-        total: `(G, M, n)` scale · times where a row has an edge from a node, else zero.
-        mean: `(G, M, n)` the same, divided by the edges of the row.
-        target: `(G · M,)` the node within all groups of every row, any where there is no row.
-        out: `(G · M,)` `node * R + relation` of every row, any where there is no row.
-        real: `(G · M,)` bool: there is a row.
+        chunk: The chunk, a group of slots.
+        total: `(G, M, n)` `scale · times` of the edge from a node in a row, or zero without an edge.
+        mean: `(G, M, n)` `total`, divided by the number of edges of the row.
+        target: `(G · M,)` position of the target of every row among the nodes of all groups; arbitrary for an unused row.
+        out: `(G · M,)` `node * R + relation` of every row; arbitrary for an unused row.
+        real: `(G · M,)` bool, false for an unused row.
     """
 
     chunk: Chunk
@@ -41,7 +44,14 @@ class _Plan:
 
     @classmethod
     def of(cls, chunk: Chunk, node: Tensor, kinds: int, values: tuple[Tensor, Tensor, Tensor | None, Tensor | None]) -> _Plan:
-        """Compute the rows from nodes `(G, n)`, `R`, and `valid`, `relation`, `times`, `factor` of `RelationRows`, `(G, n, n)` each."""
+        """Compute the rows of a chunk.
+
+        Args:
+            chunk: The chunk.
+            node: `(G, n)` index of every node.
+            kinds: `R`, number of relations.
+            values: The arguments `valid`, `relation`, `times` and `factor` of `RelationRows`, in the shape `(G, n, n)`.
+        """
         valid, relation, times, factor = values
         groups, size, width = valid.shape
         edge = valid.flatten().nonzero().flatten()
@@ -68,14 +78,14 @@ class _Plan:
 
 
 class RelationRows:
-    """The rows into which edges are summed, one per target node and relation, for all chunks of a batch.
+    """The rows in which messages are summed, one per target node and relation, for all chunks of a batch.
 
     Args:
-        blocks: The padded pairs.
-        valid: `(P,)` bool, whether the slot is an edge between present nodes.
-        relation: `(P,)` int64, relation of every slot.
-        times: `(P,)` how often an edge counts; `None`: once.
-        factor: `(P,)` scale · times; `None`: one.
+        blocks: The padded pairs of nodes, with `P` slots.
+        valid: `(P,)` bool, whether the slot has an edge between present nodes.
+        relation: `(P,)` int64, index of the relation of every slot.
+        times: `(P,)` multiplicity of the edge of every slot; `None`: one.
+        factor: `(P,)` `scale · times` of the edge of every slot; `None`: one.
         kinds: `R`, number of relations.
         nodes: `N · S`, number of nodes.
     """
@@ -104,7 +114,10 @@ class RelationRows:
         self._as: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
 
     def index(self, heads: int) -> tuple[Tensor, Tensor]:
-        """Return the row of every sum `(N · S · R · H,)`, or the number of rows if it has none, and the sum of every row."""
+        """Return the index of the row of every sum, `(N · S · R · H,)`, and the index of the sum of every row.
+
+        A sum belongs to one node, relation and head. If a sum has no row, its index is the number of rows.
+        """
         if heads not in self._index:
             out, real = [], []
             for _, plans in self.plans:
@@ -118,7 +131,7 @@ class RelationRows:
         return self._index[heads]
 
     def matrices(self, dtype: torch.dtype, mean: bool) -> list[Tensor]:
-        """Return the matrices of all chunks, for sums or, with `mean`, for means."""
+        """Return the matrices that compute the sums of all chunks, or the means if `mean`."""
         if dtype not in self._as:
             self._as[dtype] = [(plan.total.to(dtype), plan.mean.to(dtype)) for _, plans in self.plans for plan in plans]
         return [pair[int(mean)] for pair in self._as[dtype]]
@@ -130,13 +143,13 @@ class RelationRows:
 
 
 def _weighted(plan: _Plan, matrix: Tensor, slots: Tensor) -> Tensor:
-    """`(H · G, M, n)`: the matrix with weights `(H, D, S, T, K)` in it."""
+    """Multiply the matrix of a chunk by the weights of the slots: matrix `(G, M, n)`, weights `(H, D, S, T, K)` → `(H · G, M, n)`."""
     weight = fold(plan.chunk.kind, slots[..., plan.chunk.part]).reshape(len(slots), -1, plan.chunk.width)
     return weight.index_select(1, plan.target).view(len(slots), *matrix.shape).mul_(matrix).flatten(0, 1)
 
 
 class _ByRelation(Function):
-    """A sum per relation."""
+    """The autograd function of `RelationRows.spread`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, rows: RelationRows, edges: EdgeBlocks, mean: bool) -> Tensor:

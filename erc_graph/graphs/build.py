@@ -5,18 +5,21 @@ graph has these attributes:
 
 | where | attribute | what |
 |---|---|---|
-| `graph[stream]` | `x` | `(N, d)` features or states; absent where the corpus has none |
+| `graph[stream]` | `x` | `(N, d)` features or states; missing if the corpus has no features |
 | | `present` | `(N,)` bool; an absent node has no edges |
-| | `speaker`, `dialogue`, `turn` | `(N,)` int64: order of first appearance in the dialogue; which dialogue; which utterance of it |
+| | `speaker` | `(N,)` int64, index of the speaker by first appearance in the dialogue |
+| | `dialogue`, `turn` | `(N,)` int64, index of the dialogue, and index of the utterance in the dialogue |
 | | `y` | `(N,)` label index (-1: none), or score (NaN: none) |
-| `graph[edge type]` | `edge_index` | `(2, E)` source above target |
-| | `edge_weight` | `(E,)` γ · angular similarity, or γ, times how often the edge counts |
+| `graph[edge type]` | `edge_index` | `(2, E)`: source rows, target rows |
+| | `edge_weight` | `(E,)`: `scale · times` of the edge rule, for angular weights multiplied by the similarity |
 | | `unweighted` | instead of `edge_weight`: the reason, in words, why the edges have no weights |
-| `graph["hyperedge"]` | `kind` | `(M,)` number of the rule; only where the recipe has hyperedges |
-| | `names` | of every hyperedge: its stream, its speaker, or `turn i` |
-| `graph[stream, relation, "hyperedge"]`, and back | `edge_index` | `(2, I)` in the order of the nodes |
+| `graph["hyperedge"]` | `kind` | `(M,)` index of the rule; only if the recipe has hyperedges |
+| | `names` | stream, speaker, or `turn i` of every hyperedge |
+| `graph[stream, relation, "hyperedge"]` | `edge_index` | `(2, I)`: node rows, hyperedge indices, in the order of the nodes |
+| `graph["hyperedge", relation, stream]` | `edge_index` | `(2, I)`: hyperedge indices, node rows, in the order of the nodes |
 | `graph` | `ptr` | `(D + 1,)` first row of every dialogue, then `N` |
-| | `texts`, `speakers`, `dialogue_ids`, `labels` | names, lists: per utterance (texts may be empty), dialogue and label index |
+| | `texts`, `speakers` | lists with one string per utterance; `texts` may be empty |
+| | `dialogue_ids`, `labels` | names of the dialogues, names of the label indices |
 """
 
 from __future__ import annotations
@@ -52,9 +55,9 @@ def build_graph(
 ) -> HeteroData:
     """Build one graph with all given conversations; node types are the modalities.
 
-    Angular weights compare states of equal width. Raw features of two modalities rarely have equal width. The edges between such modalities
-    have no `edge_weight`, and their `unweighted` is the reason. A graph of the states of a method has all weights (`build_from_states`,
-    `Pipeline.graph`).
+    Angular weights need states of equal width, but the features of two modalities rarely have the same width. Edges between modalities of
+    different widths have no `edge_weight`. Their attribute `unweighted` contains the reason. In a graph of the node states of a method, all
+    edges have angular weights (`build_from_states`, `Pipeline.graph`).
 
     Args:
         dialogues: A dialogue, a corpus, or several dialogues of one task with the same features.
@@ -96,7 +99,7 @@ def build_from_states(
     recipe: str | Path | GraphRecipe,
     corpus: Corpus | None = None,
 ) -> HeteroData:
-    """Build the graph of the node states of a method, with all edge weights.
+    """Build the graph of the node states of a method, with edge weights also between streams.
 
     Args:
         batch: The dialogues.
@@ -171,7 +174,10 @@ def _add_hyperedges(graph: HeteroData, batch: Batch, present: Mapping[str, Tenso
 
 
 def _weight(rule: EdgeRule, streams: tuple[str, str], index: Tensor, unit: Mapping[str, Tensor]) -> Tensor | str:
-    """`(E,)` weights of one relation from one stream to another, by directions stream → `(N, d)`; or why there are none."""
+    """Compute the edge weights `(E,)` of one relation between two streams, or return the reason why there are none.
+
+    `unit` is stream → `(N, d)`, states scaled to length one.
+    """
     if rule.weight == "learned":
         return "learned: the operator computes the weight"
     scale = rule.scale * rule.times

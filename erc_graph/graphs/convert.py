@@ -27,11 +27,12 @@ def streams_of(graph: HeteroData) -> list[str]:
 
 
 def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
-    """Convert a graph to a networkx multigraph with nodes `(stream, row)`, hyperedges as nodes `("hyperedge", row)`, and edges by relation.
+    """Convert a graph to a networkx multigraph. Nodes are `(stream, row)`, hyperedges are nodes `("hyperedge", row)`.
 
     Node attributes: `speaker` (name), `label` (name, score, or `None`), `dialogue` (id), `turn`, `present`, `text`.
-    Attributes of hyperedges: `kind` (number of the rule) and `name`.
-    Edge attributes: `relation`; `weight`, if the graph has weights; `times`, if an edge is repeated, with the mean as `weight`.
+    Attributes of hyperedges: `kind` (index of the rule) and `name`.
+    Edge attributes: `relation` (also the key of the edge); `weight`, if the graph has weights; `times`, the number of repetitions of a
+    repeated edge, whose `weight` is the mean.
     """
     import networkx
 

@@ -19,11 +19,11 @@ def graph_dataset(corpus: Corpus, recipe: str | Path | GraphRecipe = "pairwise",
     """Return the graphs of a corpus, one per dialogue, as a `torch_geometric.data.Dataset`.
 
     A graph is built on each access and not stored. The dataset supports indices, loops and `torch_geometric.loader.DataLoader`, with or
-    without workers. In a batch of a loader, `batch[stream].batch` is the dialogue of every node.
+    without workers. In a batch of a loader, `batch[stream].batch` is the index of the dialogue of every node.
 
     Args:
         corpus: The dialogues, for example `corpus.split("train")`.
-        recipe: Name, path or recipe, as in `build_graph`.
+        recipe: Recipe, or its name or path, as in `build_graph`.
         modalities: Modalities to use, as in `build_graph`.
 
     Raises:
@@ -43,7 +43,7 @@ def graph_dataset(corpus: Corpus, recipe: str | Path | GraphRecipe = "pairwise",
 
 @lru_cache(maxsize=1)
 def _kind() -> Any:
-    """The class; made when it is needed, so that nobody else waits for PyG."""
+    """Return the dataset class. It is created on first use, because the import of PyG is slow."""
     from torch_geometric.data import Dataset
 
     class GraphDataset(Dataset):

@@ -1,7 +1,8 @@
-"""Edges as padded blocks, for dense graphs: every primitive of message passing is a few batched matrix products.
+"""Edges as padded blocks, for dense graphs: every operation of message passing consists of a few batched matrix products.
 
-There are three products of the matrix of slots `W` with rows: `W x`, `Wᵀ y`, and the slots of `y xᵀ`. The gradients of each are the other
-two. The backward passes are written by hand, because the gradients of gather operations in autograd are slow on a CPU.
+The matrix `W` has one value per slot, `x` are the states of sources, and `y` are the states of targets. There are three products: `W x`,
+`Wᵀ y`, and the slots of `y xᵀ`. The gradients of each product are computed by the other two products. The backward passes are explicit,
+because the gradients of gather operations in autograd are slow on a CPU.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def relation(self) -> Tensor:
-        """Return the relation of every slot, `(P,)` int64; 0 for a slot without an edge."""
+        """Return the index of the relation of every slot, `(P,)` int64; it is 0 for a slot without an edge."""
         return self.blocks.over_slots("relation", torch.long)
 
     @cached_property
@@ -72,14 +73,14 @@ class EdgeBlocks(Edges):
         return valid & torch.cat([part.flatten() for part in both]).bool() if both else valid
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute `q_i · k_j` for every slot: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        """Compute the dot product of target and source for every slot: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         dtype = torch.promote_types(target.dtype, source.dtype)
         out: Tensor = _Outer.apply(target.to(dtype), source.to(dtype), self)
         return out
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute `a_i + b_j` for every slot: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        """Compute the sum of target and source for every slot: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
         expect_heads("add", "(N, S, H)", target, source)
         # a + b = (a, 1) · (1, b)
         return self.dot(torch.stack([target, torch.ones_like(target)], -1), torch.stack([torch.ones_like(source), source], -1))
@@ -95,7 +96,7 @@ class EdgeBlocks(Edges):
         return out
 
     def attend(self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Compute attention, bucket by bucket: `(N, S, 3, H, k)` → `(N, S, H, k)`."""
+        """Compute attention from queries, keys and values: `(N, S, 3, H, k)` → `(N, S, H, k)`."""
         out: Tensor = Attend.apply(x, drop, self)
         return out
 
@@ -115,19 +116,19 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def _count(self) -> Tensor:
-        """`(N, S)` edges into every node, with multiplicity, at least one."""
+        """Return the number of edges into every node, `(N, S)`, multiplicities included, or one for a node without edges."""
         times = self.valid.float() if self._times is None else self._times * self.valid
         total = [part.sum(-1, keepdim=True) for part in self.split(times[None])]
         return self._row_map(1).put(total).clamp(min=1)[:, :, 0, 0]
 
     @cached_property
     def _times(self) -> Tensor | None:
-        """`(P,)` how often an edge counts."""
+        """Return the multiplicity of the edge of every slot, `(P,)`, or `None` if all are one."""
         return None if all(rule.times == 1 for rule in self.recipe.edges) else self.blocks.over_slots("times", torch.float32)
 
     @cached_property
     def _factor(self) -> Tensor | None:
-        """`(P,)` scale · times."""
+        """Return `scale · times` of the edge of every slot, `(P,)`, or `None` if all are one."""
         one = all(rule.times * rule.scale == 1 for rule in self.recipe.edges)
         return None if one else self.blocks.over_slots("factor", torch.float64)
 
@@ -160,7 +161,7 @@ class EdgeBlocks(Edges):
         return self._row_map(len(rows[0])).put(rows)
 
     def room(self, heads: int, width: int, like: Tensor) -> Blocked:
-        """Return uninitialised rows for all buckets in one block of memory, so that `put` need not concatenate them."""
+        """Return uninitialised rows for all buckets in one block of memory. The method `put` uses such rows without a copy."""
         return self._row_map(heads).room(width, like)
 
     def split(self, slots: Tensor) -> Blocked:
@@ -168,16 +169,16 @@ class EdgeBlocks(Edges):
         return [slots[:, bucket.slots].view(len(slots), *bucket.shape, bucket.width) for bucket in self.blocks.buckets]
 
     def join(self, slots: Blocked) -> Tensor:
-        """Invert `split`: slots per bucket → `(H, P)`."""
+        """Concatenate the slots of all buckets, the inverse of `split`: slots per bucket → `(H, P)`."""
         flat = [part.reshape(len(part), -1) for part in slots]
         return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
 
     def cleaned(self, slots: Tensor) -> Blocked:
-        """Copy slots `(H, P)` to slots per bucket, multiplied by scale and multiplicity; slots without an edge become zero."""
+        """Copy slots `(H, P)` to slots per bucket, multiplied by `scale · times`; slots without an edge become zero."""
         return self.scaled(self.edges_only(slots))
 
     def clean(self, parts: Blocked) -> Blocked:
-        """Apply `cleaned` to slots per bucket, in place."""
+        """Multiply slots per bucket by `scale · times`, and set slots without an edge to zero, in place."""
         bits = self._bits_of(parts[0].element_size())
         if bits is not None:
             for part, word in zip(parts, self.split(bits), strict=True):
@@ -185,7 +186,7 @@ class EdgeBlocks(Edges):
         return self.scaled(parts)
 
     def scaled(self, parts: Blocked) -> Blocked:
-        """Multiply slots per bucket by scale and multiplicity, in place."""
+        """Multiply slots per bucket by `scale · times`, in place."""
         if self._factor is not None:
             for part, factor in zip(parts, self.split(self._factor.to(parts[0].dtype)[None]), strict=True):
                 part.mul_(factor)
@@ -203,7 +204,7 @@ class EdgeBlocks(Edges):
     def score_masks(self, dtype: torch.dtype) -> Sequence[Tensor]:
         """Return the term that is added to scores before a softmax, per bucket.
 
-        The term is the logarithm of the multiplicity of the edge, or a large negative number without an edge.
+        The term is the logarithm of the multiplicity of the edge, or a large negative number for a slot without an edge.
         """
         if dtype not in self._masks:
             times = torch.zeros(()) if self._times is None else self._times.clamp(min=1).log()
@@ -212,7 +213,7 @@ class EdgeBlocks(Edges):
         return self._masks[dtype]
 
     def scales(self, dtype: torch.dtype) -> Sequence[Tensor | None]:
-        """Return the scale of every slot, per bucket; `None` if all are one."""
+        """Return the option `scale` of the edge of every slot, per bucket; `None` if all are one."""
         if all(rule.scale == 1 for rule in self.recipe.edges):
             return [None] * len(self.blocks.buckets)
         times = 1 if self._times is None else self._times.clamp(min=1)
@@ -221,11 +222,11 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def lonely(self) -> Sequence[Tensor]:
-        """Return the rows without any edge, per bucket."""
+        """Return the indices of the rows without any edge, per bucket."""
         return [(~part[0].any(-1)).flatten().nonzero().flatten() for part in self.split(self.valid[None])]
 
     def _bits_of(self, size: int) -> Tensor | None:
-        """`(1, P)` all bits where there is an edge and none where there is none; `None`: all slots are edges."""
+        """Return a mask of bits, `(1, P)`: all ones for a slot with an edge, and all zeros for other slots; `None` if no slot is empty."""
         if size not in self._bits:
             word = torch.where(self.valid, -1, 0).to(_WORDS[size])[None]
             self._bits[size] = None if bool(self.valid.all()) else word
@@ -238,12 +239,12 @@ class EdgeBlocks(Edges):
 
 
 def _ends(bucket: Bucket, here: Tensor) -> Blocked:
-    """Per chunk whether both ends are present, from `(1, D, S, T, 1)`."""
+    """Return, per chunk, whether source and target of every slot are present; `here` is the presence of the rows, `(1, D, S, T, 1)`."""
     return [unfold(chunk.kind, torch.bmm(rows := fold(chunk.kind, here), rows.transpose(1, 2)), bucket.shape) for chunk in bucket.chunks]
 
 
 class _Rows:
-    """Where the heads of every node stand: rows of a bucket head by head."""
+    """The assignment of nodes and attention heads to rows; the rows of a bucket are sorted by head."""
 
     def __init__(self, blocks: Blocks, present: Tensor, heads: int, full: bool) -> None:
         counts = [bucket.rows for bucket in blocks.buckets]
@@ -279,7 +280,7 @@ class _Rows:
         return out.view(*self.shape, self.heads, -1)
 
     def _joined(self, rows: Blocked) -> Tensor:
-        """`(R, k)`: the rows of all buckets, as they are where they stand side by side."""
+        """Return the rows of all buckets as one tensor `(R, k)`, without a copy if they are already in one block of memory."""
         flat = [part.reshape(-1, part.shape[-1]) for part in rows]
         whole = flat[0]._base
         if whole is not None and whole.shape == (len(self.index), flat[0].shape[-1]) and all(part._base is whole for part in flat):
@@ -288,7 +289,7 @@ class _Rows:
 
 
 class _Outer(Function):
-    """`q_i · k_j` on slots."""
+    """The autograd function of `EdgeBlocks.dot`."""
 
     @staticmethod
     def forward(ctx: Any, target: Tensor, source: Tensor, edges: EdgeBlocks) -> Tensor:
@@ -311,7 +312,7 @@ class _Outer(Function):
 
 
 class _Product(Function):
-    """`W x` of cleaned slots, or `Wᵀ y`."""
+    """The autograd function of the products `W x` and `Wᵀ y`, where `W` is zero for slots without an edge."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, x: Tensor, edges: EdgeBlocks, transposed: bool) -> Tensor:
@@ -337,7 +338,7 @@ class _Product(Function):
 
 
 class _Softmax(Function):
-    """Softmax over the slots of a row that are edges; zero on all others."""
+    """The autograd function of `EdgeBlocks.softmax`: a softmax over the slots of a row that have edges, and zero for other slots."""
 
     @staticmethod
     def forward(ctx: Any, score: Tensor, edges: EdgeBlocks) -> Tensor:

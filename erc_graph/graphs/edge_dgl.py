@@ -1,4 +1,4 @@
-"""Edges as a DGL graph: the primitives of message passing use the kernels of DGL, which never store a state per edge."""
+"""Edges as a DGL graph: message passing uses the kernels of DGL, which do not store one state per edge."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from erc_graph.graphs.weights import angular, directions
 
 
 class EdgeDgl(Edges):
-    """The edges of a recipe as a DGL graph; the slots are those of `erc_graph.graphs.edge_list`.
+    """The edges of a recipe as a DGL graph. Every slot has an edge, in the order of `erc_graph.graphs.edge_list`.
 
     Args:
         recipe: The recipe.
@@ -38,22 +38,22 @@ class EdgeDgl(Edges):
 
     @property
     def relation(self) -> Tensor:
-        """Return the relation of every edge, `(E,)` int64."""
+        """Return the index of the relation of every edge, `(E,)` int64."""
         return self.edges.relation
 
     @cached_property
     def valid(self) -> Tensor:
-        """Return `(E,)` bool, all true, because every slot is an edge."""
+        """Return a mask `(E,)` bool that is true for all slots, because every slot has an edge."""
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute `q_i · k_j` for every edge: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
+        """Compute the dot product of target and source for every edge: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         found: Tensor = self.dgl.ops.u_dot_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.squeeze(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute `a_i + b_j` for every edge: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
+        """Compute the sum of target and source for every edge: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
         expect_heads("add", "(N, S, H)", target, source)
         found: Tensor = self.dgl.ops.u_add_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.T
@@ -79,7 +79,7 @@ class EdgeDgl(Edges):
         return found[0] if weight is None else found
 
     def _into(self, graph: Any, values: Tensor) -> Tensor:
-        """`(H, E)` → `(H, N, S)`."""
+        """Sum the values of edges at their targets in `graph`: `(H, E)` → `(H, N, S)`."""
         found: Tensor = self.dgl.ops.copy_e_sum(graph, values.T.contiguous())
         return found.T.unflatten(1, self.present.shape)
 
@@ -99,7 +99,7 @@ class EdgeDgl(Edges):
         return out.unflatten(0, (*self.present.shape, kinds) if by_relation else self.present.shape)
 
     def _graph(self, place: Tensor, places: int) -> Any:
-        """From nodes to places."""
+        """Build a DGL graph with an edge from every source node to the index in `place`, one of `places` indices."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return self.dgl.create_block((self.edges.source, place), self.present.numel(), places)

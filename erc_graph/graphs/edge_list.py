@@ -1,4 +1,4 @@
-"""Edges as a list, where every slot is an edge: for sparse graphs, and for explanations and drawings of single messages."""
+"""Edges as a list, for sparse graphs, and for explanations and drawings of single messages."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from erc_graph.graphs.weights import angular, directions
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """All edges of a recipe, sorted by edge type, target and source; the number of a node is `utterance * S + stream`.
+    """All edges of a recipe, sorted by edge type, target and source. The index of a node is `utterance * S + stream`.
 
     Attributes:
-        source: `(E,)` int64, source node of every edge.
-        target: `(E,)` int64, target node of every edge.
-        relation: `(E,)` int64, relation of every edge.
-        times: `(E,)` how often an edge counts; `None`: once.
-        factor: `(E,)` scale · times; `None`: one.
+        source: `(E,)` int64, index of the source node of every edge.
+        target: `(E,)` int64, index of the target node of every edge.
+        relation: `(E,)` int64, index of the relation of every edge.
+        times: `(E,)` multiplicity of every edge; `None`: one.
+        factor: `(E,)` `scale · times` of every edge, from the edge rule; `None`: one.
         types: The edge types, in order.
         counts: Number of edges of each type.
     """
@@ -90,7 +90,7 @@ class Listed:
 
 
 class EdgeList(Edges):
-    """The edges of a recipe as a list; the primitives of message passing are gather and scatter operations.
+    """The edges of a recipe as a list; message passing consists of gather and scatter operations.
 
     Args:
         recipe: The recipe.
@@ -113,21 +113,21 @@ class EdgeList(Edges):
 
     @property
     def relation(self) -> Tensor:
-        """Return the relation of every edge, `(E,)` int64."""
+        """Return the index of the relation of every edge, `(E,)` int64."""
         return self.edges.relation
 
     @cached_property
     def valid(self) -> Tensor:
-        """Return `(E,)` bool, all true, because every slot is an edge."""
+        """Return a mask `(E,)` bool that is true for all slots, because every slot has an edge."""
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute `q_i · k_j` for every edge: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
+        """Compute the dot product of target and source for every edge: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         return (self._targets(target) * self._sources(source)).sum(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute `a_i + b_j` for every edge: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
+        """Compute the sum of target and source for every edge: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
         expect_heads("add", "(N, S, H)", target, source)
         return (self._targets(target) + self._sources(source)).T
 
@@ -193,7 +193,7 @@ class EdgeList(Edges):
 
 
 class _Softmax(Function):
-    """`w_e = exp(s_e) / Σ_f t_f exp(s_f)` over the edges into one target."""
+    """The softmax `w_e = exp(s_e) / Σ_f t_f exp(s_f)` over all edges `f` into the target of edge `e`, with multiplicity `t_f`."""
 
     @staticmethod
     def forward(ctx: Any, score: Tensor, target: Tensor, nodes: int, times: Tensor | None) -> Tensor:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def write_graphml(graph: HeteroData, path: str | Path, *, predictions: Labels | None = None) -> Path:
-    """Write the graph of `to_networkx` as GraphML, atomically.
+    """Convert a graph with `to_networkx`, and write it as GraphML, atomically.
 
-    A node has the name `stream/row` and the attribute `stream`; for a hyperedge, the stream is `hyperedge`. Unknown labels and texts are
-    left out. Characters that XML does not allow are replaced by spaces. Edges are numbered.
+    A node has the name `stream/row` and the attribute `stream`. For a hyperedge, the attribute `stream` is `hyperedge`. Unknown labels and
+    texts are left out. Characters that XML does not allow are replaced by spaces. The key of an edge is a number.
 
     Args:
         graph: A graph of `build_graph` or `Pipeline.graph`.

@@ -1,6 +1,7 @@
 """Hyperedges: sets of nodes that exchange weighted means of their states; time is linear in the number of nodes.
 
-Every rule puts every node into exactly one of its hyperedges. The incidence matrix is therefore stored as one number per node and rule.
+For every rule, each node belongs to exactly one hyperedge. The incidence matrix is therefore stored as one hyperedge index per node and
+rule.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from erc_graph.graphs.watch import Watch, Watched
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """The hyperedges of a batch and their nodes, as if all nodes were present.
+    """The `M` hyperedges of a batch and their nodes, as if all nodes were present.
 
     Attributes:
-        index: `(rules, N, S)` the hyperedge of every node, by rule.
-        kind: `(M,)` number of the rule of every hyperedge.
-        stream: `(M,)` number of the stream of every hyperedge; -1: nodes of several streams.
+        index: `(rules, N, S)` index of the hyperedge of every node, for every rule.
+        kind: `(M,)` index of the rule of every hyperedge.
+        stream: `(M,)` index of the stream of every hyperedge; -1 for nodes of several streams.
     """
 
     index: Tensor
@@ -55,7 +56,7 @@ class Members:
 
     @classmethod
     def kept(cls, recipe: GraphRecipe, streams: int, batch: Batch) -> Members:
-        """Return the result of `of`, which the batch stores."""
+        """Return the result of `of`; it is stored in the batch, and later calls use it again."""
         key = "members", recipe.hyperedges, streams
         if key not in batch.kept:
             batch.kept[key] = cls.of(recipe, streams, batch)
@@ -70,9 +71,9 @@ class HyperEdges:
         recipe: The recipe.
         present: `(N, S)` bool, presence of the nodes.
         streams: Names of the streams.
-        members: All hyperedges.
+        members: All hyperedges, as if all nodes were present.
         watch: Observer of the messages.
-        first: Number of ordinary edges per dialogue, which precede the hyperedges in the multiplier of the observer.
+        first: Number of ordinary edges per dialogue; these precede the hyperedges in the multiplier of the observer.
     """
 
     def __init__(
@@ -96,23 +97,23 @@ class HyperEdges:
 
     @property
     def kind(self) -> Tensor:
-        """Return the number of the rule of every hyperedge, `(M,)`."""
+        """Return the index of the rule of every hyperedge, `(M,)`."""
         return self.members.kind
 
     @property
     def stream(self) -> Tensor:
-        """Return the number of the stream of every hyperedge, `(M,)`; -1: nodes of several streams."""
+        """Return the index of the stream of every hyperedge, `(M,)`, or -1 for nodes of several streams."""
         return self.members.stream
 
     def gather(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the weighted mean over the nodes of every hyperedge.
 
         Args:
-            x: `(N, S, k)` node states; absent nodes are not read.
+            x: `(N, S, k)` node states; states of absent nodes are ignored.
             weight: `(N, S)` weights of the nodes; default: ones.
 
         Returns:
-            `(M, k)`, zero for a hyperedge without present nodes.
+            Means `(M, k)` for `M` hyperedges; zero for a hyperedge without present nodes.
         """
         here = self.present.to(x.dtype) if weight is None else torch.where(self.present, weight, 0.0)
         size = self._summed(here.expand(len(self.members.index), -1, -1)[..., None])
@@ -124,11 +125,11 @@ class HyperEdges:
         """Compute, for every node, the weighted mean over its hyperedges.
 
         Args:
-            messages: `(M, k)` states of the hyperedges.
+            messages: `(M, k)` states of `M` hyperedges.
             weight: `(M,)` weights of the hyperedges; default: ones.
 
         Returns:
-            `(N, S, k)`, zero for absent nodes.
+            Means `(N, S, k)`, zero for absent nodes.
         """
         index = self.members.index
         given = torch.ones(index.shape, dtype=messages.dtype, device=index.device) if weight is None else weight[index]
@@ -139,11 +140,11 @@ class HyperEdges:
         return (share[..., None] * rows).sum(0)
 
     def _summed(self, x: Tensor) -> Tensor:
-        """`(rules, N, S, k)` → `(M, k)`."""
+        """Sum values of nodes per hyperedge: `(rules, N, S, k)` → `(M, k)`."""
         return x.new_zeros(len(self.kind), x.shape[-1]).index_add(0, self.members.index.flatten(), x.flatten(0, 2))
 
     def _multiplier(self, watched: Watched | None, share: Tensor) -> Tensor | float:
-        """What the messages of `(rules, N, S)` are multiplied by, after they are shown."""
+        """Record the weights of messages, `(rules, N, S)`, and return the factors of the observer for these messages."""
         if watched is None:
             return 1.0
         watched.seen(share.detach().movedim(1, 2)[self._by_type])
@@ -154,5 +155,5 @@ class HyperEdges:
 
     @cached_property
     def _by_type(self) -> Tensor:
-        """`(rules, S, N)` bool: the incidences, by edge type."""
+        """Return a mask of the messages, `(rules, S, N)` bool, in the order of the edge types."""
         return self.present.T.expand(len(self.members.index), -1, -1)

@@ -1,7 +1,7 @@
-"""`Edges`, the interface of message passing for all operators: its primitives are the same for every data structure of the edges.
+"""`Edges`, the interface of message passing for all operators; it is the same for every layout (data structure) of the edges.
 
-A **slot** is a place for an edge in a layout; a layout has `P` slots. In a list, every slot is an edge. In padded blocks, some slots have
-no edge. A tensor `(H, P)` has one value per head and slot, and operators use it without knowing the layout.
+A layout has `P` **slots**; a slot holds one edge or is empty. In the layout `list`, every slot has an edge. In the layout `blocks`, some
+slots are empty. A tensor `(H, P)` has one value per attention head and slot. Operators use these tensors in the same way for all layouts.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Edges(ABC):
 
     @property
     def group(self) -> Tensor | None:
-        """Return a number `(N, S)` per node such that each node has equal edges from exactly the nodes with its number, or `None`."""
+        """Return a group index per node, `(N, S)`, if each node has equal edges from exactly the nodes of its group, otherwise `None`."""
         return None
 
     @property
@@ -71,7 +71,7 @@ class Edges(ABC):
     @property
     @abstractmethod
     def relation(self) -> Tensor:
-        """Return the relation of every slot, `(P,)` int64; any value from 0 to R - 1 without an edge."""
+        """Return the index of the relation of every slot, `(P,)` int64; it is arbitrary for a slot without an edge."""
 
     @property
     @abstractmethod
@@ -80,11 +80,11 @@ class Edges(ABC):
 
     @abstractmethod
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute `q_i · k_j` for every slot: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        """Compute the dot product of target and source for every slot: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
 
     @abstractmethod
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute `a_i + b_j` for every slot: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        """Compute the sum of target and source for every slot: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
 
     @abstractmethod
     def angular(self, states: Tensor) -> Tensor:
@@ -92,13 +92,13 @@ class Edges(ABC):
 
     @abstractmethod
     def softmax(self, score: Tensor) -> Tensor:
-        """Compute the softmax over the edges into every target: `(H, P)` → `(H, P)`, zero without an edge.
+        """Compute the softmax over the edges into every target: scores `(H, P)` → weights `(H, P)`, zero for slots without an edge.
 
-        An edge with multiplicity `n` counts as `n` edges in the sum; its weight is the weight of one of them.
+        An edge with multiplicity `n` is counted `n` times in the denominator. Its weight is the weight of a single edge.
         """
 
     def attend(self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Compute attention: the `softmax` of the `dot` products of queries and keys gives the weights to `spread` the values.
+        """Compute attention: `spread` the values, with the `softmax` of the `dot` products of queries and keys as weights.
 
         Args:
             x: `(N, S, 3, H, k)` queries, keys and values.
@@ -115,12 +115,14 @@ class Edges(ABC):
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
         """Compute the sum of `scale · times · weight` over the edges into every node, or out of every node.
 
+        The options `scale` and `times` are from the edge rule.
+
         Args:
             weight: `(H, P)` weights; default: ones.
             outgoing: Whether to sum over the edges out of a node.
 
         Returns:
-            `(H, N, S)`, or `(N, S)` without weights.
+            Degrees `(H, N, S)`, or `(N, S)` without weights.
         """
 
     def at_relation(self, table: Tensor) -> Tensor:
@@ -133,14 +135,14 @@ class Edges(ABC):
         """Send messages: compute the sum of `scale · times · weight · x_source` over the edges into every target.
 
         Args:
-            x: `(N, S, H, k)` states of the sources, or `(N, S, k)` for one head. Absent nodes are not read.
-            weight: `(H, P)` weights, or `(1, P)` for all heads; default: ones. Slots without an edge are not read.
-            by_relation: Whether to compute one sum per relation.
-            mean: Whether to divide by the number of edges into the target (with `by_relation`: of the relation).
+            x: `(N, S, H, k)` states of the sources, or `(N, S, k)` for one head. States of absent nodes are ignored.
+            weight: `(H, P)` weights, or `(1, P)` for all heads; default: ones. Values of slots without an edge are ignored.
+            by_relation: Whether to compute one sum for each of `R` relations.
+            mean: Whether to divide each sum by the number of its edges.
             shown: `(H, P)` weights for drawings, if they differ from `weight`.
 
         Returns:
-            `(N, S, H, k)`, or `(N, S, R, H, k)` by relation; without the axis `H` if `x` does not have it.
+            Sums `(N, S, H, k)`, or `(N, S, R, H, k)` if `by_relation`; they have no axis `H` if `x` has none.
         """
         heads = x.shape[2] if x.ndim == 4 else 1
         if weight is not None and weight.dtype != x.dtype:  # mixed precision
@@ -154,4 +156,4 @@ class Edges(ABC):
 
     @abstractmethod
     def _sum(self, x: Tensor, weight: Tensor | None, by_relation: bool, mean: bool, shown: Tensor | None) -> Tensor:
-        """`spread` of `(N, S, H, k)` with `(H, P)` → `(N, S, H, k)`, or `(N, S, R, H, k)`."""
+        """Compute `spread` for states `(N, S, H, k)` and weights `(H, P)` → `(N, S, H, k)`, or `(N, S, R, H, k)` if `by_relation`."""

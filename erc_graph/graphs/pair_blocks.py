@@ -1,10 +1,11 @@
 """Padded pairs of nodes: their arrangement in blocks, and the pairs that are edges.
 
-Dialogues of similar length are padded to the longest dialogue of their bucket. Every target has a row of `K` slots, divided into chunks:
+Dialogues of similar length are padded to the longest dialogue of their bucket. Every target node has a row of `K` slots; a slot holds the
+edge from one source or is empty. The slots are divided into chunks, by the sources:
 
-- `within`: the utterances of its stream;
-- `turn`: the streams of its utterance;
-- `full`: all streams of all utterances, if some rule joins streams at different utterances.
+- `within`: all utterances in the stream of the target;
+- `turn`: all streams of the utterance of the target;
+- `full`: all streams of all utterances, if a rule joins different streams at different utterances.
 
 Two rules that may join the same two nodes have separate chunks, so that both edges count. All other rules share chunks. The masks of edges
 are computed from lengths, offsets and speakers by broadcasting.
@@ -35,7 +36,7 @@ CUTS = 24  # places at most where buckets may end
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some slots of every target.
+    """A group of slots in the row of every target.
 
     Attributes:
         kind: The kind of sources: `within`, `turn` or `full`.
@@ -57,7 +58,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Bucket:
-    """Dialogues that are padded to one length; rows are sorted by dialogue, stream and utterance, and slots by target.
+    """Dialogues that are padded to the same number of utterances; one row per node, sorted by dialogue, stream and utterance.
 
     Attributes:
         dialogues: The dialogues of the bucket, as indices in the batch.
@@ -92,12 +93,12 @@ class Bucket:
 
     @property
     def slots(self) -> slice:
-        """Return the slice of the slots of the bucket."""
+        """Return the slice of the bucket in the slots of all buckets, which are sorted by target."""
         return slice(self.first_slot, self.first_slot + self.rows * self.width)
 
 
 def fold(kind: Kind, x: Tensor) -> Tensor:
-    """Group the rows that a chunk of the given kind can join: `(H, D, S, T, k)` → `(groups, rows per group, k)`."""
+    """Group the rows such that a chunk of the given kind joins rows of one group: `(H, D, S, T, k)` → `(groups, rows per group, k)`."""
     if kind == "within":
         return x.reshape(-1, *x.shape[-2:])
     if kind == "turn":
@@ -106,7 +107,7 @@ def fold(kind: Kind, x: Tensor) -> Tensor:
 
 
 def unfold(kind: Kind, rows: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Invert `fold`: `(groups, rows per group, k)` → `(H, D, S, T, k)`."""
+    """Undo the grouping of `fold`: `(groups, rows per group, k)` → `(H, D, S, T, k)`."""
     dialogues, streams, turns = shape
     if kind == "turn":
         return rows.view(-1, dialogues, turns, streams, rows.shape[-1]).transpose(2, 3)
@@ -114,7 +115,7 @@ def unfold(kind: Kind, rows: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool, out: Tensor | None = None) -> Tensor:
-    """Compute `W x`, or `Wᵀ y` if `transposed`: `(H, D, S, T, K)`, `(H, D, S, T, k)` → `(H, D, S, T, k)`, optionally into `out`."""
+    """Multiply rows `x` by the matrix of slots `W`, or by its transpose: `(H, D, S, T, K)`, `(H, D, S, T, k)` → `(H, D, S, T, k)`."""
     total: Tensor | None = None
     kinds = list(dict.fromkeys(chunk.kind for chunk in bucket.chunks))
     for kind in kinds:
@@ -131,7 +132,7 @@ def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool, out: 
 
 
 def outer(bucket: Bucket, target: Tensor, source: Tensor) -> Tensor:
-    """Compute the slots of `y xᵀ`: `(H, D, S, T, k)`, `(H, D, S, T, k)` → `(H, D, S, T, K)`."""
+    """Compute the dot product of target and source for every slot: `(H, D, S, T, k)`, `(H, D, S, T, k)` → `(H, D, S, T, K)`."""
     found: dict[str, Tensor] = {}
     for chunk in bucket.chunks:
         if chunk.kind not in found:
@@ -149,11 +150,11 @@ def as_given(x: Tensor) -> AbstractContextManager[Any]:
 
 @lru_cache(maxsize=256)
 def _buckets(sizes: tuple[int, ...], cells: int) -> tuple[tuple[int, ...], ...]:
-    """Dialogues of every bucket, the shortest first: few padded slots and few buckets.
+    """Divide dialogues into buckets, the shortest dialogues first; the estimated cost of padding and of buckets is minimal.
 
     Args:
-        sizes: Utterances per dialogue.
-        cells: Slots of a pair of utterances.
+        sizes: Number of utterances per dialogue.
+        cells: Number of slots per pair of utterances.
     """
     order = sorted((i for i, size in enumerate(sizes) if size), key=lambda i: sizes[i])
     step = -(-len(order) // CUTS) if order else 1
@@ -200,21 +201,21 @@ def apart(one: EdgeRule, other: EdgeRule) -> bool:
 
 
 def _sides(rule: EdgeRule) -> tuple[bool, bool, bool]:
-    """Whether there are edges from earlier utterances, from the same utterance, from later utterances."""
+    """Return whether the rule has edges from earlier utterances, from the same utterance, and from later utterances."""
     return rule.past != 0, rule.self_loops, rule.future != 0
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """All padded pairs of a batch, as if all nodes were present.
+    """All padded pairs of nodes of a batch, as if all nodes were present.
 
     Attributes:
         buckets: The buckets of dialogues of similar length.
-        node: `(R,)` the node `utterance * S + stream` of every row; any node for padding.
+        node: `(R,)` index `utterance * S + stream` of the node of every row; arbitrary for padding.
         real: `(R,)` bool, false for padding.
         slots: `P`, number of slots.
-        masks: Per bucket, chunk and rule: `(D, T, T)` bool, the utterances that the rule joins; `(D, T)` for the kind `turn`.
-        speaker: Per bucket: `(D, T)` speaker of every utterance.
+        masks: Per bucket, chunk and rule: `(D, T, T)` bool, the pairs of utterances that the rule joins; `(D, T)` for the kind `turn`.
+        speaker: Per bucket: `(D, T)` index of the speaker of every utterance.
         streams: Names of the streams.
     """
 
@@ -251,7 +252,10 @@ class Blocks:
         return cls(buckets, node, real, slots, tuple(masks), tuple(speakers), streams)
 
     def over_slots(self, value: str, dtype: torch.dtype) -> Tensor:
-        """Return a value per slot, `(P,)`, zero without an edge: `edge` (1), `relation`, `times` or `factor`."""
+        """Return one value per slot, `(P,)`, or zero for a slot without an edge.
+
+        The argument `value` is `edge` (1), `relation` (index of the relation), `times` or `factor` (`scale · times`).
+        """
         parts = []
         for bucket, masks, speaker in zip(self.buckets, self.masks, self.speaker, strict=True):
             chunks = [
@@ -263,7 +267,7 @@ class Blocks:
         return torch.cat(parts) if parts else self.node.new_zeros(0, dtype=dtype)
 
     def _of_chunk(self, bucket: Bucket, chunk: Chunk, masks: tuple[Tensor, ...], speaker: Tensor, value: str, dtype: torch.dtype) -> Tensor:
-        """`(D, S, T, width)`."""
+        """Return the values of `over_slots` for one chunk, `(D, S, T, width)`."""
         total: Tensor | None = None
         for (first, rule), mask in zip(chunk.rules, masks, strict=True):
             number = {"edge": 1, "relation": first, "times": rule.times, "factor": rule.times * rule.scale}[value]
@@ -280,7 +284,7 @@ class Blocks:
 
 
 def _between_streams(mask: Tensor, rule: EdgeRule, kind: Kind, streams: tuple[str, ...]) -> Tensor:
-    """A value per two utterances, where a rule joins two streams: to `(D, S or 1, T, ...)`."""
+    """Extend values of pairs of utterances to the pairs of streams that a rule joins, `(D, S or 1, T, ...)`."""
     if kind == "within" and rule.source is None and rule.target is None:
         return mask[:, None]
     joined = rule.joined(streams)
@@ -318,10 +322,10 @@ class _Pairs:
     """Pairs of utterances of the dialogues of a bucket.
 
     Args:
-        rows: `(D, T)` row of every utterance, any for padding.
-        real: `(D, T)` bool: no padding.
-        speaker: `(D, T)`.
-        turns: Where the rows stand.
+        rows: `(D, T)` row of every utterance in the batch; arbitrary for padding.
+        real: `(D, T)` bool, false for padding.
+        speaker: `(D, T)` index of the speaker of every utterance.
+        turns: Positions of the utterances in their dialogues.
     """
 
     def __init__(self, rows: Tensor, real: Tensor, speaker: Tensor, turns: Turns) -> None:
@@ -329,7 +333,10 @@ class _Pairs:
         self._cached: dict[str, Tensor] = {}
 
     def mask(self, rule: EdgeRule, same_turn: bool) -> Tensor:
-        """Return the pairs that a rule joins: `(D, T, T)` bool, `[target, source]`; with `same_turn` only within an utterance, `(D, T)`."""
+        """Return the mask of the pairs of utterances that a rule joins, `(D, T, T)` bool, `[target, source]`.
+
+        If `same_turn`, return only the pairs of an utterance with itself, `(D, T)`.
+        """
         if same_turn:
             none = not rule.self_loops or rule.speaker == "other"
             mask = torch.zeros_like(self.real) if none else self.real
@@ -366,7 +373,7 @@ class _Pairs:
 
 @lru_cache(maxsize=512)
 def _near(turns: int, behind: int | None, ahead: int | None, self_loops: bool, device: torch.device) -> Tensor:
-    """`(T, T)` bool: sources in the reach of targets."""
+    """Return the mask of the sources in the window of every target, `(T, T)` bool, `[target, source]`."""
     turn = torch.arange(turns, device=device)
     distance = turn[:, None] - turn
     mask = torch.ones_like(distance, dtype=torch.bool) if behind is None else distance <= behind

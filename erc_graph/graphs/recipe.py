@@ -1,7 +1,9 @@
 """Graph recipes: the rules for the edges of a conversation graph, as TOML files (`graphs/<name>.toml`) and as a frozen dataclass.
 
-relation = "context"   scope = "within"   past = "all"   future = "all"     # complete graph inside every stream
-relation = "cross"     scope = "across"   past = 0       future = 0         # same utterance, every ordered pair of streams
+For example, these are the options of two edge rules::
+
+    relation = "context"   scope = "within"   past = "all"   future = "all"     # complete graph within every stream
+    relation = "cross"     scope = "across"   past = 0       future = 0         # same utterance, every ordered pair of streams
 """
 
 from __future__ import annotations
@@ -30,13 +32,13 @@ _FORBID: dict[str, Any] = {"extra": "forbid"}
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A short conversation with the number of its edges, counted by hand.
+    """A short conversation with the expected number of edges in its graph.
 
     Attributes:
         speakers: Speaker of every utterance.
         streams: Streams of the graph.
-        absent: Stream → utterances without a node in this stream.
-        edges: Relation → number of edges, over all streams and pairs of streams; a repeated edge counts once.
+        absent: Stream → indices of the utterances without a node in this stream.
+        edges: Relation → number of edges, over all streams and pairs of streams; an edge with multiplicity is counted once.
         hyperedges: Relation → number of hyperedges with at least one node.
     """
 
@@ -51,7 +53,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphRecipe:
-    """The rules for the edges of a graph, for any conversation and any streams.
+    """The rules for the edges of a graph. They apply to any conversation and any streams.
 
     Attributes:
         name: Name of the recipe; default: the name of the file without `.toml`.
@@ -59,10 +61,10 @@ class GraphRecipe:
         source: Paper that defines the graph, with section or equation.
         edges: The rules for edges; a graph has the edges of all rules.
         hyperedges: The rules for hyperedges, if any (`[[hyperedge]]` in TOML).
-        examples: Conversations with their number of edges per relation, counted by hand (`[[example]]` in TOML).
+        examples: Short conversations with the expected number of edges per relation (`[[example]]` in TOML).
 
     Raises:
-        ConfigError: there is no rule, two rules have the same relation, or an example counts unknown relations.
+        ConfigError: there is no rule, two rules have the same relation, or an example does not have exactly one count per relation.
     """
 
     name: str
@@ -99,17 +101,17 @@ class GraphRecipe:
 
     @property
     def causal(self) -> bool:
-        """Return whether no edge and no hyperedge sends messages from a later utterance to an earlier one."""
+        """Return whether no edge and no hyperedge sends messages from a later utterance to an earlier utterance."""
         return all(rule.future == 0 for rule in self.edges) and all(rule.over == "turn" for rule in self.hyperedges)
 
     @property
     def past(self) -> int | None:
-        """Return how many utterances back the edges reach; `None`: all."""
+        """Return the largest distance from an earlier source to its target, in utterances, or `None` without a fixed limit."""
         reaches = [rule.behind for rule in self.edges] + [0 if rule.over == "turn" else None for rule in self.hyperedges]
         return None if None in reaches else max(reach for reach in reaches if reach is not None)
 
     def past_only(self) -> GraphRecipe:
-        """Return the recipe without edges from later utterances; rules that then have no edges are dropped.
+        """Return the recipe without edges from later utterances; rules that have no other edges are removed.
 
         >>> load_recipe("speaker").past_only().relations
         ('same_past', 'other_past', 'cross')
@@ -131,7 +133,7 @@ class GraphRecipe:
         return replace(self, edges=rules, examples=())
 
     def with_scale(self, relation: str, scale: float) -> GraphRecipe:
-        """Return the recipe with another γ for the rule of the given relation.
+        """Return the recipe with another value of the option `scale` in the rule of the given relation.
 
         >>> load_recipe("pairwise").with_scale("cross", 0.3).edges[1].scale
         0.3
@@ -146,7 +148,7 @@ class GraphRecipe:
 
 
 def _known() -> dict[str, Path]:
-    """Recipe name → file, of the first folder that has any."""
+    """Return recipe name → file, from the first folder that contains recipes."""
     for folder in FOLDERS:
         if files := sorted(folder.glob("*.toml")):
             return {path.stem: path for path in files}
@@ -189,7 +191,7 @@ def load_recipe(name_or_path: str | Path | GraphRecipe) -> GraphRecipe:
 
 @lru_cache(maxsize=64)
 def _packaged(path: Path, changed: int) -> GraphRecipe:
-    """A recipe of the package, kept until its file changes: a corpus has a graph per dialogue."""
+    """Load a recipe of the package, or return it from the cache until its file changes."""
     return _read(path)
 
 
@@ -209,7 +211,7 @@ def _read(path: Path) -> GraphRecipe:
 
 
 def _describe(error: Any) -> str:
-    """One problem as `edges[0].past: expected …, found …`."""
+    """Format a validation error as `edges[0].past: expected …, found …`."""
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
     if error["type"] == "unexpected_keyword_argument":
         return f"{where}: unknown key"

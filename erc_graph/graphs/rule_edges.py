@@ -1,10 +1,12 @@
 """Edges of a recipe, computed from lengths and speakers with tensor operations, without loops over utterances or edges.
 
-Rows are packed utterances (`erc_graph.data.batch.Batch`): dialogue `i` has the rows `ptr[i]:ptr[i + 1]`. Time and memory of a rule with a
-window are linear in the number of utterances. Those of a rule over `all` utterances are quadratic, as is the number of its edges.
+A row is an utterance of a batch (`erc_graph.data.batch.Batch`): dialogue `i` has the rows `ptr[i]:ptr[i + 1]`. For a rule with a window,
+time and memory are linear in the number of utterances. For a rule over `all` utterances, time, memory and the number of edges are quadratic
+in the length of a dialogue.
 
-The number of edges follows from the lengths by a formula, so the host does not wait for the device. Edges are int32 if all numbers fit into
-it. The edges of recent batches are cached by lengths and, if a rule depends on speakers, by speakers.
+The number of edges is usually computed from the lengths alone, so the CPU does not wait for a GPU. Row indices are int32 if all numbers fit
+into this type. Edges of recent batches are cached. The key of the cache contains the lengths and, if a rule depends on speakers, the
+speakers.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ KEPT = 2**21  # edges of a rule above which they are not kept: 16 MiB
 
 
 def reached(sizes: tuple[int, ...], reach: int | None) -> int:
-    """Return the number of pairs of utterances at a distance from 1 to `reach`, over all dialogues.
+    """Return the number of pairs of utterances at a distance from 1 to `reach` (`None`: any distance), over all dialogues.
 
     >>> reached((4,), None), reached((4, 2), 1)
     (6, 4)
@@ -40,7 +42,7 @@ def reached(sizes: tuple[int, ...], reach: int | None) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Turns:
-    """The position of every row in its dialogue, and among the utterances of its speaker.
+    """The position of every row (utterance) in its dialogue, and among the utterances of its speaker.
 
     Attributes:
         start: `(N,)` first row of the dialogue.
@@ -100,7 +102,7 @@ class Turns:
     def reach(self, rule: EdgeRule) -> tuple[Tensor, Tensor]:
         """Return the first source of every target, and the last source plus one, `(N,)` each.
 
-        Sources are rows; for a rule with `count = "own"` they are positions in `order`.
+        The values are rows. For a rule with `count = "own"`, they are positions in `order`.
         """
         own = rule.count == "own"
         here, start, end = (self.own, self.own_start, self.own_end) if own else (self._row, self.start, self.end)
@@ -137,8 +139,8 @@ def rule_edges(
     Args:
         rule: The rule.
         ptr: `(D + 1,)` first row of every dialogue, then `N`.
-        speaker: `(N,)` speaker within the dialogue.
-        sizes: Number of utterances per dialogue, if known on the host; this avoids a copy from the device.
+        speaker: `(N,)` index of the speaker within the dialogue.
+        sizes: Number of utterances per dialogue, if known on the CPU. Without `sizes`, `ptr` is copied from the device.
         dtype: Data type of the rows.
 
     Returns:
@@ -171,14 +173,14 @@ def rule_edges(
 
 
 def reachable(rule: EdgeRule, sizes: tuple[int, ...]) -> int | None:
-    """Return the number of pairs of utterances in the window of a rule, for any speakers; `None` if the window depends on speakers."""
+    """Return the number of pairs of utterances in the window of a rule, over all speakers; `None` if the window depends on speakers."""
     if rule.count == "own" or isinstance(rule.past, str) or isinstance(rule.future, str):
         return None
     return sum(sizes) + reached(sizes, rule.past) + reached(sizes, rule.future)
 
 
 def rule_rows(rule: EdgeRule, ptr: Tensor, speaker: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """Return `rule_edges` as `(2, E)`, source above target; int32 if it fits.
+    """Return the result of `rule_edges` as one tensor `(2, E)`: source rows, target rows; int32 if the numbers fit.
 
     The result may come from the cache and must not be changed in place.
     """
@@ -218,14 +220,14 @@ def graph_edges(
     Args:
         recipe: The recipe.
         ptr: `(D + 1,)` first row of every dialogue, then `N`.
-        speaker: `(N,)` speaker within the dialogue.
+        speaker: `(N,)` index of the speaker within the dialogue.
         present: Stream → `(N,)` bool; an absent node has no edges.
-        sizes: Number of utterances per dialogue, if known on the host.
-        dtype: Data type of the rows; PyTorch Geometric needs int64. `None`: int32 if it fits; the tensors may then come from the cache and
-            must not be changed in place.
+        sizes: Number of utterances per dialogue, if known on the CPU.
+        dtype: Data type of the rows; PyTorch Geometric needs int64. `None`: int32 if the numbers fit; the tensors may then come from the
+            cache and must not be changed in place.
 
     Returns:
-        `(source stream, relation, target stream)` → `(2, E)` rows, source above target. Every edge type that the recipe allows has an
+        `(source stream, relation, target stream)` → `(2, E)`: source rows, target rows. Every edge type that the recipe allows has an
         entry, which may be empty.
     """
     sizes = tuple(ptr.diff().tolist()) if sizes is None else sizes

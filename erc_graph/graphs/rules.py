@@ -69,7 +69,7 @@ _FORBID: dict[str, Any] = {"extra": "forbid"}
 
 
 def _check(what: str, rule: Any, **checks: Callable[[Any], Any]) -> None:
-    """Check fields of a rule that was made in Python; pydantic checks files before."""
+    """Check the fields of a rule that was created in Python. For rules from files, pydantic has already checked the fields."""
     for name, check in checks.items():
         value = getattr(rule, name)
         try:
@@ -85,23 +85,26 @@ class EdgeRule:
     Attributes:
         relation: Name of the relation, the middle of the edge type `(source stream, relation, target stream)`.
         scope: `within` one stream, or `across`: between every ordered pair of two different streams.
-        past: How many utterances before the target are sources; `None` (`"all"` in TOML): all. `"own:k"`: all utterances back to the k-th
-            last utterance of the speaker of the target, included; all if there are fewer than k.
-        future: How many utterances after the target are sources, as for `past`. `"own:k"`: up to the k-th next utterance of the speaker.
-        self_loops: Whether the utterance of the target is a source: a self-loop within a stream, the same utterance across streams.
+        past: Number of utterances before the target that are sources; `None` (`"all"` in TOML): all. `"own:k"`: all utterances since the
+            k-th last utterance of the target's speaker, or all if this speaker has fewer than k earlier utterances.
+        future: Number of utterances after the target that are sources; `None` (`"all"` in TOML): all. `"own:k"`: all utterances up to the
+            k-th next utterance of the target's speaker, or all if there are fewer than k.
+        self_loops: Whether the utterance of the target is a source: within a stream as a self-loop, across streams as an edge between two
+            nodes of the same utterance.
         speaker: Speaker of the sources: `any`; `same`: the speaker of the target; `other`: another speaker. `pair`: any speaker, with one
             relation per ordered pair of speakers, named `<relation>_<source's speaker>_<target's speaker>`.
-        pairs: With `pair`, the number of distinct speakers, in order of first appearance; all later speakers count as the last of them.
+        pairs: With `pair`, the number of distinct speaker indices, by first appearance. All later speakers have the last of these indices.
         weight: `angular`: similarity of the two states; `unit`: one; `learned`: computed by the operator.
-        scale: γ, a factor on the weight.
-        count: `turns`: `past` and `future` count all utterances; `own`: they count utterances of the speaker, and edges join only these.
-        first_turn: `speaks`, or `mute`: by this rule, the first utterance of a speaker sends no messages.
+        scale: Factor γ by which the weight is multiplied.
+        count: `turns`: `past` and `future` count all utterances. `own`: they count utterances of the target's speaker, and edges only join
+            utterances of this speaker.
+        first_turn: `speaks` or `mute`. With `mute`, the first utterance of a speaker is not a source of this rule.
         source: Names of the source streams; default: all.
         target: Names of the target streams; default: all.
-        times: Multiplicity: how many times an edge counts.
+        times: Multiplicity: every edge is counted `times` times.
 
     Raises:
-        ConfigError: a name, reach, scale or number is not allowed, or options contradict each other.
+        ConfigError: the value of an option is not allowed, or options contradict each other.
     """
 
     relation: Annotated[str, BeforeValidator(_relation)]
@@ -146,19 +149,19 @@ class EdgeRule:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Return the names of the relations: one, or one per ordered pair of speakers, sorted by the speaker of the source."""
+        """Return the names of the relations, usually one; with `pair`, one per ordered pair of speakers, sorted by the source's speaker."""
         if self.speaker != "pair":
             return (self.relation,)
         return tuple(f"{self.relation}_{s}_{t}" for s in range(self.pairs) for t in range(self.pairs))
 
     @property
     def behind(self) -> int | None:
-        """Return how many utterances back the rule reads; `None`: all."""
+        """Return the largest distance from an earlier source to its target, in utterances, or `None` without a fixed limit."""
         return None if self.first_turn == "mute" else self._turns(self.past)
 
     @property
     def ahead(self) -> int | None:
-        """Return how many utterances ahead the rule reads; `None`: all."""
+        """Return the largest distance from a target to a later source, in utterances, or `None` without a fixed limit."""
         return self._turns(self.future)
 
     def _turns(self, reach: int | str | None) -> int | None:
@@ -166,7 +169,7 @@ class EdgeRule:
 
     @property
     def windowed(self) -> bool:
-        """Return whether the rule is a window of utterances in all streams, without `own`, `pair`, `mute`, `learned` and `times`."""
+        """Return whether the rule is for all streams, `times` is 1, and no option is `own`, `own:k`, `pair`, `mute` or `learned`."""
         plain = self.count == "turns" and self.first_turn == "speaks" and not {type(self.past), type(self.future)} & {str}
         alike = self.speaker != "pair" and self.weight != "learned" and self.times == 1
         return plain and alike and self.source is None and self.target is None

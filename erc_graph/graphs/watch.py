@@ -13,12 +13,12 @@ from erc_graph.graphs.rule_edges import EdgeType
 
 @dataclass(frozen=True, eq=False)
 class Sent:
-    """A record of the messages of one call of `spread`.
+    """A record of the messages of one call of `Edges.spread`, for a batch of `K` copies of one dialogue.
 
     Attributes:
         types: Edge types, in order.
         counts: Number of edges of each type, in one copy of the dialogue.
-        weights: `(K, E)` weight of every message, averaged over the heads, for `K` copies of the dialogue.
+        weights: `(K, E)` weight of every message, averaged over the attention heads.
     """
 
     types: tuple[EdgeType, ...]
@@ -33,8 +33,8 @@ class Watch:
     Edges have the order of `build_from_states`: edge type, target, source. Edges to and from hyperedges follow after all other edges.
 
     Attributes:
-        multiplier: `(K, E)` factor of every message, in a batch of `K` copies of a dialogue with `E` edges each. `None`: no factors; the
-            batch then counts as one dialogue.
+        multiplier: `(K, E)` factor of every message, for a batch of `K` copies of a dialogue with `E` edges each. `None`: no factors; the
+            batch is then recorded as one dialogue.
         record: The messages, one entry per call of `spread`.
     """
 
@@ -43,7 +43,7 @@ class Watch:
 
 
 class Watched:
-    """The connection of a set of edges with an observer.
+    """The connection between a set of edges and an observer (`Watch`).
 
     Args:
         watch: The observer.
@@ -52,7 +52,7 @@ class Watched:
         first: Index of the first of these edges in the multiplier.
 
     Raises:
-        ValueError: the multiplier is for another number of edges.
+        ValueError: the number of edges differs from the number of edges in the multiplier.
     """
 
     def __init__(self, watch: Watch, types: Sequence[EdgeType], counts: Sequence[int], first: int = 0) -> None:

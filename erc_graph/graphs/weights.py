@@ -1,4 +1,4 @@
-r"""Angular similarity, the weight of an edge (pairwise fusion, Eqs. (3) and (4); MMGCN).
+r"""Angular similarity of node states, the weight of an edge (`erc_graph.methods.pairwise`, Eqs. (3) and (4); MMGCN).
 
 .. math:: W_{ij} = 1 - \arccos(\cos(n_i, n_j)) / \pi
 
@@ -7,7 +7,7 @@ of the cosines 1, 0 and −1 are still exactly 1, ½ and 0:
 
 .. math:: W = \tfrac12 + \arcsin(s \cos) / (2 \arcsin s), \quad s = 1 - 10^{-5}
 
-The weights differ from the equation of the paper by less than 0.0015, most at cos ≈ ±0.998. The derivative is at most 72.
+The weights differ from the first equation by less than 0.0015; the difference is largest at cos ≈ ±0.998. The derivative is at most 72.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 | where | attribute | what |
 |---|---|---|
 | `graph["word"]`, `graph["frame"]` | `num_nodes` | number of words, number of frames |
-| `graph["frame", "window", "word"]` | `edge_index` | `(2, E)` frame above word |
+| `graph["frame", "window", "word"]` | `edge_index` | `(2, E)`: frame index, word index |
 | | `edge_weight` | `(E,)` |
-| `graph` | `words` | the text, one string per word; empty if the words of the model are not the words of the text |
+| `graph` | `words` | the words of the text; empty if the model has another number of words |
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def window_graph(weights: Tensor, seen: Tensor, words: Sequence[str] = ()) -> He
     """Build a graph from the weights of window attention (`erc_graph.encoders.sawa`).
 
     Args:
-        weights: `(L, T)` attention weights of words for frames.
+        weights: `(L, T)` attention weights of `L` words for `T` frames.
         seen: `(L, T)` bool, the frames that a word attends to; these are the edges.
         words: The text, one string per word; ignored if it does not have `L` words.
     """
