@@ -187,8 +187,8 @@ def _weight(rule: EdgeRule, streams: tuple[str, str], index: Tensor, unit: Mappi
         return f"angular: {absent[0]} has no vectors to compare"
     source, target = (unit[name] for name in streams)
     if source.shape[1] != target.shape[1]:
-        widths = f"{streams[0]} has {source.shape[1]}, {streams[1]} {target.shape[1]}"
-        return f"angular: compares vectors of one width, {widths}; the graph of a model's states has weights"
+        widths = f"{streams[0]} {source.shape[1]}, {streams[1]} {target.shape[1]}"
+        return f"angular: expected vectors of equal width, found {widths}; the graph of a method's node states has these weights"
     # In pieces: a corpus has hundreds of thousands of edges, and gathering both ends at once would take gigabytes.
     pieces = index.split(max(1, _CHUNK // max(1, source.shape[1])), dim=1)
     cosine = [(source[i] * target[j]).sum(-1) for i, j in pieces]

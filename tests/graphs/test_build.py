@@ -193,7 +193,8 @@ def test_edges_without_a_weight_say_why() -> None:
     assert {kind[::2]: graph[kind].get("unweighted") for kind in graph.edge_types} == {
         **dict.fromkeys([("text", "text"), ("audio", "audio"), ("visual", "visual"), ("audio", "visual"), ("visual", "audio")]),
         **{
-            (a, b): f"angular: compares vectors of one width, {a} has {m}, {b} {n}; the graph of a model's states has weights"
+            (a, b): f"angular: expected vectors of equal width, found {a} {m}, {b} {n}; "
+            "the graph of a method's node states has these weights"
             for a, b, m, n in (("text", "audio", 5, 3), ("audio", "text", 3, 5), ("text", "visual", 5, 3), ("visual", "text", 3, 5))
         },
     }

@@ -1,8 +1,8 @@
 """Propagation as batched matrix products over buckets of dialogues of similar length, without a list of edges.
 
-The edge weights within streams are one tensor `(streams × dialogues, turns, turns)` per bucket, computed from Gram matrices. The weights
-across `S` streams are one `S × S` matrix per utterance. The backward pass is explicit, because autograd would store a matrix for every
-arithmetic operation.
+A bucket contains dialogues that are padded to the same number of utterances, `turns`. The edge weights within streams are one tensor
+`(streams × dialogues, turns, turns)` per bucket, computed from Gram matrices. The weights across `S` streams are one `S × S` matrix per
+utterance. The backward pass is explicit, because autograd would store a matrix for every arithmetic operation.
 
 Let `U` be the states scaled to length one, `G = U Uᵀ` their cosines, and `t` the presence of the nodes (1 or 0). The edge weights are
 `A = K ∘ a(G) + C`, where `a` is the angular similarity. The factors `K` and the summands `C` follow from the rules of the recipe. The
@@ -160,7 +160,7 @@ class _Weights(Function):
 
 
 def _directions(piece: Piece, states: Tensor) -> tuple[Rows, Tensor]:
-    """Scale the rows of a piece to length one; return the scaled rows and the scaling factors."""
+    """Scale all rows of a `Piece` to length one; return the scaled rows and the scaling factors."""
     rows = piece.take(states)
     shrink = torch.rsqrt(torch.linalg.vecdot(rows, rows)[:, None] + TINY)
     return Rows(piece, rows.mul_(shrink)), shrink
@@ -224,13 +224,13 @@ class BlockPropagation(WrittenPropagation):
             self.parts = _Weights.apply(own, here, self.structure)
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the weights of a piece: a list per bucket within streams, and a list per bucket across streams."""
+        """Return the weights of a group of rows (`Piece`): a list per bucket within streams, and a list per bucket across streams."""
         inside, mix = parts
         squares = piece.squares(inside[piece.weights]) if inside is not None and len(inside) else []
         return squares, piece.mixes(mix[piece.turns]) if mix is not None and len(mix) else []
 
     def apply(self, x: Rows, parts: tuple[list[Tensor], list[Tensor]], out: Rows) -> None:
-        """Compute the propagated states `P x` of a piece, and write them to `out`."""
+        """Compute the propagated states `P x` of a group of rows (`Piece`), and write them to `out`."""
         self._sum(x, *parts, out)
 
     def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[list[Tensor], list[Tensor]], into: tuple[Any, ...], to_x: Rows) -> None:

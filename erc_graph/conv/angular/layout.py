@@ -4,7 +4,7 @@ A node is an utterance in one of `S` streams; its index is `utterance * S + stre
 lengths of the dialogues. Arrangements are computed on the CPU and cached:
 
 - **buckets**: dialogues of similar length are padded to the longest dialogue of their bucket. Rows are ordered by bucket, stream, dialogue,
-  utterance. Every bucket is a contiguous tensor `(streams × dialogues, turns, width)` with little padding.
+  utterance. Every bucket is a contiguous tensor `(streams × dialogues, utterances, width)` with little padding.
 - **one string**: all dialogues of a stream follow each other, with gaps as long as the window of an edge rule. A window therefore never
   contains utterances of two dialogues.
 

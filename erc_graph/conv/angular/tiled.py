@@ -56,11 +56,11 @@ class _Tile:
         self.factors = weights
 
     def targets(self, rows: Tensor) -> Tensor:
-        """Return a view of the rows of the targets: `(R, k)` → `(b, t, k)`."""
+        """Return a view of the rows of the targets: `(R, k)` → `(b, t, k)`, for `t` targets in each of `b` blocks."""
         raise NotImplementedError
 
     def sources(self, rows: Tensor) -> Tensor:
-        """Return a view of the rows of the sources: `(R, k)` → `(b, s, k)`. A node may be a source in several tiles."""
+        """Return a view of the rows of the sources: `(R, k)` → `(b, s, k)`, for `s` sources in each of `b` blocks."""
         raise NotImplementedError
 
     def give(self, rows: Tensor, part: Tensor, x: Tensor) -> None:
@@ -133,7 +133,7 @@ class _Plan:
         self.angular = any(rule.weight == "angular" and rule.scale for rule in rules)
 
     def tiles(self, piece: Piece) -> Iterator[_Tile]:
-        """Yield all tiles of a piece, in order."""
+        """Yield all tiles of a group of rows (`Piece`), in order."""
         if not self.rules:
             return
         device = self.layout.place.device
@@ -170,13 +170,13 @@ class _Plan:
         return weigh(bend(torch.bmm(targets, sources.mT)), *tile.factors)
 
     def sum(self, piece: Piece, y: Tensor, unit: Tensor, out: Tensor) -> None:
-        """Compute the weighted sums `A y` of a piece, with edge weights `A`, and write them to `out`."""
+        """Compute the weighted sums `A y` of a group of rows (`Piece`), with edge weights `A`, and write them to `out`."""
         out.zero_()
         for tile in self.tiles(piece):
             tile.targets(out).copy_(torch.bmm(self.weights(tile, unit), tile.sources(y)))
 
     def pull(self, piece: Piece, grad: Tensor, unit: Tensor, out: Tensor) -> None:
-        """Compute the gradient `Aᵀ grad` of a piece, with edge weights `A`, and write it to `out`."""
+        """Compute the gradient `Aᵀ grad` of a group of rows (`Piece`), with edge weights `A`, and write it to `out`."""
         out.zero_()
         for tile in self.tiles(piece):
             tile.give(out, self.weights(tile, unit).mT, tile.targets(grad))
@@ -279,12 +279,12 @@ class TiledPropagation(WrittenPropagation):
         return torch.cat([piece.by_turn(rows[piece.rows]) for piece in self.layout.pieces])
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Return views of a piece: the states scaled to length one, the inverse roots of the degrees, and the weights across streams."""
+        """Return views of a `Piece`: the states scaled to length one, the inverse roots of the degrees, and the weights across streams."""
         places = (piece.rows, piece.rows, piece.turns)
         return tuple(None if part is None else part[place] for part, place in zip(parts, places, strict=True))
 
     def apply(self, x: Rows, parts: tuple[Tensor, ...], out: Rows) -> None:
-        """Compute the propagated states `P x` of a piece, and write them to `out`."""
+        """Compute the propagated states `P x` of a group of rows (`Piece`), and write them to `out`."""
         unit, root, mix = parts
         y = Rows(x.piece, x.rows * root)
         self.plan.sum(x.piece, y.rows, unit, out.rows)

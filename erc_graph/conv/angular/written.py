@@ -80,11 +80,11 @@ class WrittenPropagation(Propagation):
 
     @abstractmethod
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Return views of the values of a piece in `parts`. The elements of `parts` may also be gradients, or `None`."""
+        """Return views of the values of a group of rows (`Piece`) in `parts`. The elements of `parts` may also be gradients, or `None`."""
 
     @abstractmethod
     def apply(self, x: Rows, parts: tuple[Any, ...], out: Rows) -> None:
-        """Compute the propagated states `P x` of a piece, without autograd, and write them to `out`.
+        """Compute the propagated states `P x` of a group of rows (`Piece`), without autograd, and write them to `out`.
 
         Args:
             x: `(R, k)` rows of the piece; may be a slice of columns of a wider tensor.
