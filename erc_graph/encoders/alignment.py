@@ -90,13 +90,13 @@ class AlignedSteps(nn.Module):
 
         Args:
             function: The encoder, which maps the output of `forward` to `(n, width)`.
-            values: Modality that is a vector → `(N, its width)`.
+            values: Modality that is a vector → `(N, width of the modality)`.
             sequences: Modality that is a sequence → its sequences.
             present: Modality → `(N,)` bool, presence of its vectors.
             width: Width of the output of the encoder.
 
         Returns:
-            `(N, width)`, zero for an utterance without any modality.
+            Output of the encoder, `(N, width)`, zero for an utterance without any modality.
         """
         once = {name: Ragged.of_rows(rows, present[name]) for name, rows in values.items()}
         waves = any(not value.item for value in sequences.values())

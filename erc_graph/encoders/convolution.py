@@ -17,7 +17,7 @@ class FrameConvolution(nn.Module):
 
     Args:
         width: Width of the input and output frames.
-        layers: Number of layers; each halves the number of frames.
+        layers: Number of layers; each layer halves the number of frames.
         kernel: Kernel size in frames, an odd number.
     """
 

@@ -109,7 +109,7 @@ class Crossed(StepNet):
         names: Names of the modalities; the outputs have this order.
         width: Width of the steps of all modalities.
         stack: Function that builds a Transformer from the width, the modality of the queries and the modality of the keys. If both
-            modalities are the same, it builds the self-attention.
+            modalities are the same, the function builds the self-attention Transformer.
     """
 
     def __init__(self, names: Sequence[str], width: int, stack: Callable[[int, str, str], CrossTransformer]) -> None:

@@ -18,7 +18,7 @@ from erc_graph.encoders.turns import OverTurns
 class DialogueText(OverTurns):
     """Encoder of utterances by a language model; the output for an utterance is the state of its first token.
 
-    One input of the language model is as many consecutive utterances of a dialogue as its maximum length allows, without cut utterances.
+    The language model processes several consecutive utterances at once: as many whole utterances as its maximum length allows.
 
     Args:
         model: The language model.
@@ -106,8 +106,8 @@ class TextInContext(nn.Module):
             batch: The dialogues.
 
         Returns:
-            The state of the first token of every utterance, `(N, width)`, and the mean over its tokens and those of its neighbours,
-                `(N, width)`. Both are zero for an utterance without text.
+            The state of the first token of every utterance, `(N, width)`, and the mean state over all tokens of the utterance and of its
+                neighbours, `(N, width)`. Both are zero for an utterance without text.
         """
         nodes = self.around(token_nodes(ids), batch)
         tokens = packed(nodes)  # items: the id, and whether it is of the turn itself

@@ -11,7 +11,7 @@ from erc_graph.encoders.cross_attention import CrossAttention
 
 
 class Exchange(nn.Module):
-    """One multi-head attention per ordered pair of modalities. The output of a modality is the sum of its attentions to all others.
+    """One multi-head attention per ordered pair of modalities. The output of a modality is the sum over all other modalities.
 
     Args:
         names: The modalities.

@@ -75,7 +75,7 @@ class LanguageModel(nn.Module):
     Attributes:
         config: The configuration to save. It has `settings` but no `folder`; with low-rank matrices, it has `folder` but no `settings`.
         width: Width of a token state.
-        longest: Largest number of tokens of a text.
+        longest: Largest number of tokens of a text that the model can process.
 
     Raises:
         CheckpointError: the model cannot be found or read, or low-rank matrices were trained with other weights.

@@ -173,7 +173,7 @@ class Parties(OverTurns):
         place = (speaker.flatten(1) + slots * torch.arange(n, device=rows.device)).unbind(0)
 
         def unit(name: str, given: Sequence[str], inside: Tensor | None = None) -> _Unit:
-            """Return a GRU for all directions. `inside`, `(L, both, D, k)`, are the states in its input, if they are already computed."""
+            """Return a GRU for all directions. `inside`, `(L, both, D, k)`, are the input states of the GRU, if already computed."""
             cells: list[Any] = [cell.get_submodule(name) for cell in self.directions]
             row = torch.cat([rows[..., :0], *(parts[one] for one in given)], -1)
             known = row.shape[-1]
@@ -325,7 +325,7 @@ class _Late(Function):
 class _Context(Function):
     """The context `c` of one utterance, computed from the dialogue states `g` of all earlier utterances.
 
-    One tensor `memory` contains these states. The tensor `order` passes their summed gradients from step to step of the backward pass.
+    The tensor `memory` contains these states. The tensor `order` passes the sum of their gradients from step to step of the backward pass.
     """
 
     @staticmethod

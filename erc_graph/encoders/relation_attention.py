@@ -1,6 +1,6 @@
 """Attention to earlier utterances of the same speaker or of other speakers; a selector may exclude pairs of utterances.
 
-The source is HAAN-ERC, Zhang and Tan, Neural Computing and Applications, 2023; see Eqs. (2), (3) of `erc_graph.methods.haan_erc`.
+The attention is from HAAN-ERC (Zhang and Tan, Neural Computing and Applications, 2023); see `erc_graph.methods.haan_erc`, Eqs. (2), (3).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class Selector(nn.Module):
-    """A network that decides for each pair of utterances whether the first attends to the second."""
+    """A network that decides for each pair of utterances whether the first utterance attends to the second utterance."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ def window_start(words: Tensor, frames: Tensor, longest: int, window: int, hop: 
         hop: Number of frames from the start of one window to the start of the next.
 
     Returns:
-        `(n, L)` int64; padding has the value of the last word.
+        Index of the first frame, `(n, L)` int64; padding has the value of the last word.
     """
     place = torch.minimum(torch.arange(longest, device=words.device), words[:, None] - 1)
     return place * window_count(frames, window, hop)[:, None] // words[:, None] * hop
@@ -54,7 +54,7 @@ def adaptive_weights(scores: Tensor, start: Tensor, real: Tensor, window: int, *
         scores: `(n, L, T)` attention scores of `L` words and `T` frames.
         start: `(n, L)` first frame of the window of every word.
         real: `(n, L, T)` bool, true if neither word nor frame is padding.
-        window: Number of frames per window, an even number; the hop is half of it.
+        window: Number of frames per window, an even number; a new window begins every `window / 2` frames.
         adaptive: Whether windows grow.
 
     Returns:

@@ -68,7 +68,7 @@ def map_sequences(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], s
         tokens: Largest number of items in a chunk, padding included.
 
     Returns:
-        The frames of every utterance; an empty sequence for an utterance without a sequence.
+        The frames of every utterance. An utterance without a sequence has no frames.
 
     >>> waves = Ragged.of([torch.arange(5.0), torch.zeros(0), torch.ones(2)])
     >>> map_sequences(lambda padded, mask: (padded[:, ::2, None], mask[:, ::2]), waves, item=1, tokens=8).lengths.tolist()

@@ -158,7 +158,7 @@ class OfTurns(OverTurns):
         self.net, self.causal = net, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply the network to all dialogues: `(N, S, largest width)` → `(N, 1, sum of the output widths)`, zero for absent steps."""
+        """Apply the network to all dialogues: `(N, S, largest width)` → `(N, 1, sum of the output widths)`, zero at absent steps."""
         states, present, inputs = batch.pad(nodes.masked()), batch.pad(nodes.present), self.net.inputs
         steps = {m: Steps(states[:, :, i, : inputs[m]], present[:, :, i], batch.lengths) for i, m in enumerate(nodes.streams)}
         rows = batch.unpad(torch.cat([found.masked() for found in self.net(steps)], -1))

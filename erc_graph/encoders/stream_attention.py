@@ -13,9 +13,9 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class StreamAttention(OverTurns):
-    """Attention from the last stream to all utterances of the other streams, with one softmax over all of them.
+    """Attention from the last stream to all utterances of all other streams, with one softmax over all these utterances.
 
-    With `together`, every stream attends to all streams. The output is zero for an utterance without any key, for example if the dialogue
+    If `together`, every stream attends to all streams. The output is zero for an utterance without any key, for example if the dialogue
     lacks the other modalities. The key projection has no bias, because a bias would cancel in the softmax.
 
     Args:
@@ -46,7 +46,7 @@ class StreamAttention(OverTurns):
         self.key, self.output = nn.Linear(width, inner, bias=False), nn.Linear(inner, width, bias=bias)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Compute the attention output of the last stream, `(N, S, width)` → `(N, 1, width)`, or of all streams if `together`."""
+        """Compute the attention output of the last stream, `(N, S, width)` → `(N, 1, width)`, or of all `S` streams if `together`."""
         states, streams = nodes.masked(), len(nodes.streams)
         first, asked = (0, streams) if self.together else (streams - 1, streams - 1)
         query = self._padded(self.query(states[:, first:]), batch)

@@ -29,7 +29,7 @@ class TextLayersConfig:
     """Configuration of the last layers of a text encoder, which are trained with the method.
 
     Attributes:
-        layers: Number of layers; 0: no layers. Without layers, the input of the method is mean and standard deviation of the token states.
+        layers: Number of layers. If 0, the input of the method is the mean and standard deviation of the token states.
         heads: Number of attention heads per layer, as in the pretrained model.
         hidden: Hidden width of the feed-forward sublayer, as in the pretrained model.
         rate: Factor by which the learning rate of the method is multiplied for these layers.

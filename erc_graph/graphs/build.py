@@ -56,8 +56,8 @@ def build_graph(
     """Build one graph with all given conversations; node types are the modalities.
 
     Angular weights need states of equal width, but the features of two modalities rarely have the same width. Edges between modalities of
-    different widths have no `edge_weight`. Their attribute `unweighted` contains the reason. In a graph of the node states of a method, all
-    edges have angular weights (`build_from_states`, `Pipeline.graph`).
+    different widths have no `edge_weight`. Their attribute `unweighted` contains the reason. The node states of a method have equal width,
+    so a graph of these states has all angular weights (`build_from_states`, `Pipeline.graph`).
 
     Args:
         dialogues: A dialogue, a corpus, or several dialogues of one task with the same features.

@@ -73,14 +73,14 @@ class EdgeBlocks(Edges):
         return valid & torch.cat([part.flatten() for part in both]).bool() if both else valid
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of target and source for every slot: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        """Compute the dot product of target and source for every slot and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         dtype = torch.promote_types(target.dtype, source.dtype)
         out: Tensor = _Outer.apply(target.to(dtype), source.to(dtype), self)
         return out
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of target and source for every slot: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        """Compute the sum of target and source for every slot and attention head: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
         expect_heads("add", "(N, S, H)", target, source)
         # a + b = (a, 1) · (1, b)
         return self.dot(torch.stack([target, torch.ones_like(target)], -1), torch.stack([torch.ones_like(source), source], -1))

@@ -47,13 +47,13 @@ class EdgeDgl(Edges):
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of target and source for every edge: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
+        """Compute the dot product of target and source for every edge and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         found: Tensor = self.dgl.ops.u_dot_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.squeeze(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of target and source for every edge: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
+        """Compute the sum of target and source for every edge and attention head: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
         expect_heads("add", "(N, S, H)", target, source)
         found: Tensor = self.dgl.ops.u_add_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.T

@@ -122,12 +122,12 @@ class EdgeList(Edges):
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of target and source for every edge: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
+        """Compute the dot product of target and source for every edge and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         return (self._targets(target) * self._sources(source)).sum(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of target and source for every edge: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
+        """Compute the sum of target and source for every edge and attention head: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
         expect_heads("add", "(N, S, H)", target, source)
         return (self._targets(target) + self._sources(source)).T
 

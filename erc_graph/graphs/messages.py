@@ -80,11 +80,11 @@ class Edges(ABC):
 
     @abstractmethod
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of target and source for every slot: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        """Compute the dot product of target and source for every slot and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
 
     @abstractmethod
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of target and source for every slot: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        """Compute the sum of target and source for every slot and attention head: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
 
     @abstractmethod
     def angular(self, states: Tensor) -> Tensor:
