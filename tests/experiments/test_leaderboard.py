@@ -379,7 +379,7 @@ def test_a_worker_that_dies_costs_its_training_alone(small: Path, tmp_path: Path
     assert main(["leaderboard", *options, "--workers", "2"]) == 0
     found = {row["method"]: row for row in board(folder)["rows"]}
     assert found["bigru"]["seeds"] == [0, 1] and not found["bigru"]["errors"]
-    assert found["Own"]["seeds"] == [] and found["Own"]["errors"] == ["its process has died (killed, or out of memory)"]
+    assert found["Own"]["seeds"] == [] and found["Own"]["errors"] == ["the worker process has died (killed, or out of memory)"]
     (tmp_path / "well").touch()
     assert main(["leaderboard", "--resume", str(folder), "--methods", f"{own}:Own", "--workers", "2"]) == 0
     found = {row["method"]: row for row in board(folder)["rows"]}
@@ -416,7 +416,7 @@ def test_records_that_are_damaged_are_trained_again(done: Path, small: Path, rul
     trial: Trial = field.entries[0].final()[0]
     with (folder / "sample" / "answers.jsonl").open("a") as file:
         file.write(json.dumps({"training": trial.key, "answers": "01"}) + "\n")
-    with pytest.raises(CheckpointError, match=r"bigru final-\d-seed-0: expected \d+ predictions in its record, found something else"):
+    with pytest.raises(CheckpointError, match=r"bigru final-\d-seed-0: expected \d+ predictions in its record, found invalid predictions"):
         rows_of(field, read_rules(rules))
 
 
@@ -427,7 +427,7 @@ def test_records_with_other_values_are_named(value: str, done: Path, tmp_path: P
     last = json.loads(trainings.read_text().splitlines()[-1])
     with trainings.open("a") as file:
         file.write(json.dumps({**last, "test": json.loads(value)}) + "\n")
-    assert "expected records of trainings, found something else for" in refused(capsys, "--resume", folder)
+    assert "expected records of trainings, found invalid records for" in refused(capsys, "--resume", folder)
 
 
 def test_without_answers_there_are_figures_and_no_bootstrap(done: Path, tmp_path: Path) -> None:
@@ -620,7 +620,7 @@ def test_files_of_ones_own_are_named_again(small: Path, tmp_path: Path, capsys: 
     options = ["--data", str(small), "--methods", f"{own}:Own", "--rules", str(tmp_path / "rules.toml"), "--out", str(tmp_path / "board")]
     assert main(["leaderboard", *options]) == 0
     again = ["--resume", tmp_path / "board"]
-    assert f"its method Own comes from {own}:Own; name it again with --methods" in refused(capsys, *again)
+    assert f"the method Own comes from the file {own}:Own; name the method again with --methods" in refused(capsys, *again)
     assert main(["leaderboard", *map(str, again), "--methods", f"{own}:Own"]) == 0
     own.write_text(own.read_text() + "# another\n")
     assert "own.py has changed since the leaderboard was started" in refused(capsys, *again, "--methods", f"{own}:Own")
@@ -684,7 +684,7 @@ def test_rules_are_whole(rules: Path) -> None:
         ("[3]", "JSON, but not an object"),
         ('{"seeds": ' + "9" * 5000 + "}", "a number of 5000 digits"),
         ('{"seeds": Infinity}', "the number Infinity"),
-        ("{}", "another command than 'leaderboard'"),
+        ("{}", "the config of a command other than 'leaderboard'"),
         *[(name, f"no '{name}'") for name in ("rules", "methods", "experiments", "own_sha256", "left_out", "data", "data_sha256")],
         ({"rules": 3}, "rules: 3"),
         ({"rules": {"seeds": 10**9}}, "rules: seeds: expected 1 to 10000, found 1000000000"),
@@ -707,5 +707,5 @@ def test_a_damaged_config_is_not_gone_on_with(
         content = json.dumps({name: value for name, value in config.items() if name != content})
     (tmp_path / "config.json").write_text(content)
     said = refused(capsys, "--resume", tmp_path)
-    assert f"expected the config of a leaderboard, found {words}" in said and said.endswith("; start another with --out")
+    assert f"expected the config of a leaderboard, found {words}" in said and said.endswith("; start a new leaderboard with --out")
     assert len(said) < 500

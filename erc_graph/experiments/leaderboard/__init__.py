@@ -1,1 +1,1 @@
-"""The leaderboard: every method with the same corpora, features, seeds, epoch selection and search budget."""
+"""The leaderboard, which evaluates every method with the same corpora, features, seeds, epoch selection and search budget."""

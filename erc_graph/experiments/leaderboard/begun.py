@@ -1,4 +1,4 @@
-"""The configuration that a leaderboard keeps in its folder (`config.json`); it is checked once, when it is read."""
+"""The configuration of a leaderboard, stored in its folder as `config.json`, and checked when the file is read."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Begun(BaseModel):
 
     Attributes:
         data: Name of a corpus → its path.
-        methods: Names of methods, or files and classes of a user's own methods.
-        rules: Rules as plain values.
-        experiments: Corpus → row → settings.
-        left_out: Corpus → row → reason why the row is left out.
+        methods: Names of methods; for a user's own method, its file and class.
+        rules: Rules of the leaderboard as plain values.
+        experiments: Corpus → name of a row → settings of its method.
+        left_out: Corpus → name of a row → reason why the row is left out.
         own_sha256: File and class of a user's own method → SHA-256 of the file.
         data_sha256: Corpus → SHA-256 of its data.
     """
@@ -51,27 +51,29 @@ def read_begun(folder: Path) -> Begun:
     """Read the configuration of the leaderboard in a folder.
 
     Raises:
-        ConfigError: the folder belongs to an experiment, or its configuration is damaged.
+        ConfigError: the configuration is damaged, or is the configuration of an experiment.
     """
     try:
         values = read_object(folder / CONFIG)
         if values.get("command") in ("run", "table"):
             raise ValueError("the config of an experiment, which `erc-graph experiment` continues")
         if values.get("command") != COMMAND:
-            raise ValueError(f"another command than {COMMAND!r}")
+            raise ValueError(f"the config of a command other than {COMMAND!r}")
         begun = checked(Begun, values)
         _check_names(begun, [one.name for one in begun.held.variants])
     except (OSError, ValueError) as error:
         found = in_words(error).split("\n")[0][:200]
-        raise ConfigError(f"{folder / CONFIG}: expected the config of a leaderboard, found {found}; start another with --out") from None
+        raise ConfigError(
+            f"{folder / CONFIG}: expected the config of a leaderboard, found {found}; start a new leaderboard with --out"
+        ) from None
     return begun
 
 
 def _check_names(begun: Begun, variants: list[str]) -> None:
-    """Refuse a file whose parts are of different corpora, or that says nothing of a method.
+    """Check that every section has every corpus, and that every method has settings or a reason why it is left out.
 
     Raises:
-        ValueError: it names the first.
+        ValueError: a corpus or method is missing; the message names the first one.
     """
     for part in ("experiments", "left_out", "data_sha256"):
         if lacking := begun.data.keys() - getattr(begun, part).keys():

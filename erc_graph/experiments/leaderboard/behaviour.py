@@ -1,6 +1,6 @@
-"""Detection of methods whose code has changed since a recorded result, by a few numbers that they compute for fixed weights and inputs.
+"""Detection of methods whose code has changed since a result was recorded, by four numbers from fixed weights and inputs.
 
-A change of the formula, a default or the name of a weight changes these numbers; a changed docstring does not.
+A change of a formula, a default value or the name of a weight changes these numbers. A change of a docstring does not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPEAKERS = ((0, 1, 0, 1, 1, 2, 0), (0, 0, 1))  # of two made-up dialogues
 
 
 def behaviour(method: str, pipeline: Mapping[str, Any], schema: Schema) -> list[float]:
-    """Compute sums over scores, penalty and gradients of a method for two artificial dialogues with missing modalities.
+    """Compute sums over scores, auxiliary loss and gradients of a method for two artificial dialogues with missing modalities.
 
     Args:
         method: Name of the method.
@@ -34,7 +34,7 @@ def behaviour(method: str, pipeline: Mapping[str, Any], schema: Schema) -> list[
         schema: Modalities, their widths and the task.
 
     Returns:
-        Four numbers; an empty list if the method fails, for example because the files of a pretrained model are missing.
+        Four numbers. The list is empty if the method raises an error, for example because the files of a pretrained model are missing.
     """
     try:
         config = from_dict(method, {"pipeline": dict(pipeline)}, method).pipeline
@@ -47,7 +47,7 @@ def behaviour(method: str, pipeline: Mapping[str, Any], schema: Schema) -> list[
 
 
 def same(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Return whether two results of `behaviour` agree up to rounding, so that the method has not changed."""
+    """Return whether two results of `behaviour` are equal up to rounding, which means that the method has not changed."""
     return len(one) == len(other) and all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-9) for a, b in zip(one, other, strict=True))
 
 
@@ -78,13 +78,13 @@ def _asked(network: Any, schema: Schema) -> list[float]:
 
 
 def _numbers(name: str, shape: Sequence[int]) -> Tensor:
-    """Numbers between -1 and 1 that a name and a shape decide."""
+    """Return fixed numbers from -1 to 1 that depend only on the name and the shape."""
     start = zlib.crc32(name.encode()) % 10_000
     return torch.sin(torch.arange(math.prod(shape), dtype=torch.float64) ** 1.1 * 1.7 + start).reshape(tuple(shape))
 
 
 def _batch(schema: Schema) -> Batch:
-    """Two dialogues; every modality is missing in some utterances."""
+    """Return a batch of two artificial dialogues, with every modality missing in some utterances."""
     speaker = torch.tensor([one for dialogue in SPEAKERS for one in dialogue])
     turns = len(speaker)
     present = {name: (torch.arange(turns) + 2 * i) % 5 != 0 for i, name in enumerate((*schema.widths, *schema.sequences))}

@@ -1,6 +1,6 @@
 """The trainings of a leaderboard, their order, and the choice of a setting for each method.
 
-Settings are chosen only by metrics on the development split, or on held-out parts of the training and development data.
+Settings are chosen by metrics on the development split or on held-out training and development dialogues, never on the test split.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ from erc_graph.methods.own_file import short_name
 
 @dataclass(kw_only=True)
 class Entry:
-    """A method on a corpus.
+    """A method on one corpus, with its candidate settings and trainings.
 
     Attributes:
         name: Name of the row.
         method: Name of the method, or file and class of a user's own method.
         experiment: Committed or default settings of the method, overridden by the rules.
-        committed: Whether the method has a file of settings for the corpus; otherwise `experiment` has the defaults.
-        settings: Candidate settings, as changes of `experiment`; the first has no changes.
+        committed: Whether the package has a file of settings of the method for the corpus. If not, `experiment` has the defaults.
+        settings: Candidate settings, each as changes of `experiment`. The first candidate has no changes.
         folder: Folder of the unfinished trainings.
-        choice: Folds on which settings are compared.
-        official: Split on which the chosen setting is evaluated.
+        choice: Folds on which the candidate settings are compared.
+        official: Official split, on which the chosen setting is evaluated.
         done: Name of a training → its record, for all finished trainings on the corpus.
         parts: Subsets of the test utterances that are also evaluated separately.
     """
@@ -71,7 +71,7 @@ class Entry:
     parts: Parts
 
     def tried(self) -> list[list[Trial]]:
-        """Return the trials of each setting, one per held-out part; empty if there is only one setting."""
+        """Return for each candidate setting its trials, one per fold of `choice`; empty if there is only one setting."""
         if len(self.settings) == 1:
             return []
         return [
@@ -85,7 +85,7 @@ class Entry:
 
     @cached_property
     def made(self) -> list[Experiment | ErcGraphError]:
-        """Return the experiment of every setting, or the error with which the method refuses it; a refused setting counts as tried."""
+        """Return for each candidate setting its experiment, or an error if the setting is invalid for the method."""
         found: list[Experiment | ErcGraphError] = []
         for changes in self.settings:
             try:
@@ -96,12 +96,12 @@ class Entry:
 
     @cached_property
     def records(self) -> list[list[dict[str, Any]]]:
-        """Return the records of the trials of every setting; all trials must be finished."""
+        """Return for each candidate setting the records of its trials; all trials must be finished."""
         return [[self.done[trial.key] for trial in trials] for trials in self.tried()]
 
     @property
     def figures(self) -> list[float | None]:
-        """Compute the mean metric of each setting over the held-out parts; `None` if a training failed."""
+        """Compute for each candidate setting the mean weighted F1 over the folds of `choice`; `None` if a training failed."""
         found: list[float | None] = []
         for records in self.records:
             values = [record["held_out"][CRITERION] for record in records if "held_out" in record]
@@ -110,7 +110,7 @@ class Entry:
 
     @property
     def failed(self) -> dict[int, str]:
-        """Return number of a setting → error, for settings that the method refuses or whose training failed."""
+        """Return number of a setting → error, for settings that are invalid or whose training failed."""
         found = {number: str(made) for number, made in enumerate(self.made) if not isinstance(made, Experiment)}
         for number, records in enumerate(self.records):
             for error in [record["error"] for record in records if "error" in record]:
@@ -119,12 +119,12 @@ class Entry:
 
     @property
     def chosen(self) -> int:
-        """Return the number of the best setting; the first among equals, and 0 (no changes) if all settings failed."""
+        """Return the number of the best setting: the lowest number among equally good settings, or 0 if all settings failed."""
         done = [(value, -number) for number, value in enumerate(self.figures) if value is not None]
         return -max(done)[1] if done else 0
 
     def final(self) -> list[Trial]:
-        """Return the trainings of the chosen setting, one per seed."""
+        """Return the trials of the chosen setting on the official split, one per seed."""
         number = self.chosen
         seeds = range(self.experiment.run.seeds)
         return [self._trial(f"final-{number}-seed-{seed}", number, self.official, seed, {}, final=True) for seed in seeds]
@@ -172,9 +172,10 @@ def field_of(
         corpus: The corpus.
         methods: Names of the methods.
         rules: Rules of the leaderboard.
-        folder: Folder of the leaderboard; it has a folder per corpus, with a folder per method.
-        begun: Method → settings with which the leaderboard was started; default: the committed settings, for a new leaderboard.
-        added: Methods that were not in the leaderboard when it was started; they have their committed settings.
+        folder: Folder of the leaderboard, with a subfolder per corpus.
+        begun: Method → settings with which the leaderboard was started. Default: a new leaderboard, which uses the settings files of the
+            package.
+        added: Methods that were added after the start of the leaderboard; they use the settings files of the package.
 
     Raises:
         ConfigError: the corpus lacks splits or features that the rules need, or its name cannot be the name of a folder.
@@ -221,7 +222,7 @@ def field_of(
 
 
 def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
-    """Return masks of utterances: with and without a shift of the speaker's emotion, and for each group of speakers."""
+    """Return masks of utterances that are also evaluated separately: with and without emotion shift, and for each group of speakers."""
     members = {}
     for group, patterns in groups.items():
         chosen = {name for name in set(corpus.speakers) if any(fnmatchcase(name, pattern) for pattern in patterns)}
@@ -231,7 +232,11 @@ def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
 
 
 def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
-    """Return two masks `(U,)`: the previous labelled utterance of the same speaker in the dialogue has another label, or the same label."""
+    """Return two masks `(U,)`, for utterances with and without an emotion shift.
+
+    Both compare an utterance with the previous labelled utterance of its speaker in the dialogue. The first mask marks utterances with
+    another label, and the second mask utterances with the same label.
+    """
     shift, stay = torch.zeros(2, corpus.utterances, dtype=torch.bool)
     last: dict[tuple[int, str], int] = {}
     for row, (dialogue, speaker, target) in enumerate(
@@ -246,7 +251,7 @@ def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
 
 
 def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
-    """Return the stages of the leaderboard, with name and trials: first the choice of settings, then the seeds of the chosen settings.
+    """Yield name and trials of each stage: first the choice of settings, then the seeds of the chosen settings.
 
     The trials of a stage can be trained in any order.
     """
@@ -259,15 +264,15 @@ def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
 
 
 def training_of(record: Record) -> str | None:
-    """Return the name of the training of a record; `None` if it is no record of a training."""
+    """Return the name of the training of a record; `None` if the record is not a record of a training."""
     name = record.get("training")
     return name if isinstance(name, str) and ("error" in record or {"dev", "parameters"} <= record.keys()) else None
 
 
 def train(fields: Sequence[Field], launch: Launch) -> None:
-    """Carry out all unfinished trainings.
+    """Run all unfinished trainings.
 
-    If a worker process dies, its training is recorded as an error, and is tried again when the leaderboard is continued.
+    If a worker process dies, an error is recorded for its training. The training is repeated when the leaderboard is continued.
 
     Raises:
         ErcGraphError: a file could not be written.
@@ -287,7 +292,7 @@ def train(fields: Sequence[Field], launch: Launch) -> None:
 
 
 def _keep(here: Field, records: Journal, traces: Journal, answers: Journal, trial: Trial, found: Record) -> None:
-    """Write down what a training has found; its record comes last, for it says that all is there."""
+    """Write the results of a training. The record is written last, because it marks the training as finished."""
     if "trace" in found:
         traces.add({"training": trial.key, "stages": found.pop("trace")})
     if "answers" in found:
@@ -316,4 +321,4 @@ def _train_stage(
             train_all([*left.values()], here.corpus, here.folder, launch, work=carry_out, what=title, done=done, before=count - len(left))
         except RunGone as gone:
             trial = left[gone.name]
-            done(trial, record_of(trial, {"error": "its process has died (killed, or out of memory)", "again": True}))
+            done(trial, record_of(trial, {"error": "the worker process has died (killed, or out of memory)", "again": True}))

@@ -1,4 +1,4 @@
-"""The rules of a leaderboard, `experiments/leaderboard.toml`: the settings that are the same for all methods."""
+"""The rules of a leaderboard, from `experiments/leaderboard.toml`: the settings that are the same for all methods."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ CRITERION = "weighted_f1"  # chooses epochs and settings, and is what rows are c
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusRules:
-    """The rules on one corpus.
+    """The rules for one corpus.
 
     Attributes:
-        modalities: Modalities that methods read; default: all that the corpus has.
-        sets: Modality → feature set of the corpus that is used for this modality, if the set has another name.
-        widths: Modality → allowed width; default: any.
-        pieces: Number of utterances per piece, if conversations are cut into pieces in training and evaluation; default: they are not cut.
-        choice: Data on which settings are chosen: `dev`, the development split; or `sessions` or `thirds` of the training and development
-            dialogues, each held out once.
-        selection: Selected epoch: `dev`, the best on the development split; or `last`, with a number of epochs that is fixed in advance.
+        modalities: Modalities that methods use; default: all modalities of the corpus.
+        sets: Modality → name of its feature set in the corpus, for feature sets that are not named like their modality.
+        widths: Modality → allowed numbers of features per utterance; default: any number.
+        pieces: Largest number of utterances in a piece of a conversation, in training and evaluation; default: conversations are not cut.
+        choice: Data on which settings are chosen. `dev`: the development split. `sessions` or `thirds`: each session or third of the
+            training and development dialogues is held out once.
+        selection: Selected epoch. `dev`: the best epoch on the development split. `last`: the last epoch, with a fixed number of epochs.
         inputs: Preprocessing of the features for every method.
         prior: Log-probabilities that are added to the scores of every method.
-        groups: Group → names of its speakers (`*` matches anything), to compare the results of groups.
+        groups: Group → names of its speakers (`*` matches anything); each group is also evaluated separately.
     """
 
     modalities: list[str] | None = None
@@ -54,15 +54,15 @@ class CorpusRules:
     groups: dict[str, list[str]] = field(default_factory=dict)
 
     def applied(self, corpus: Corpus) -> Corpus:
-        """Return the corpus with feature sets renamed to their modalities, and with conversations cut into pieces.
+        """Return the corpus after the rules `sets` and `pieces` are applied: with renamed feature sets, and conversations cut into pieces.
 
         Raises:
             ConfigError: a feature set is missing or has another width, or `pieces` is less than 1.
         """
         if missing := [name for name in self.sets.values() if name not in corpus.features]:
             raise ConfigError(
-                f"{corpus.name}: expected the feature set {missing[0]!r}, found {', '.join(corpus.features) or 'none'}; name others with "
-                "`sets` in rules of your own, --rules FILE"
+                f"{corpus.name}: expected the feature set {missing[0]!r}, found {', '.join(corpus.features) or 'none'}; choose another "
+                "feature set with `sets` in your own rules, --rules FILE"
             )
         features, present = (
             {**values, **{name: values[own] for name, own in self.sets.items()}} for values in (corpus.features, corpus.present)
@@ -96,12 +96,12 @@ class CorpusRules:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A method with changed settings, as a separate row.
+    """A method with changed settings, which has its own row in the leaderboard.
 
     Attributes:
         name: Name of the row and of its records.
         method: Name of the method.
-        changes: Dotted key → value that differs from the committed settings.
+        changes: Dotted key → value, for settings that differ from the settings file of the method.
     """
 
     name: str
@@ -115,12 +115,12 @@ class Rules:
 
     Attributes:
         seeds: Number of trainings of the chosen setting, with seeds 0 to N-1.
-        budget: Number of settings that are tried in addition to the committed or default setting.
-        members: Number of networks in an ensemble, per training.
-        tuned: Methods whose committed settings were already chosen on development data; tables mark them.
-        ranges: Key → range, for all methods; a key without a dot, such as `width`, belongs to the table `pipeline`.
+        budget: Number of further settings that are evaluated for each method. The first setting is from its settings file or its defaults.
+        members: Number of networks in the ensemble of each training.
+        tuned: Methods whose settings files were chosen on development data; a note below each table names these methods.
+        ranges: Key → range of further settings, for all methods. A key without a dot, such as `width`, belongs to the table `pipeline`.
         variants: Methods with changed settings, in addition to the requested methods.
-        corpora: Name of a corpus → its rules; other corpora use the defaults.
+        corpora: Name of a corpus → its rules; other corpora use the default values of `CorpusRules`.
     """
 
     seeds: int = 5
@@ -145,7 +145,7 @@ class Rules:
             raise ConfigError("budget: expected [ranges] from which settings are drawn, found none; set budget = 0, or give ranges")
 
     def of(self, corpus: str) -> CorpusRules:
-        """Return the rules of a corpus."""
+        """Return the rules for a corpus."""
         return self.corpora.get(corpus, CorpusRules())
 
     def as_dict(self) -> dict[str, Any]:
@@ -173,10 +173,10 @@ def rules_from(values: Mapping[str, Any], where: str) -> Rules:
 
 
 def read_rules(path: str | Path | None = None) -> Rules:
-    """Read the rules in a file, or rules of the package by name, such as `standard`; default: the default rules of the package.
+    """Read rules from a file, or rules of the package by their name, such as `standard`; default: the default rules of the package.
 
     Raises:
-        ConfigError: the file is missing, or has invalid rules.
+        ConfigError: the file is missing or has invalid rules.
     """
     name = f"{RULES}.toml" if path is None else f"{RULES}-{path}.toml"
     own = next((folder / name for folder in FOLDERS if Path(name).name == name and (folder / name).is_file()), None)

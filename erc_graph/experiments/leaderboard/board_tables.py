@@ -1,4 +1,4 @@
-"""A leaderboard as a table for the terminal, Markdown, LaTeX and CSV. Measured and published results are in separate columns."""
+"""Tables of a leaderboard, for the terminal and in Markdown, LaTeX and CSV. Measured and published results have separate columns."""
 
 from __future__ import annotations
 
@@ -46,7 +46,11 @@ def _cost(row: Row, name: str, unit: float, form: str) -> str:
 
 
 def name_of(row: Row) -> str:
-    """Return the name of a method, with "after" if its paper leaves too much open, and a mark if the method has changed since."""
+    """Return the name of a method for the table.
+
+    "after" before the name means that the paper leaves details of the method open. "(changed since)" means that the code of the method
+    has changed since the training.
+    """
     return ("after " if row["after"] else "") + row["method"] + (" (changed since)" if row.get("changed_since") else "")
 
 
@@ -92,7 +96,7 @@ def table(board: Mapping[str, Any], names: Sequence[str] = tuple(COLUMNS)) -> tu
 
 
 def heading(board: Mapping[str, Any]) -> str:
-    """Return the heading of a table."""
+    """Return the heading of the table of a corpus: data set, modalities and rules."""
     rules = board["rules"]
     chosen = {"dev": "the development split", "sessions": "held-out sessions", "thirds": "held-out thirds"}[rules["choice"]]
     epoch = "epoch with the best wF1 on the development split" if rules["selection"] == "dev" else "epochs fixed beforehand"
@@ -118,7 +122,7 @@ def without_settings(methods: Sequence[str], dataset: str) -> str:
 
 
 def notes(board: Mapping[str, Any]) -> list[str]:
-    """Return the notes below a table."""
+    """Return the notes below the table of a corpus."""
     rows = [row for row in board["rows"] if row["seeds"]]
     said = ["p (seeds): sign-flip permutation test; p (dialogues): bootstrap; p-values have Holm's correction over the rows"]
     if rows and (seeds := min(len(row["seeds"]) for row in rows)) < MANY:
@@ -139,12 +143,12 @@ def notes(board: Mapping[str, Any]) -> list[str]:
 
 
 def text(board: Mapping[str, Any]) -> str:
-    """Return the table for the terminal."""
+    """Return heading, table and notes of a corpus for the terminal."""
     return "\n".join(["", heading(board), text_table(*table(board, SHORT)), *(f"  {note}" for note in notes(board))])
 
 
 def write_tables(boards: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write `leaderboard.html`, `.md`, `.tex` and `.csv`."""
+    """Write the tables of all corpora to `leaderboard.html`, `leaderboard.md`, `leaderboard.tex` and `leaderboard.csv`."""
     pages = [BoardTable(board["dataset"], heading(board), *table(board), notes=notes(board)) for board in boards]
     write_leaderboard_page(folder / "leaderboard.html", boards, pages, ranks_of(boards))
     forms: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -161,7 +165,7 @@ def write_tables(boards: Sequence[Mapping[str, Any]], folder: Path) -> None:
 
 
 def _csv(boards: Sequence[Mapping[str, Any]]) -> str:
-    """One header for all corpora; what is not known is empty."""
+    """Return the rows of all corpora as a CSV table; cells without a value are empty."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["corpus", *COLUMNS])

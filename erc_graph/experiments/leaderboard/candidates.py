@@ -1,6 +1,7 @@
-"""The candidate settings of a method: its committed or default setting, and the same number of random settings for every method.
+"""The candidate settings of a method: the setting of its settings file or its defaults, and random settings.
 
-Random settings are drawn from ranges that all methods share, and from up to two ranges of the method itself.
+Every method has the same number of random settings. They are drawn from ranges that all methods share, and from up to two ranges of the
+method itself.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ OWN = 2  # ranges of a method's own settings file that count
 
 
 def settings_file(method: str, dataset: str, selection: str) -> Path | None:
-    """Return the file of committed settings of a method for a corpus, or for any corpus; `None` if there is no such file.
+    """Return the settings file of a method for a corpus, or the default settings file of the method; `None` if neither exists.
 
     Args:
         method: Name of the method.
         dataset: Name of the corpus.
-        selection: Rule that selects the epoch: `dev` or `last`.
+        selection: `dev` if the epoch is selected on the development split; `last` if the number of epochs is fixed.
 
     >>> settings_file("lmf", "no corpus with this name", "dev") is None
     True
@@ -36,7 +37,7 @@ def settings_file(method: str, dataset: str, selection: str) -> Path | None:
 
 
 def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, Any] | None = None) -> Experiment:
-    """Return the committed or default settings of a method for a corpus, overridden by the rules.
+    """Return the experiment of a method on a corpus, from its settings file or its defaults, overridden by the rules.
 
     Args:
         method: Name of the method.
@@ -45,7 +46,7 @@ def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, A
         changes: Changed settings of a variant.
 
     Raises:
-        ConfigError: the file is invalid, or the method is unknown.
+        ConfigError: the settings file is invalid, or the method is unknown.
     """
     own = rules.of(corpus.name)
     path = settings_file(method, corpus.name, own.selection)
@@ -59,7 +60,7 @@ def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, A
 
 
 def ranges(experiment: Experiment, rules: Rules) -> dict[str, Range]:
-    """Return key → range: the ranges of the rules whose keys the method has, and the first two ranges of the method itself."""
+    """Return key → range: ranges of the rules for settings that the method has, and the first two ranges of the method itself."""
     values, found = experiment.as_dict(), {}
     for key, span in SearchSpace.from_dict(rules.ranges).ranges.items() if rules.ranges else ():
         whole = key if "." in key else f"pipeline.{key}"
@@ -81,7 +82,7 @@ def _has(values: Mapping[str, Any], key: str) -> bool:
 def candidates(experiment: Experiment, rules: Rules) -> list[dict[str, Any]]:
     """Return `1 + budget` candidate settings, as changes of the experiment; the first has no changes.
 
-    The others are a Latin hypercube sample, with the same points of the unit cube for every method.
+    The other settings are a Latin hypercube sample of the ranges, with the same sample points for every method.
 
     >>> candidates(from_dict("bigru", {}, "example"), Rules())
     [{}]

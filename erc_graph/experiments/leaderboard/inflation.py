@@ -1,7 +1,6 @@
-"""The result if the epoch had been selected on the test set, as for many published results; it is only shown.
+"""The test result with the epoch selected on the test split, as in many published results. It is shown in tables and not used further.
 
-Only this file reads the results on the test split after every epoch. Code that selects epochs or settings must not import it; a test
-checks this.
+Only this module reads the test results after every epoch. Code that selects epochs or settings must not import this module.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from erc_graph.data.files.journal import Journal, Record
 
 
 def trace_of(record: Record) -> str | None:
-    """Return the name of the training of a trace; `None` if the record is no trace."""
+    """Return the name of the training of a trace (test results after every epoch); `None` if the record is not a trace."""
     name, stages = record.get("training"), record.get("stages")
     return name if isinstance(name, str) and isinstance(stages, dict) and all(isinstance(one, dict) for one in stages.values()) else None
 

@@ -1,4 +1,4 @@
-"""The row of a method on a corpus in a leaderboard, from the records of its trainings."""
+"""The rows of a leaderboard, computed from the records of the trainings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BOOTSTRAP = 9999  # draws
 
 
 def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
-    """Return a row for every method with a finished seed or an error, sorted by the metric on the development split, best first.
+    """Return a row for every method with a result or an error, sorted by weighted F1 on the development split, best first.
 
     Args:
         field: A corpus and its methods.
@@ -47,10 +47,10 @@ def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
 
 
 def _row_of_records(entry: Entry, field: Field, said: Journal, best: Mapping[str, float]) -> dict[str, Any] | None:
-    """The row of a method.
+    """Return the row of a method; `None` if its trainings are not finished.
 
     Raises:
-        CheckpointError: one of its records is damaged.
+        CheckpointError: a record of the method is damaged.
     """
     try:
         return _row(entry, field.corpus, said, best)
@@ -58,13 +58,13 @@ def _row_of_records(entry: Entry, field: Field, said: Journal, best: Mapping[str
         if isinstance(problem, ErcGraphError):
             raise
         raise CheckpointError(
-            f"{field.folder / TRAININGS}: expected records of trainings, found something else for {entry.name} "
-            f"({type(problem).__name__}: {one_line(problem, 100)}); delete its lines to train it again"
+            f"{field.folder / TRAININGS}: expected records of trainings, found invalid records for {entry.name} "
+            f"({type(problem).__name__}: {one_line(problem, 100)}); delete these records to train {entry.name} again"
         ) from None
 
 
 def _row(entry: Entry, corpus: Corpus, said: Journal, best: Mapping[str, float]) -> dict[str, Any] | None:
-    """One method; `sums` has, per seed of which the answers are there, sums per test dialogue that every figure can be made of."""
+    """Return the row of a method, with `sums`: for each seed with recorded predictions, sums per test dialogue for the bootstrap."""
     if any(trial.key not in entry.done for trials in entry.tried() for trial in trials):
         return None
     found = [(trial, entry.done[trial.key]) for trial in entry.final() if trial.key in entry.done]
@@ -114,7 +114,7 @@ def _row(entry: Entry, corpus: Corpus, said: Journal, best: Mapping[str, float])
 
 
 def _sums(rows: Tensor, scores: Tensor, corpus: Corpus) -> np.ndarray[Any, Any]:
-    """`(dialogues, K)` per test dialogue, for the bootstrap."""
+    """Return the sums of each test dialogue, from which the bootstrap computes metrics."""
     unit, target = corpus.dialogue_of[rows].numpy(), corpus.target[rows].numpy()
     if corpus.task.kind == "classification":
         return class_sums(unit, target, scores.argmax(-1).numpy(), len(corpus.task.labels))
@@ -122,7 +122,7 @@ def _sums(rows: Tensor, scores: Tensor, corpus: Corpus) -> np.ndarray[Any, Any]:
 
 
 def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus) -> None:
-    """Every row against the BiGRU, and against the first one: paired over seeds, and over dialogues; corrected over the rows (Holm)."""
+    """Compare every row with the BiGRU and with the first row, by paired tests over seeds and dialogues, with Holm's correction."""
     figures = class_figures(len(corpus.task.labels)) if corpus.task.kind == "classification" else score_figures()
     done = [row for row in rows if row["seeds"]]
     rivals = {"bigru": next((row for row in done if row["method"] == BASELINE), None), "best": done[0] if done else None}
@@ -151,7 +151,7 @@ def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus) -> None:
 
 
 def published(method: str, corpus: Corpus) -> dict[str, Any] | None:
-    """Return the published weighted F1 of a method: the best row of its own paper, otherwise of other papers; `None` if unknown."""
+    """Return the best published weighted F1 of a method, from its own paper or else from other papers; `None` if there is none."""
     for table in printed_beside(method, corpus.name, corpus.task.name):
         lines = [row for row in table.rows if row.weighted_f1 is not None and same_name(row.method, method)]
         if lines:

@@ -1,4 +1,4 @@
-"""A leaderboard in its folder: start it or continue it, and write its results."""
+"""Start or continue a leaderboard in its folder, and write the results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from erc_graph.methods.own_file import absolute, find_method, is_own, own_parts,
 
 
 def chosen_methods(words: Sequence[str]) -> list[str]:
-    """Return the names of methods for `--methods`: names, files of a user's own methods, `all`, and kinds such as `kind:graph`.
+    """Return the methods that `--methods` names: by name, by the file of a user's own method, by `all`, or by kind (`kind:graph`).
 
     Raises:
         ConfigError: a name or kind is unknown, or two methods have the same name.
@@ -68,14 +68,14 @@ def begin(
     """Start a leaderboard, and return the exit code.
 
     Args:
-        data: Corpora.
-        methods: Names of methods, as for `chosen_methods`.
+        data: Paths or names of the corpora.
+        methods: Methods, in the format of `chosen_methods`.
         folder: Folder of all results.
         launch: Options of the execution.
-        seeds: Number of seeds; default: the number of the rules.
-        budget: Number of settings to try; default: the number of the rules.
-        rules: A file of rules, or the name of rules of the package; default: the default rules.
-        dry_run: Print what would be trained, and write nothing.
+        seeds: Number of seeds; default: the number in the rules.
+        budget: Number of further settings per method; default: the number in the rules.
+        rules: A file of rules, or the name of rules of the package; default: the default rules of the package.
+        dry_run: Print the planned trainings, and write nothing.
 
     Raises:
         ErcGraphError: the leaderboard cannot run; nothing is written then.
@@ -108,7 +108,7 @@ def begin(
 
 
 def plan(field: Field) -> list[str]:
-    """Return a few lines that say what is trained on a corpus."""
+    """Return lines with the number of planned trainings on a corpus, and with the methods that are left out."""
     entries = field.entries
     tried = sum(len(trials) for entry in entries for trials in entry.tried())
     seeds = sum(entry.experiment.run.seeds for entry in entries)
@@ -124,13 +124,14 @@ def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, me
     Args:
         folder: Folder of the leaderboard.
         launch: Options of the execution.
-        data: Current paths of its corpora; default: the recorded paths.
-        methods: Methods to add, as for `chosen_methods`. The user's own methods must be named again, because recorded paths are never
-            imported.
-        seeds: Number of seeds, for example to add seeds; default: the recorded number.
+        data: Current paths of the corpora; default: the recorded paths.
+        methods: Methods to add, in the format of `chosen_methods`. The user's own methods of the leaderboard must be named again, because
+            recorded paths are never imported.
+        seeds: New number of seeds, to add seeds; default: the recorded number.
 
     Raises:
-        ErcGraphError: the folder has no leaderboard; a corpus or a user's own method has changed; or such a method is not named again.
+        ErcGraphError: the folder has no leaderboard, a corpus or a user's own method has changed, or a user's own method is not named
+            again.
     """
     check_launch(launch)
     if not (folder / CONFIG).is_file():
@@ -153,7 +154,7 @@ def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, me
 
 
 def _with(begun: Begun, added: Sequence[str], rules: Rules, fields: Sequence[Field]) -> dict[str, Any]:
-    """Content of `config.json` with further methods, and with these rules; recorded settings and reasons stay as they are."""
+    """Return the content of `config.json` with the added methods and these rules; recorded settings and reasons do not change."""
     values = begun.model_dump()
     for field in fields:
         name = field.corpus.name
@@ -164,7 +165,7 @@ def _with(begun: Begun, added: Sequence[str], rules: Rules, fields: Sequence[Fie
 
 
 def _found_again(data: Sequence[str] | None, begun: Begun, folder: Path) -> list[Corpus]:
-    """The corpora of a leaderboard."""
+    """Load the corpora of a leaderboard, and check that they have not changed."""
     try:
         corpora = {corpus.name: corpus for corpus in _load(data or list(begun.data.values())).values()}
     except ErcGraphError as error:
@@ -173,29 +174,34 @@ def _found_again(data: Sequence[str] | None, begun: Begun, folder: Path) -> list
         raise ConfigError(f"--data: expected the corpora of {folder} ({', '.join(begun.data)}), found {', '.join(corpora)}")
     for corpus in corpora.values():
         if corpus_sha256(corpus) != begun.data_sha256[corpus.name]:
-            raise ConfigError(f"--resume {folder}: {corpus.name} has changed since the leaderboard was started; start another with --out")
+            raise ConfigError(
+                f"--resume {folder}: {corpus.name} has changed since the leaderboard was started; start a new leaderboard with --out"
+            )
     return [corpora[name] for name in begun.data]
 
 
 def _named_again(method: str, named: Sequence[str], folder: Path, digests: Mapping[str, str]) -> str:
-    """The name of a method of a leaderboard; of a user's own the one that was given now."""
+    """Return the name of a method of a leaderboard; for a user's own method, return the path that is given now."""
     if not is_own(method):
         return method
     found = next((one for one in named if same_method(one, method)), None)
     if found is None:
-        raise ConfigError(f"--resume {folder}: its method {short_name(method)} comes from {method}; name it again with --methods {method}")
+        raise ConfigError(
+            f"--resume {folder}: the method {short_name(method)} comes from the file {method}; name the method "
+            f"again with --methods {method}"
+        )
     if own_sha256(found) != digests.get(method):
         raise ConfigError(
-            f"--resume {folder}: {own_parts(found)[0]} has changed since the leaderboard was started; start another with --out"
+            f"--resume {folder}: {own_parts(found)[0]} has changed since the leaderboard was started; start a new leaderboard with --out"
         )
     return absolute(found)
 
 
 def _load(data: Sequence[str]) -> dict[str, Corpus]:
-    """Path → corpus.
+    """Load corpora, and return path → corpus.
 
     Raises:
-        ConfigError: two of one name.
+        ConfigError: two corpora have the same name.
     """
     found = {path: load_corpus(path) for path in dict.fromkeys(data)}
     names = [corpus.name for corpus in found.values()]
@@ -208,7 +214,7 @@ def check_fields(fields: Sequence[Field]) -> None:
     """Check that at least one method can be trained on every corpus.
 
     Raises:
-        ConfigError: no method can be trained on a corpus; the message has the first reason.
+        ConfigError: no method can be trained on a corpus; the message has the reason for the first method.
     """
     for field in fields:
         if not field.entries:
@@ -229,7 +235,7 @@ def _run(fields: Sequence[Field], rules: Rules, folder: Path, launch: Launch) ->
 
 
 def standing(field: Field, rules: Rules) -> dict[str, Any]:
-    """Return rules, rows and left-out methods of a corpus as plain values: the content of leaderboard.json."""
+    """Return rules, rows and left-out methods of a corpus as plain values, which are the content of `leaderboard.json`."""
     corpus, own = field.corpus, rules.of(field.corpus.name)
     rows = rows_of(field, rules)
     held: Mapping[str, Any] = {"seeds": rules.seeds, "budget": rules.budget, "members": rules.members, "tuned": rules.tuned}

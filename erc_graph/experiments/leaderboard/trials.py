@@ -1,4 +1,4 @@
-"""One training of a leaderboard and its record; for the chosen setting, the predictions on the test split are kept, too."""
+"""One training of a leaderboard and its record. For the chosen setting, the predictions on the test split are also stored."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Trial(Job):
 
     Attributes:
         key: Name of the job in the records of the corpus.
-        facts: Facts for the record: setting, changes, part.
-        final: Whether this is a training of the chosen setting, which is evaluated on the official test split, also after every epoch.
-            Otherwise it helps to choose the setting, and is evaluated on held-out training or development dialogues.
+        facts: Further values of the record: number of the setting, its changes, and the held-out fold.
+        final: Whether the training uses the chosen setting and is evaluated on the official test split. If not, it serves to choose a
+            setting, and is evaluated on held-out training or development dialogues.
         parts: Subsets of the test utterances that are also evaluated separately.
     """
 
@@ -55,10 +55,10 @@ class Trial(Job):
 
 
 def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool | None = None, track: str | None = None) -> Record:
-    """Train, and return the record; an error of the method is not raised, but recorded.
+    """Run a training, and return its record; an error of the method is not raised but recorded.
 
-    The training keeps its checkpoints in its folder until the record is written. `trace` and `answers` of the record go to separate files.
-    The trace is used for one column only. The answers are predictions, which may fall under the license of the corpus.
+    The record has `trace`, the test results after every epoch, and `answers`, the predictions. The caller stores them in separate files,
+    because predictions may fall under the license of the corpus.
 
     Raises:
         StorageError: a file could not be written.
@@ -114,7 +114,7 @@ def _trained(trial: Trial, corpus: Corpus, quiet: bool | None) -> dict[str, Any]
 
 
 def _judged_apart(scores: Tensor, rows: Tensor, corpus: Corpus, parts: Parts) -> dict[str, dict[str, float]]:
-    """Figures of every part that has some utterances."""
+    """Compute weighted F1 on every subset of the test utterances that is not empty."""
     target = corpus.target[rows]
     found: dict[str, dict[str, float]] = {}
     for what, masks in parts.items():
@@ -132,7 +132,7 @@ def answers_of(record: Record) -> str | None:
 
 
 def written(scores: Tensor, task: Task) -> str | list[float]:
-    """Return predictions in the form of a record: one character per utterance, `0` for class 0 and so on, or a list of rounded scores.
+    """Convert predictions for a record: one character per utterance (`0` for class 0), or for a score task a list of rounded scores.
 
     >>> from erc_graph.data.tasks import get_task
     >>> written(torch.eye(6)[:3], get_task("iemocap6"))
@@ -144,10 +144,10 @@ def written(scores: Tensor, task: Task) -> str | list[float]:
 
 
 def answers(record: Record, task: Task, count: int) -> Tensor:
-    """Return recorded predictions as scores `(count, C)`: 1 for the predicted class and 0 for others, or the predicted score.
+    """Convert recorded predictions to scores `(count, C)`, with 1 for the predicted class, or to predicted scores `(count, 1)`.
 
     Raises:
-        CheckpointError: the record has another number of predictions, or none.
+        CheckpointError: the record does not have `count` predictions.
     """
     found = record.get("answers")
     try:
@@ -159,8 +159,8 @@ def answers(record: Record, task: Task, count: int) -> Tensor:
         if len(scores) != count:
             raise ValueError(f"{len(scores)} predictions")
     except (RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{record['training']}: expected {count} predictions in its record, found something else ({error}); delete "
-                              f"its line in {ANSWERS}") from None  # fmt: skip
+        raise CheckpointError(f"{record['training']}: expected {count} predictions in its record, found invalid predictions ({error}); "
+                              f"delete its line in {ANSWERS}") from None  # fmt: skip
     return scores
 
 
@@ -172,7 +172,7 @@ def _figure(scores: Tensor, test: Batch, corpus: Corpus, criterion: str) -> floa
 
 
 def _read_trace(path: Path) -> dict[str, dict[str, float | None]]:
-    """Epochs that were traced before a training was stopped; they are told again where it had gone no further."""
+    """Return the test results after every epoch that a stopped training has stored; empty if there are none."""
     try:
         return dict(json.loads(content_of(path)))
     except (ErcGraphError, OSError, ValueError):
