@@ -1,1 +1,1 @@
-"""Experiments: training, repetition over seeds, ablation and comparison (`erc-graph experiment METHOD`)."""
+"""Experiments: training over several seeds, ablation tables, comparison of runs, leaderboards and bulk labelling."""

@@ -1,4 +1,4 @@
-"""Ablation tables of papers: rows of configuration changes, in `experiments/tables/<method>.toml`."""
+"""Ablation tables of papers, from `experiments/tables/<method>.toml`. Each table row changes settings of the method."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Row:
 
     Attributes:
         name: Name of the network in the paper.
-        marks: One per column of the table, ✓ or ×.
-        changes: Dotted key → value that differs from the full method.
-        published: Data set → metric → published result, 0 to 1. The file has it in percent, as papers do.
+        marks: ✓ or × for each column of the table.
+        changes: Dotted key → value, for the settings in which the row differs from the full method.
+        published: Data set → metric → published result, from 0 to 1. In the TOML file, these results are in percent.
     """
 
     name: str
@@ -40,20 +40,22 @@ class Table:
 
 
 def load_tables(method: str) -> dict[int, Table]:
-    """Return number → ablation table of a method; empty if it has none.
+    """Return table number → ablation table of a method; the dictionary is empty if the method has no tables.
 
     Raises:
-        ConfigError: a key is missing or unknown, a result is no percentage, or the number of marks is not the number of columns.
+        ConfigError: a key is missing or unknown, a result is not a percentage, or a row does not have one mark per column.
     """
     path = next((p for folder in FOLDERS if (p := folder / "tables" / f"{method}.toml").is_file()), None)
     return parse_tables(read_toml(path), str(path)) if path else {}
 
 
 def find_table(method: str, number: int | None) -> Table | None:
-    """Return a table of a method, or `None` for a Table 1 without rows, which is the main result of the paper.
+    """Return the ablation table of a method with the given number.
+
+    Return `None` for Table 1 if the file does not define it. Table 1 then means the method without changed settings.
 
     Raises:
-        ConfigError: the method has no such table.
+        ConfigError: the method has no table with this number.
     """
     tables = load_tables(method)
     if number == 1 and number not in tables:
@@ -64,7 +66,7 @@ def find_table(method: str, number: int | None) -> Table | None:
 
 
 def parse_tables(values: Mapping[str, Any], where: str) -> dict[int, Table]:
-    """Return the tables from plain values; see `load_tables`."""
+    """Convert the content of a table file to table number → table; `where` names the file in errors (see `load_tables`)."""
     from pydantic import ConfigDict, ValidationError, create_model
 
     model = create_model("Tables", __config__=ConfigDict(extra="forbid"), method=(str, ...), table=(list[Table], []))
@@ -83,7 +85,7 @@ def parse_tables(values: Mapping[str, Any], where: str) -> dict[int, Table]:
 
 
 def _in_one_unit(table: Table, where: str) -> Table:
-    """The table with printed figures in the unit of measured ones."""
+    """Return the table with its published results converted from percent to the range 0 to 1."""
     return replace(
         table,
         rows=tuple(
@@ -96,7 +98,7 @@ def _in_one_unit(table: Table, where: str) -> Table:
 
 
 def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...]) -> Experiment | str:
-    """Return the experiment of a row, or a sentence that says what the corpus lacks."""
+    """Return the experiment of a row, or a sentence that names the modalities that the corpus lacks."""
     lacking = [name for name in row.changes.get("modalities", ()) if name not in available]
     if lacking:
         return f"not run: the corpus has no {', '.join(lacking)}"
@@ -113,5 +115,5 @@ def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...])
 
 
 def folder_name(row: Row) -> str:
-    """Return the folder name of a row's run: the name of the row, with special characters and spaces replaced by `-`."""
+    """Return the folder name of a row's run: `row-` and the row name, with spaces and special characters replaced by `-`."""
     return "row-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in row.name)

@@ -18,9 +18,14 @@ from erc_graph.training.metrics import evaluate, majority
 
 
 def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -> dict[str, float]:
-    """Return the test metrics of a constant prediction: the most frequent class of each fold's training data, or their median score.
+    """Return the test metrics of the majority baseline, which predicts one constant per fold.
 
-    It is evaluated on the test utterances of `like`.
+    The constant is the most frequent class of the training split. For a score task, it is the median training score.
+
+    Args:
+        experiment: Experiment of the method, whose protocol defines the folds.
+        corpus: The corpus.
+        like: Result of the method; the baseline is evaluated on the same test utterances.
     """
     scores = []
     for fold in folds(corpus, experiment.run.protocol):
@@ -34,21 +39,21 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
 
 
 def baseline_plans(experiment: Experiment, corpus: Corpus, folder: Path) -> list[Plan]:
-    """Return the plan of the baseline BiGRU of a run; empty if the baseline is switched off, or if the method is the BiGRU."""
+    """Return a list with the plan of the baseline BiGRU; the list is empty if `baseline` is off or the method is the BiGRU."""
     if not experiment.run.baseline or experiment.method == "bigru":
         return []
     return [Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU")]
 
 
 def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
-    """Return the BiGRU with the same inputs, prior, protocol, seeds and number of networks.
+    """Return the experiment of the baseline BiGRU, with the inputs, prior, protocol, seeds and ensemble size of `experiment`.
 
-    Its hyperparameters are in `experiments/bigru/default.toml`, or in `default-last.toml` if the number of epochs is fixed in advance. They
-    are the same for all corpora and were not tuned. The BiGRU reads a second text feature as a further modality; it does not use
+    The hyperparameters are in `experiments/bigru/default.toml`, or in `default-last.toml` if the number of epochs is fixed in advance. They
+    are the same for all corpora and were not tuned. The BiGRU uses a second text feature set as a further modality. It does not use
     speaker vectors.
 
     Raises:
-        ConfigError: one of these files is missing or broken.
+        ConfigError: the file of hyperparameters is missing or invalid.
     """
     path = baseline_file(experiment)
     own = from_dict("bigru", read_toml(path), settings_name(path))
@@ -64,7 +69,7 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
 
 
 def baseline_file(experiment: Experiment) -> Path:
-    """Return the committed settings of the BiGRU: for epochs selected on development data, or for a fixed number.
+    """Return the path of the hyperparameters of the BiGRU, which depend on `training.selection` of the experiment.
 
     Raises:
         ConfigError: the file is missing.
@@ -72,6 +77,6 @@ def baseline_file(experiment: Experiment) -> Path:
     path = experiment_file("bigru", "default-last" if experiment.training.selection == "last" else "default")
     if path is None:
         raise ConfigError(
-            "experiments/bigru: expected default.toml and default-last.toml, the settings of the baseline; reinstall erc_graph"
+            "experiments/bigru: expected default.toml and default-last.toml with the settings of the baseline; reinstall erc_graph"
         )
     return path

@@ -1,4 +1,4 @@
-"""Checks before an experiment; an experiment that cannot run is refused before anything is trained or written."""
+"""Checks of an experiment before training; if a check fails, nothing is trained or written."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
     """Check that an experiment can run, without training or writing anything.
 
     Raises:
-        ConfigError: the method, the training or the protocol does not fit the corpus or the machine.
-        CorpusError: the corpus has invalid numbers or fewer than two labels, or a split has no utterances to train on or to evaluate.
-            With `strict`, also if a sequence is longer than the method reads.
+        ConfigError: settings of the method, training or protocol cannot be used with this corpus or on this machine.
+        CorpusError: the corpus has invalid numbers, or a split lacks labels or features. With `strict`, also if the method would cut off
+            a long sequence.
     """
     unknown = [name for name in experiment.inputs.swap_noise if name not in corpus.features]
     if unknown:
@@ -38,8 +38,8 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
     read = network.schema
     for sentence in network.cut(read.batch(corpus)):
         if experiment.run.strict:
-            raise CorpusError(f"{corpus.name}: {sentence}; leave out --strict to read only their beginning")
-        logging.getLogger(__name__).warning("  note: %s; only their beginning is read", sentence)
+            raise CorpusError(f"{corpus.name}: {sentence}; leave out --strict to cut off the rest")
+        logging.getLogger(__name__).warning("  note: %s; the rest is cut off", sentence)
     prior = experiment.prior.features
     if corpus.task.kind == "classification":
         _check_prior(corpus, prior)
@@ -47,15 +47,15 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
         parts = Parts.of(corpus, fold, read)
         check_fit(corpus.task, parts.train, parts.dev, experiment.training, experiment.run.device)
         if not parts.test.judged.any():
-            raise CorpusError(f"test part of fold {fold.name}: expected labelled utterances, found none in {len(fold.test)} dialogues")
+            raise CorpusError(f"test split of fold {fold.name}: expected labelled utterances, found none in {len(fold.test)} dialogues")
         _check_fitted(corpus, fold, (*read.modalities, *prior))
 
 
 def _check_learnable(experiment: Experiment, corpus: Corpus) -> None:
-    """Refuse what any network would learn nothing from.
+    """Check that every training split has features and at least two different labels.
 
     Raises:
-        CorpusError: no labels at all, or a training split with one of them alone, or without any features.
+        CorpusError: the corpus has no labels, or a training split has only one label or no features.
     """
     if not corpus.labelled.any():
         raise CorpusError(
@@ -68,21 +68,21 @@ def _check_learnable(experiment: Experiment, corpus: Corpus) -> None:
         if len(found) == 1:
             value = found.item()
             label = repr(corpus.task.labels[int(value)]) if corpus.task.kind == "classification" else value
-            raise CorpusError(f"train part of fold {fold.name}: expected two labels or more, found only {label}; label more utterances")
+            raise CorpusError(f"train split of fold {fold.name}: expected two labels or more, found only {label}; label more utterances")
         rows = corpus.rows(corpus.position[name] for name in fold.train)
         here = [*(corpus.present[name] for name in read.widths), *(corpus.sequences[name].present for name in read.sequences)]
         if not any(present[rows].any() for present in here):
             raise CorpusError(
-                f"train part of fold {fold.name}: expected features, found {', '.join(read.modalities)} missing, or with {UNFIT}, in "
+                f"train split of fold {fold.name}: expected features, found {', '.join(read.modalities)} missing, or with {UNFIT}, in "
                 f"all {len(rows)} utterances; check the feature files"
             )
 
 
 def _check_prior(corpus: Corpus, names: Iterable[str]) -> None:
-    """Refuse what cannot be the log-probabilities of classes.
+    """Check that the features named in `prior.features` are log-probabilities of the classes.
 
     Raises:
-        CorpusError: probabilities that do not add up to one.
+        CorpusError: the probabilities of an utterance do not add up to one.
     """
     for name in names:
         if name not in corpus.features:
@@ -99,10 +99,12 @@ def _check_prior(corpus: Corpus, names: Iterable[str]) -> None:
 
 
 def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None:
-    """Features that were fitted to the labels of dialogues which a fold evaluates are refused; where they are cross-fitted, it is said.
+    """Check that no feature encoder was fine-tuned on labels of test dialogues.
+
+    Cross-fitted encoders, and encoders that were fine-tuned on development dialogues, only cause a warning.
 
     Raises:
-        ConfigError: features of a modality know the labels of test dialogues.
+        ConfigError: the encoder of a modality was fine-tuned on test dialogues, without cross-fitting.
     """
     for name in dict.fromkeys(modalities):
         fitted = corpus.provenance.get("fitted", {}).get(name, {})
@@ -110,8 +112,9 @@ def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None
         judged = {part: [one for one in ids if one in known] for part, ids in (("test", fold.test), ("development", fold.dev))}
         if judged["test"] and not fitted.get("cross_fit"):
             raise ConfigError(
-                f"{name}: expected an encoder that was not fine-tuned on test dialogues of {fold.name}, found {len(judged['test'])} of "
-                f"them (first: {judged['test'][0]}); leave it out (--modalities), or use the protocol of its fine-tuning"
+                f"{name}: expected an encoder that was not fine-tuned on test dialogues, found {len(judged['test'])} test dialogues of "
+                f"fold {fold.name} in its fine-tuning data (first: "
+                f"{judged['test'][0]}); leave out {name} with --modalities, or use the protocol of the fine-tuning"
             )
         for part, ids in judged.items():
             if ids:

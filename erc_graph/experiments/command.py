@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def main(method: str, argv: Sequence[str] | None = None) -> int:
-    """Run the command of `method` and return the exit code (0 success, 2 error, 130 stopped by Ctrl-C)."""
+    """Run `erc-graph experiment METHOD`, and return the exit code: 0 for success, 2 for an error, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     open_streams()
@@ -70,7 +70,9 @@ def _main(method: str, arguments: list[str]) -> int:
     if known.resume is not None:
         if others or known.config or known.data is not None or known.task is not None:
             but = ", ".join(f"--{name}" for name in LAUNCH)
-            raise ConfigError(f"--resume: expected no other options than {but}; a run is continued with the settings of its start")
+            raise ConfigError(
+                f"--resume: expected no other options than {but}; a run continues with the settings with which it was started"
+            )
         return _resume(method, Path(known.resume), {name: value for name in LAUNCH if (value := getattr(known, name)) is not None})
 
     from erc_graph.data.files.toml import read_toml
@@ -100,7 +102,9 @@ def _main(method: str, arguments: list[str]) -> int:
         options = parser.parse_args(arguments)
     experiment, launch = _experiment(method, parser, options, values), _launch(options)
     if (experiment.run.data, experiment.run.strict) != (data, strict):
-        raise ConfigError(f"--data: expected one corpus, found {data!r} in arguments and {experiment.run.data!r} in options; name one")
+        raise ConfigError(
+            f"--data: expected one corpus, found {data!r} in arguments and {experiment.run.data!r} in options; give --data once"
+        )
     folder = Path(options.out or Path("runs") / f"{short_name(method)}-{corpus.name}")
     if options.table is not None and options.search:
         raise ConfigError("--table and --search: expected only one of these options; search first, then run the table with --config")
@@ -110,7 +114,7 @@ def _main(method: str, arguments: list[str]) -> int:
         settings = [settings_name(committed)] if committed else known.config
         return dry_run(experiment, corpus, folder, settings, table=options.table, trials=options.search)
     if options.search and not main_process():
-        raise ConfigError("--search: expected one process; search in one, then train in several")
+        raise ConfigError("--search: expected one process, found several; run the search in one process, then train in several processes")
     with held(folder):
         if main_process():
             check_folder(folder)
@@ -123,9 +127,9 @@ def _main(method: str, arguments: list[str]) -> int:
 
 @contextmanager
 def _written(arguments: list[str], files: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
-    """Give the arguments with new files in place of those of `--config`, in the same order.
+    """Yield the arguments with every file of `--config` replaced by a temporary file.
 
-    In the new files every key is where it is now. Tables that are no options (`TABLES`) are left out: `[search]` is not `--search N`.
+    A temporary file has the current names of all keys. It omits the tables in `TABLES`, which have no command-line option.
     """
     if not files:
         yield arguments
@@ -178,7 +182,7 @@ def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
 
     path = folder / "config.json"
     if not path.exists():
-        raise CheckpointError(f"{path}: expected the settings of a run to continue, found no such file; start it without --resume")
+        raise CheckpointError(f"{path}: expected the settings of a run to continue, found no such file; start the run without --resume")
     stored = read_settings(folder)
     if not same_method(stored.method, method):
         raise CheckpointError(f"{path}: expected a run of {method}, found a run of {stored.method}")
@@ -189,6 +193,6 @@ def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
     launch = _launch(make_parser(method).parse_args(options))
     corpus = _load(experiment.run.data, experiment.run.task, experiment.run.strict)
     if corpus_sha256(corpus) != stored.data_sha256:
-        raise CheckpointError(f"{folder}: {experiment.run.data} is not the corpus that this run was started with; its SHA-256 differs")
+        raise CheckpointError(f"{folder}: {experiment.run.data} is not the corpus that this run was started with: the SHA-256 differs")
     with held(folder):
         return run_session(experiment, corpus, folder, launch, table=stored.table, resume=True)

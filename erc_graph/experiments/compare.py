@@ -1,13 +1,13 @@
-"""Comparison of finished runs: metrics over shared seeds, differences between the runs, and paired tests with their limits.
+"""Comparison of finished runs: metrics over shared seeds, differences between the runs, and paired significance tests.
 
-There are two tests for two questions.
+Two tests answer two questions.
 
 - *Would other seeds give the same result?* This is an exact sign-flip permutation test over the shared seeds. With `n` seeds, p is never
-  below 2 / 2ⁿ. Five seeds (0.0625) therefore cannot show a difference at the level 0.05.
-- *Would other dialogues give the same result?* This is a paired bootstrap over the test dialogues of `predictions.csv`. It uses one trained
-  model of each run.
+  below 2 / 2ⁿ. With five seeds, p is at least 0.0625, so no difference is significant at the level 0.05.
+- *Would other dialogues give the same result?* This is a paired bootstrap over the test dialogues of `predictions.csv`. It uses the model
+  of the first seed of each run.
 
-Both p-values get Holm's correction over all comparisons that are shown.
+Holm's correction over all comparisons is applied to both p-values.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _ENVIRONMENT = ("erc_graph", "git_commit", "torch", "device")
 
 @dataclass(kw_only=True)
 class Test:
-    """One comparison of two runs in one metric; differences are `second - first`.
+    """One comparison of two runs in one metric. A difference is the value of the second run minus the value of the first run.
 
     Attributes:
-        first: Position of the reference run.
-        second: Position of the other run.
+        first: Index of the reference run in `RunComparison.runs`.
+        second: Index of the other run in `RunComparison.runs`.
         metric: Name of the metric.
-        difference: Mean difference over the shared seeds, or the difference of the only seed.
-        seeds: Shared seeds of the test over seeds.
+        difference: Mean difference over the shared seeds.
+        seeds: Number of shared seeds.
         p_seeds: p-value of the test over seeds; `None` if it cannot be computed.
         p_seeds_holm: `p_seeds` after Holm's correction.
-        dialogues: Test dialogues of the bootstrap.
-        seed_difference: Difference of the two models that the bootstrap compares.
+        dialogues: Number of test dialogues in the bootstrap.
+        seed_difference: Difference between the two models that the bootstrap compares.
         low: Lower end of the 95 % interval over dialogues.
         high: Upper end of the 95 % interval over dialogues.
         p_dialogues: p-value of the test over dialogues.
@@ -78,13 +78,13 @@ class RunComparison:
     """The result of `compare_runs`.
 
     Attributes:
-        runs: The runs in the order given; `figures` and `tests` refer to runs by position.
+        runs: The runs in the given order.
         metrics: Names of the metrics.
-        seeds: Seeds that all runs share; if there are none, every run is shown with its own seeds.
-        figures: For each run: metric → mean, standard deviation, values.
-        tests: Every comparison.
-        warnings: Differences in protocol or data, to be read before the results.
-        notes: Other differences, and the limits of the tests.
+        seeds: Seeds that all runs share. If the list is empty, `figures` uses all seeds of each run.
+        figures: For each run: metric → mean, standard deviation and values over seeds.
+        tests: One test per compared pair of runs and metric.
+        warnings: Differences between the runs that affect the comparison, such as another protocol or other data.
+        notes: Differences in software or device, and the limits of the tests.
     """
 
     runs: list[Run]
@@ -104,12 +104,12 @@ def letter(position: int) -> str:
 def compare_runs(
     paths: Sequence[str | Path], *, metrics: Sequence[str] | None = None, all_pairs: bool = False, resamples: int = 9999
 ) -> RunComparison:
-    """Compare finished runs: each run with the first, or every pair.
+    """Compare finished runs: each run with the first run, or every pair of runs.
 
     Args:
-        paths: Two or more paths, as for `load_run`.
-        metrics: Names as in result.json; default: the metrics that a run prints.
-        all_pairs: Compare every pair instead of every run with the first.
+        paths: Paths of two or more runs; `load_run` lists the allowed paths.
+        metrics: Names of metrics in `result.json`; default: the metrics that are printed after a run.
+        all_pairs: Compare every pair of runs.
         resamples: Number of bootstrap samples.
 
     Raises:
@@ -129,7 +129,7 @@ def compare_runs(
     unknown = [metric for metric in chosen if metric not in common]
     if unknown or not chosen:
         raise ConfigError(
-            f"metric: expected one that all runs have ({', '.join(common) or 'none'}), found {unknown[0] if unknown else 'none'!r}"
+            f"metric: expected a metric that all runs have ({', '.join(common) or 'none'}), found {unknown[0] if unknown else 'none'!r}"
         )
     seeds = [seed for seed in runs[0].seeds if all(seed in run.seeds for run in runs)]
     figures = [
@@ -153,7 +153,7 @@ def _spell(value: Any) -> str:
 
 
 def _differences(comparison: RunComparison) -> None:
-    """Fill `warnings` and `notes` with the facts that are not the same in all runs."""
+    """Add a line to `warnings` or `notes` for every setting that differs between the runs."""
     for key in (*SAME, *_KNOWN, *_ENVIRONMENT):
         found: dict[str, list[str]] = {}
         for i, run in enumerate(comparison.runs):
@@ -166,10 +166,10 @@ def _differences(comparison: RunComparison) -> None:
             (comparison.notes if key in _ENVIRONMENT else comparison.warnings).append(text)
     everyone = {seed for run in comparison.runs for seed in run.seeds}
     if not comparison.seeds:
-        comparison.warnings.append("no seed is shared: every run shows its own seeds, and there is no paired test over seeds")
+        comparison.warnings.append("no seed is shared: each mean is over the seeds of its own run, and there is no paired test over seeds")
     elif len(comparison.seeds) < len(everyone):
         left = sorted(everyone - set(comparison.seeds))
-        comparison.warnings.append(f"only the shared seeds are shown; left out: {', '.join(map(str, left))}")
+        comparison.warnings.append(f"only results of the shared seeds are used; seeds left out: {', '.join(map(str, left))}")
 
 
 def _test(comparison: RunComparison, first: int, second: int, resamples: int) -> None:
@@ -224,19 +224,19 @@ def _test(comparison: RunComparison, first: int, second: int, resamples: int) ->
 
 
 def _fits(comparison: RunComparison, run: Run, known: Mapping[str, Any], sums: np.ndarray) -> None:
-    """Say where the predictions are not those that the result was made of."""
+    """Add a warning if the accuracy in `predictions.csv` differs from the accuracy in `result.json`."""
     metric = "accuracy"
     recorded = run.values.get(metric, {}).get(run.seeds[0])
     found = float(known[metric](sums.sum(0, keepdims=True))[0])
     if recorded is not None and abs(found - recorded) > 1e-6:
         name = letter(comparison.runs.index(run))
-        text = f"{name}: {PREDICTIONS} has accuracy {found:.4f}, {RESULT} has {recorded:.4f}; one of them is older"
+        text = f"{name}: {PREDICTIONS} has accuracy {found:.4f}, {RESULT} has {recorded:.4f}; one of the files is older"
         if text not in comparison.warnings:
             comparison.warnings.append(text)
 
 
 def _correct(comparison: RunComparison) -> None:
-    """Holm over all comparisons of one kind, and what they can and cannot show."""
+    """Apply Holm's correction to the p-values of each test, and add notes on the limits of the tests."""
     from erc_graph.training.significance import holm
 
     for kind in ("seeds", "dialogues"):
@@ -252,7 +252,7 @@ def _correct(comparison: RunComparison) -> None:
             text += f", and below {min(1.0, floor * count):.4g} after Holm's correction for {count} comparisons"
         if floor * count > ALPHA:
             enough = math.ceil(math.log2(2 * count / ALPHA))
-            text += f"; so no difference, however large, can be significant at {ALPHA} here; this needs {enough} seeds"
+            text += f"; so no difference, however large, can be significant at {ALPHA} here; a significant difference needs {enough} seeds"
         comparison.notes.append(text)
     elif any(test.seeds == 1 for test in comparison.tests):
         comparison.notes.append("one shared seed: no test over seeds; it is unknown whether another training gives the same result")

@@ -1,4 +1,4 @@
-"""A comparison of runs as tables: for the terminal, Markdown, LaTeX, CSV and JSON."""
+"""Tables of a comparison of runs, for the terminal and in Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TITLES = {name: title for columns in METRICS.values() for name, title in column
 
 
 def figures_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table of methods × metrics; a cell has mean ± standard deviation over the seeds."""
+    """Return header and rows of the results: one row per run and one column per metric, with mean ± standard deviation over seeds."""
     header = ["run", *(_title(metric) for metric in comparison.metrics)]
     rows = []
     for i, (run, figures) in enumerate(zip(comparison.runs, comparison.figures, strict=True)):
@@ -47,7 +47,7 @@ def as_text(comparison: RunComparison, mark: Callable[[str], str] = str) -> str:
 
     Args:
         comparison: The comparison.
-        mark: Function that highlights a warning (in red, on a terminal with colours).
+        mark: Function that highlights a warning, for example in red.
     """
 
     def lines(start: str) -> Callable[[str], str]:
@@ -71,7 +71,7 @@ def as_markdown(comparison: RunComparison) -> str:
 
 
 def as_latex(comparison: RunComparison) -> str:
-    """Return two LaTeX tables with booktabs, for a paper; warnings and notes are LaTeX comments."""
+    """Return LaTeX tables of results and tests, with booktabs; warnings and notes are LaTeX comments."""
     return _document(comparison, lambda table: latex_table(*table), lambda text: latex_comment(f"DIFFERS: {text}"), latex_comment, "% ")
 
 
@@ -86,7 +86,7 @@ def _document(
     note: Callable[[str], str],
     start: str,
 ) -> str:
-    """Runs, warnings, figures, tests, notes."""
+    """Join the list of runs, the warnings, the tables of results and tests, and the notes."""
     clean = _markdown if start == "- " else str
     parts = ["\n".join(f"{start}{clean(line)}" for line in _runs(comparison))]
     if comparison.warnings:
@@ -119,7 +119,7 @@ def _seeds_words(comparison: RunComparison) -> str:
 
 
 def as_csv(comparison: RunComparison) -> str:
-    """Return CSV with one row per run, metric and reference run; it has p-values before and after Holm's correction."""
+    """Return a CSV table with one row per run, metric and reference run, and with p-values before and after Holm's correction."""
     out = io.StringIO()
     tested = [name for name in Test.__dataclass_fields__ if name not in ("first", "second", "metric")]
     writer = csv.writer(out, lineterminator="\n")
@@ -138,7 +138,7 @@ def as_csv(comparison: RunComparison) -> str:
 
 
 def as_values(comparison: RunComparison) -> dict[str, Any]:
-    """Return the whole comparison as plain JSON values."""
+    """Return the comparison as plain values that can be written as JSON."""
 
     def plain(values: dict[str, Any]) -> dict[str, Any]:
         return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()}

@@ -1,4 +1,4 @@
-"""Terminal output of a finished experiment: one table of measured results and baselines, and one of published results."""
+"""Terminal output of a finished experiment: a table of measured results and baselines, and tables of published results."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NONZERO = (("acc2_nonzero", "ACC-2 ≠0"), ("f1_nonzero", "F1 ≠0"))  # negativ
 
 
 def measured(values: Mapping[str, Any]) -> str:
-    """Return a result as text, such as `0.651 ± 0.004`; for one seed, return only the mean."""
+    """Return the mean and standard deviation of a result as text, such as `0.651 ± 0.004`; for one seed, only the value."""
     return mean_std(values["values"])
 
 
 def print_result(result: Mapping[str, Any]) -> None:
-    """Print the table of a run."""
+    """Print the results of a run and its baselines as a table."""
     kind = "classification" if result["labels"] else "score"
     columns = METRICS[kind] if kind == "classification" else (*METRICS[kind], *NONZERO)
     rows = [["majority", *(measured(result["baselines"]["majority"][key]) for key, _ in columns)]]
@@ -43,7 +43,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 
 def print_published(tables: Sequence[PublishedTable]) -> None:
-    """Print a separate table of published results on the same corpus."""
+    """Print each table of published results on the corpus of a run."""
     for table in tables:
         print(f"\npublished, on other features: {table.source}")
         shown = [(key, title) for key, title in PRINTED if any(key in row.figures for row in table.rows)]
@@ -86,4 +86,4 @@ def print_table(table: Mapping[str, Any]) -> None:
     what = f"{table['dataset']}, {', '.join(table['modalities'])}; {_seeds(table)}"
     print(f"\nTable {table['number']}: {table['title']} ({what})")
     print(text_table(*table_rows(table)))
-    print("measured on this corpus's features; paper: as printed, on its own features")
+    print("columns `paper`: results that the paper reports, on its own features; other columns: measured on your features")

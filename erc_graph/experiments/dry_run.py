@@ -22,15 +22,15 @@ from erc_graph.experiments.tables import row_plans
 def dry_run(
     experiment: Experiment, corpus: Corpus, folder: Path, settings: Sequence[str], *, table: int | None = None, trials: int = 0
 ) -> int:
-    """Print what would be run, and return the exit code.
+    """Print the planned trainings with their settings and output folders, and return the exit code.
 
     Args:
         experiment: The experiment.
         corpus: The corpus.
         folder: Folder of the results.
         settings: Names of the files that settings were read from.
-        table: Number of the requested table of the paper, if any.
-        trials: Number of settings in the hyperparameter search.
+        table: Number of the requested ablation table; default: no table.
+        trials: Number of settings in the hyperparameter search; 0: no search.
 
     Raises:
         ErcGraphError: the experiment cannot run.
@@ -55,7 +55,7 @@ def dry_run(
 
 
 def _main_lines(experiment: Experiment, corpus: Corpus, folder: Path, table: int | None) -> Iterator[str]:
-    """The method with its settings as they are, and the baseline."""
+    """Yield the lines about the trainings of the method and its baseline."""
     if table is not None:
         yield f"table       {table}: the main result, trained with the settings above"
     plans = [Plan(experiment=experiment, folder=folder), *baseline_plans(experiment, corpus, folder)]
@@ -67,7 +67,7 @@ def _main_lines(experiment: Experiment, corpus: Corpus, folder: Path, table: int
 
 
 def _table_lines(experiment: Experiment, corpus: Corpus, folder: Path, table: Table) -> Iterator[str]:
-    """The rows of an ablation, and the baseline."""
+    """Yield the lines about the trainings of the table rows and the baseline."""
     rows, plain = row_plans(experiment, corpus, folder, table), baseline_plans(experiment, corpus, folder)
     yield f"table       {table.number}: {table.title} ({_many(len(table.rows), 'row')} of experiments/tables/{experiment.method}.toml)"
     yield _total([*(plan for plan in rows if isinstance(plan, Plan)), *plain], corpus)
@@ -83,7 +83,7 @@ def _total(plans: Sequence[Plan], corpus: Corpus) -> str:
 
 
 def _trainings(plan: Plan, corpus: Corpus) -> str:
-    """`  BiGRU            5 trainings in runs/x/bigru, seed-0 to seed-4`."""
+    """Return a line about one plan, such as `BiGRU  5 trainings in runs/x/bigru, seed-0 to seed-4`."""
     seeds = plan.experiment.run.seeds
     where = f"{plan.folder}, seed-0" + (f" to seed-{seeds - 1}" if seeds > 1 else "")
     file = f", settings {settings_name(baseline_file(plan.experiment))}" if plan.name == "BiGRU" else ""

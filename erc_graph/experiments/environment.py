@@ -1,4 +1,4 @@
-"""The environment of a measurement: versions, commit, device."""
+"""The environment in which results were computed: package versions, git commit and device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "torch-geometric", "dgl", "transformers", "accelerate", "nu
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Return versions, git commit, device, and whether compiled graph layers are available, as plain values."""
+    """Return package versions, git commit, device, and whether compiled graph layers are available, as plain values."""
     import torch
 
     from erc_graph.conv.angular import compiled

@@ -1,4 +1,4 @@
-"""The settings of an experiment: `experiments/<method>/<corpus>.toml`, overridden by options."""
+"""The settings of an experiment, from `experiments/<method>/<corpus>.toml` and from command-line options, which override the file."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ FOLDERS = (_PACKAGE / "_recipes" / "experiments", _PACKAGE.parent / "experiments
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """The run: corpus, protocol and seeds.
+    """Settings of a run: corpus, protocol and seeds.
 
     Attributes:
         data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, `sample`, or `sample-raw` (words, audio, face frames).
-            The default is `sample-raw` for methods with settings for it, and for methods that read sequences and have no settings for
-            `sample`.
+            The default is one of the two sample corpora, depending on the method.
         task: Label set, for example `iemocap4`; default: the corpus's own.
         modalities: Feature sets to use, such as `text,audio`; default: all that the corpus has.
         protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
         seeds: Number of seeds, 0 to N-1.
-        members: Number of networks in an ensemble, which are trained together. Their probabilities are averaged. The BiGRU gets the same
-            number.
+        members: Number of networks in an ensemble. They are trained together, and their probabilities are averaged. The baseline BiGRU
+            has the same number of networks.
         device: `auto`, `cpu` or `cuda`.
         strict: Report features with NaN, inf or numbers beyond 1e15 as an error instead of treating them as missing.
         baseline: Also train the baseline BiGRU on the same features, folds and seeds.
@@ -63,13 +62,13 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """The execution of an experiment's runs; no option here changes a result.
+    """Options that control how trainings are executed; they do not change results.
 
     Attributes:
-        workers: Number of trainings at the same time, each in its own process. One training is one seed, on one fold, of one row of a
-            table. Default: one, in this process; with `ray`: one per processor of the cluster.
+        workers: Number of trainings at the same time, each in its own process. A training has one seed and one fold. Default: one training,
+            in this process; with `ray`: one training per processor of the cluster.
         launcher: `local`: processes on this machine; `ray`: a Ray cluster (extra `ray`), at RAY_ADDRESS or started on this machine.
-        track: Also send configuration and metrics to `tensorboard`, `wandb` or `mlflow` (the extra of that name).
+        track: Also send configuration and metrics to `tensorboard`, `wandb` or `mlflow`; the extra of this name must be installed.
     """
 
     workers: int | None = None
@@ -91,13 +90,13 @@ class Experiment:
     """A method with all settings that determine its result.
 
     Attributes:
-        method: A key of `METHODS`, or a user's own file and class, `my_method.py:Own`.
+        method: Name of a method (a key of `METHODS`), or file and class of a user's own method, such as `my_method.py:Own`.
         run: Corpus, protocol and seeds.
-        pipeline: Configuration of the method itself.
+        pipeline: Configuration of the method.
         training: Configuration of the training loop.
         inputs: Preprocessing of the features.
-        prior: Log-probabilities that are added to the scores.
-        search: Dotted key → range, for `--search`.
+        prior: Configuration of log-probabilities that are added to the scores.
+        search: Dotted key → range of the hyperparameter search `--search`.
     """
 
     method: str
@@ -109,7 +108,7 @@ class Experiment:
     search: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, changes: Mapping[str, Any]) -> Experiment:
-        """Return the same experiment with some values changed, by dotted key (`pipeline.pmf.enabled`, `training.epochs`, `modalities`)."""
+        """Return a copy of the experiment with changed settings, given as dotted key → value, for example `{"training.epochs": 30}`."""
         values = self.as_dict()
         moved = moved_keys(find_method(self.method))
         for key, value in changes.items():
@@ -123,11 +122,11 @@ class Experiment:
         return from_dict(self.method, values, "changes")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For other processes: plain values, for a class from a user's own file is imported there anew."""
+        """Return plain values for pickling, because another process must import the class of a user's own method again."""
         return from_dict, (absolute(self.method), self.as_dict(), "experiment")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values: the fields of `RunConfig` at the top, the other configurations as tables."""
+        """Return plain values: the fields of `RunConfig` at the top level, and each other configuration as a nested dictionary."""
         return {
             **dataclasses.asdict(self.run),
             "inputs": dataclasses.asdict(self.inputs),
@@ -139,19 +138,26 @@ class Experiment:
 
 
 def default_data(method: str) -> str:
-    """Return the default sample corpus of a method: one that it has settings for, or else one with the kind of input that it reads."""
+    """Return the default corpus of a method: `sample-raw` or `sample`.
+
+    If the package has settings of the method for one of them, that corpus is used. If it has settings for both, `sample-raw` is used.
+    Without settings, `sample-raw` is used for methods with sequences as input, and `sample` for all other methods.
+    """
     settled = next((name for name in ("sample-raw", "sample") if experiment_file(method, name)), None)
     return settled or ("sample-raw" if find_method(method).reads[0] == "sequences" else "sample")
 
 
 def experiment_file(method: str, dataset: str) -> Path | None:
-    """Return the file of committed settings of a method for a corpus, or `None`; `default` stands for corpora without their own file."""
+    """Return the settings file of a method for a corpus, `experiments/METHOD/CORPUS.toml`; `None` if there is no such file.
+
+    With the corpus name `default`, return the settings for corpora that have no file of their own.
+    """
     paths = [folder / method / f"{dataset}.toml" for folder in FOLDERS if Path(dataset).name == dataset]
     return next((path for path in paths if path.is_file()), None)
 
 
 def settings_name(path: Path) -> str:
-    """Return the name that messages use for a file of committed settings.
+    """Return the short path of a settings file, for messages.
 
     >>> settings_name(Path("somewhere/experiments/hff/meld.toml"))
     'experiments/hff/meld.toml'
@@ -204,10 +210,10 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
 
 
 def sentence(problem: Mapping[str, Any], where: str) -> str:
-    """Return an error of pydantic as one line: the place, what was expected, and what was found."""
+    """Convert an error of pydantic to one line with the file, the key, the expected value and the found value."""
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{where}: {path}: unknown key; `--help` lists the known ones"
+        return f"{where}: {path}: unknown key; `--help` lists the known keys"
     if problem["type"] == "value_error":  # a check of our own, which says it all
         return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}"
     return f"{where}: {path}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {shortened(problem['input'])}"

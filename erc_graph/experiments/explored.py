@@ -1,4 +1,4 @@
-"""Conversations of a run with the predictions, states and graphs of its model."""
+"""Conversations of a finished run with predictions, classifier inputs and graphs of its model, for the explorer of the report."""
 
 from __future__ import annotations
 
@@ -36,7 +36,14 @@ HYPEREDGE = "hyperedge"  # a node type that is no stream
 
 @dataclass(frozen=True)
 class Explored:
-    """Conversations with predictions and graphs; `states` has one row per row of predictions.csv."""
+    """Conversations of a run, with data for the explorer of the report.
+
+    Attributes:
+        conversations: Conversations with predictions and graphs.
+        streams: Node types of the graphs, without hyperedges.
+        states: Inputs of the classifier, one row per row of `predictions.csv`; `None` if they are not available.
+        generated: Whether the corpus is a generated sample corpus.
+    """
 
     conversations: list[Conversation] = field(default_factory=list)
     streams: tuple[str, ...] = ()
@@ -51,12 +58,12 @@ def explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: li
         folder: Folder of the run.
         seed: Seed of the model.
         found: Recorded predictions of the model.
-        scope: Which conversations: the evaluated ones, or the whole corpus.
-        notes: List to which notes on missing parts are appended.
+        scope: `test`: the evaluated conversations; `all`: all conversations of the corpus.
+        notes: List to which a note is appended if texts or graphs are not available.
         method: File and class of a user's own method.
 
     Raises:
-        CheckpointError: the predictions do not belong to the corpus.
+        CheckpointError: the number of recorded predictions differs from the number of evaluated utterances.
     """
     try:
         experiment, digest = _settings(folder, method)
@@ -67,7 +74,7 @@ def explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: li
         notes.append(f"No texts and no graphs: the corpus of this run cannot be read. {error}")
         return Explored()
     if len(found) != judged:
-        raise CheckpointError(f"{folder / PREDICTIONS}: expected {judged} utterances, found {len(found)}; --resume writes it again")
+        raise CheckpointError(f"{folder / PREDICTIONS}: expected {judged} utterances, found {len(found)}; --resume writes the file again")
     tested = list(dict.fromkeys(name for fold in divisions for name in fold.test))
     ids = tested if scope == "test" else list(corpus.dialogue_ids)
     kind = find_method(experiment.method)
@@ -103,7 +110,7 @@ def _corpus(experiment: Experiment, digest: str) -> Corpus:
 
 
 class _Seen:
-    """What models say about the rows of a corpus: scores and states by row, graphs by dialogue."""
+    """Outputs of the models of a run: scores and classifier inputs of each utterance, and the graph of each dialogue."""
 
     def __init__(self, corpus: Corpus, width: int) -> None:
         self.corpus = corpus
@@ -114,7 +121,7 @@ class _Seen:
         self.streams: tuple[str, ...] = ()
 
     def ask(self, pipeline: Pipeline, ids: list[str]) -> None:
-        """Predictions and graphs of some dialogues."""
+        """Compute and store predictions and graphs of the given dialogues."""
         if not ids:
             return
         part = self.corpus.subset(ids)
@@ -153,7 +160,7 @@ class _Seen:
         return edges.strongest(), present
 
     def conversation(self, name: str, split: str, score: bool) -> Conversation:
-        """Return one dialogue for the explorer."""
+        """Return one dialogue with its predictions and graph."""
         corpus, place = self.corpus, self.corpus.position[name]
         rows = slice(int(corpus.ptr[place]), int(corpus.ptr[place + 1]))
         known = ~np.isnan(self.scores[rows]).any(1)
@@ -179,7 +186,7 @@ class _Seen:
 
 
 def _overlay(seen: _Seen, found: Predictions) -> NDArray[np.int64] | None:
-    """Put the recorded predictions over the model's: those are the ones that the figures count. Returns their rows."""
+    """Replace predictions of the model by the recorded predictions, and return the corpus rows of the recorded predictions."""
     corpus = seen.corpus
     homes = (corpus.dialogue_ids[place] for place in corpus.dialogue_of.tolist())
     place = {key: row for row, key in enumerate(zip(homes, corpus.utterance_ids, strict=True))}
@@ -195,7 +202,7 @@ def _overlay(seen: _Seen, found: Predictions) -> NDArray[np.int64] | None:
 
 
 def predicted_only(found: Predictions) -> list[Conversation]:
-    """Return conversations with the evaluated utterances only, for a run whose corpus is no longer available."""
+    """Return conversations that contain only the evaluated utterances, for a run whose corpus is no longer available."""
     names = np.array(found.dialogue, dtype=object)
     conversations = []
     for name in dict.fromkeys(found.dialogue):
@@ -218,8 +225,8 @@ def answered(answers: Sequence[Answer], labels: Sequence[str]) -> list[Conversat
     """Return conversations from the predictions of a model, in the order of the predictions; true labels are unknown.
 
     Args:
-        answers: One per utterance.
-        labels: Names of the classes in index order; empty for a score, whose classes are `SEVEN`.
+        answers: One prediction per utterance.
+        labels: Names of the classes in index order; empty for a score task, whose scores are rounded to the seven classes -3 to 3.
     """
     found: dict[str, list[Answer]] = {}
     for answer in answers:
@@ -245,15 +252,13 @@ def _answered(name: str, rows: Sequence[Answer], index: Mapping[str, int]) -> Co
 
 
 def _seven(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Class of a score in [-3, 3]; -1: no score."""
+    """Return the class index 0 to 6 of each score from -3 to 3, or -1 if the score is NaN."""
     return np.where(np.isnan(scores), -1, np.clip(np.round(np.nan_to_num(scores)), -3, 3) + 3).astype(np.int64)
 
 
 def _settings(folder: Path, method: str | None) -> tuple[Experiment, str]:
-    """The run's experiment, and the SHA-256 of its corpus."""
+    """Return the experiment of a run and the recorded SHA-256 of its corpus."""
     stored = read_settings(folder)
     if not is_own(stored.method) and stored.method not in METHODS:
-        raise CheckpointError(
-            f"{folder / FILE}: expected the settings of a run, found something else (the unknown method {stored.method!r})"
-        )
+        raise CheckpointError(f"{folder / FILE}: expected the settings of a run, found the unknown method {stored.method!r}")
     return from_dict(named_again(folder, method) or stored.method, stored.values, str(folder / FILE)), stored.data_sha256

@@ -1,4 +1,4 @@
-"""The results of a finished experiment as plain values: the content of result.json."""
+"""The results of a finished experiment as plain values, which are the content of `result.json`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def spread(values: list[float]) -> dict[str, Any]:
 
 
 def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
-    """Return the content of result.json."""
+    """Return the content of `result.json`: metrics, baselines, settings and environment of a finished experiment."""
     from erc_graph.data.digest import corpus_sha256
 
     experiment, corpus = outcome.experiment, outcome.corpus
@@ -63,7 +63,7 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
 
 
 def baselines(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
-    """Return test metrics of the majority class and, if it was trained, of the baseline BiGRU, on the same utterances."""
+    """Return the test metrics of the majority baseline and, if `baseline` is given, of the BiGRU."""
     most = majority_metrics(outcome.experiment, outcome.corpus, outcome.seeds[0])
     found: dict[str, Any] = {"majority": {name: spread([value]) for name, value in most.items()}}
     if baseline:

@@ -1,4 +1,4 @@
-"""`python -m erc_graph.experiments.hff`: hierarchical feature fusion, with or without the context of the conversation."""
+"""`python -m erc_graph.experiments.hff`: hierarchical feature fusion."""
 
 from __future__ import annotations
 

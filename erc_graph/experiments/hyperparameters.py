@@ -1,4 +1,4 @@
-"""The option `--search N`: a hyperparameter search on the development split, over declared ranges; it never uses the test split."""
+"""Hyperparameter search (`--search N`) over given ranges, on the development split; the search never uses the test split."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
 
     Raises:
         ConfigError: the experiment declares no ranges, a range names an unknown field, or the protocol has several folds.
-        CorpusError: the corpus cannot be trained on (`erc_graph.experiments.checks.check`).
+        CorpusError: the corpus cannot be used for training; see `erc_graph.experiments.checks.check`.
     """
     if not experiment.search:
-        raise ConfigError("--search: the experiment declares no ranges; give [search] in --config FILE.toml, for example "
+        raise ConfigError("--search: expected ranges, found none; give [search] in --config FILE.toml, for example "
                           '"training.learning_rate" = {low = 1e-4, high = 1e-3, log = true}')  # fmt: skip
     divisions = folds(corpus, experiment.run.protocol)
     if len(divisions) > 1:
         raise ConfigError(
-            f"--search: expected a protocol with one fold, found {experiment.run.protocol} with {len(divisions)}, whose development and "
-            "test data overlap; search with --protocol official, then run the folds with --config"
+            f"--search: expected a protocol with one fold, found {experiment.run.protocol} with {len(divisions)} folds, whose development "
+            "and test data overlap; search with --protocol official, then run the folds with --config"
         )
     space = SearchSpace.from_dict(experiment.search)
     for key, span in space.ranges.items():
@@ -42,7 +42,7 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
         experiment.changed({key: span.choices[0] if span.choices else span.low})  # a wrong key is refused before the first trial
     check(experiment, corpus)
     if experiment.training.selection != "dev":
-        raise ConfigError("--search: expected training.selection 'dev', found 'last': nothing would be evaluated on the development split")
+        raise ConfigError("--search: expected training.selection 'dev', found 'last', which does not evaluate on the development split")
     return space
 
 

@@ -1,7 +1,7 @@
 """The jobs of an experiment, and their results.
 
-A job is one seed on one fold. It has its own folder with a checkpoint from which training can be continued. Jobs are independent:
-`launch.train_all` can train them in any order, and the results are the same.
+A job is one training with one seed and one fold. Each job has its own folder with a checkpoint from which training can be continued.
+Jobs are independent: their results do not depend on the order in which `launch.train_all` trains them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from erc_graph.training.history import History
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One training: a seed on a fold.
+    """One training with one seed and one fold.
 
     Attributes:
         experiment: The experiment.
         seed: Seed of the initial weights, the order of the dialogues, and dropout.
-        fold: Dialogues for training, selection and evaluation.
+        fold: Dialogues of the training, development and test splits.
         folder: Folder of the checkpoints; default: no checkpoints are written.
-        name: Text before progress bars and errors.
+        name: Name of the job in progress bars and error messages.
     """
 
     experiment: Experiment
@@ -55,9 +55,9 @@ class Plan:
 
     Attributes:
         experiment: The experiment.
-        folder: Folder of the checkpoints, with a folder `seed-N` for each seed, and in it one folder per fold if there are several.
+        folder: Folder of the checkpoints, with a subfolder `seed-N` per seed. With several folds, `seed-N` has a subfolder per fold.
             Default: no checkpoints are written.
-        name: Text before progress bars and errors; default: the method.
+        name: Name of the plan in progress bars and error messages; default: the name of the method.
     """
 
     experiment: Experiment
@@ -66,11 +66,11 @@ class Plan:
 
     @property
     def title(self) -> str:
-        """Return the name of the plan."""
+        """Return `name`, or the name of the method if `name` is empty."""
         return self.name or short_name(self.experiment.method)
 
     def jobs(self, corpus: Corpus) -> list[Job]:
-        """Return one job per seed and fold: all folds of the first seed, then of the second, and so on.
+        """Return one job per seed and fold: all folds of the first seed, then all folds of the second seed, and so on.
 
         Raises:
             ConfigError: the protocol does not fit the corpus.
@@ -88,19 +88,19 @@ class Plan:
 
 @dataclass
 class SeedResult:
-    """One seed: test predictions pooled over the folds.
+    """Results of one seed, with the test predictions of all folds together.
 
     Attributes:
         seed: The seed.
         test: Metrics on all evaluated test utterances of all folds together.
         dev: Metrics on the development split, averaged over the folds.
-        rows: `(n,)` corpus rows of the evaluated test utterances.
-        scores: `(n, C)` logits, or the score.
-        states: `(n, k)` inputs of the classifier, or `None`.
+        rows: Indices of the n evaluated test utterances in the corpus, `(n,)`.
+        scores: Logits, `(n, C)`; for a score task, scores, `(n, 1)`.
+        states: Inputs of the classifier, one row per utterance; `None` if the method has none, or with several folds.
         histories: Training history of each fold.
         device: Device on which the network was trained.
         parameters: Number of weights of the network.
-        utterance_level: Whether no prediction depends on other utterances.
+        utterance_level: Whether each prediction depends only on its own utterance.
     """
 
     seed: int
@@ -117,7 +117,7 @@ class SeedResult:
 
 @dataclass
 class Outcome:
-    """All seeds of one experiment."""
+    """The results of all seeds of one experiment."""
 
     experiment: Experiment
     corpus: Corpus

@@ -1,8 +1,8 @@
-"""Bulk labelling of any number of files, shard by shard, with several workers.
+"""Bulk labelling of any number of files, with several worker processes.
 
-The result of a shard is written atomically, and then recorded in `shards.jsonl`. After an interruption, the same command continues.
-A recorded shard is not processed again. A shard that was written but not recorded is written again, with the same bytes. When all shards
-are complete, the records are sorted in the order of the input.
+Each file is processed in shards of whole conversations; a small file is one shard. The result of a shard is first written, then recorded in
+`shards.jsonl`. After an interruption, the same command continues and skips all recorded shards. When all shards are complete, the records
+are sorted in the order of the input.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ NOTED = {"shard", "source", "bytes", "modified", "conversations", "turns", "refu
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """The settings for labelling every shard.
+    """The settings of bulk labelling, which are the same for every shard.
 
     Attributes:
         model: Folder of a run, a saved model, or a name on the hub.
         method: File and class of a user's own method.
-        extractors: Modality and encoder, instead of the encoders that the model names.
-        form: Format of the results; default: Parquet if the input is Parquet, otherwise JSON lines.
-        unsure: Utterances are marked if their highest probability is below this threshold; default: no utterance is marked.
+        extractors: Pairs of modality and encoder, which replace the encoders that the model names.
+        form: Format of the results; default: Parquet for Parquet input, JSON lines for other input.
+        unsure: Threshold; an utterance is marked as unsure if its highest probability is lower. Default: no utterance is marked.
         out: Folder of the results, as an absolute path.
     """
 
@@ -76,7 +76,7 @@ class Labelling:
 
 @dataclass
 class Total:
-    """The counts of bulk labelling: labelled conversations, labelled utterances, and refused inputs."""
+    """Counts of bulk labelling: labelled conversations, labelled utterances (`turns`), and refused inputs."""
 
     conversations: int = 0
     turns: int = 0
@@ -98,13 +98,13 @@ def label_all(
     Args:
         paths: Files and folders.
         labelling: The settings.
-        launcher: Where the workers run.
+        launcher: `local`: workers are processes on this machine; `ray`: workers are tasks of a Ray cluster.
         workers: Number of workers; default: one, in this process; with `ray`: one per processor of the cluster.
         say: Function that is called once with each note for the user.
 
     Raises:
         CorpusError: a path does not exist, or no input could be labelled.
-        ConfigError: the folder contains other files, or results of another model or format; or another process is writing to it.
+        ConfigError: the output folder has other files or results of another model or format, or another process uses the folder.
         CheckpointError: the model or one of its encoders cannot be loaded.
         ErcGraphError: a worker process has died.
     """
@@ -149,8 +149,8 @@ def _labelled(
             yield from answers
     except WorkerGone as gone:
         raise ErcGraphError(
-            f"{gone}: its process has died (killed, or out of memory); all finished results are kept; repeat the command to continue; "
-            f"fewer --workers need less memory"
+            f"{gone}: the worker process has died (killed, or out of memory); all finished results are kept; repeat the command to "
+            f"continue; fewer --workers need less memory"
         ) from None
 
 
@@ -175,13 +175,13 @@ def label_shard(labelling: Labelling, shard: Shard) -> Record | ErcGraphError:
 
 
 def _digests(names: Iterable[str]) -> bytes:
-    """Eight bytes per name, each name once."""
+    """Return a hash of eight bytes for each different name, joined together."""
     return b"".join(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest() for name in dict.fromkeys(names))
 
 
 @lru_cache(maxsize=1)
 def _labeller(model: str, method: str | None, extractors: tuple[tuple[str, str], ...], unsure: float | None) -> Labeller:
-    """The model, loaded once per process."""
+    """Load the model; later calls in the same process return the same object."""
     own = named_again(model, method)
     return Labeller(Pipeline.from_pretrained(model, find_method(own) if own else None), dict(extractors), unsure)
 
@@ -191,7 +191,7 @@ def _pipeline(labelling: Labelling) -> Pipeline:
 
 
 def _about(labelling: Labelling) -> dict[str, Any]:
-    """What decides on the labels beside the input."""
+    """Return the settings that determine the labels, with a SHA-256 of the model."""
     method = _pipeline(labelling).method
     digest = hashlib.sha256(json.dumps(method.describe(), sort_keys=True, default=str).encode())
     for name, value in sorted(method.state_dict().items()):
@@ -203,11 +203,13 @@ def _about(labelling: Labelling) -> dict[str, Any]:
 
 
 def _check_folder(out: Path, about: dict[str, Any]) -> None:
-    """Refuse a folder that is not the one of this command."""
+    """Check that the output folder is new, or has labels that were made with the same settings."""
     if not (out / ABOUT).is_file():
         others = sorted(entry.name for entry in os.scandir(out) if entry.name != LOCK and not entry.name.startswith(f".{ABOUT}."))
         if others:
-            raise ConfigError(f"--out: expected a new folder, or one with labels of the same model, found {out} with {others[0]!r} in it")
+            raise ConfigError(
+                f"--out: expected a new folder, or a folder with labels of the same model, found {out} with {others[0]!r} in it"
+            )
         return
     try:
         found = json.loads(content_of(out / ABOUT))
@@ -215,7 +217,7 @@ def _check_folder(out: Path, about: dict[str, Any]) -> None:
         found = {}
     found = found if isinstance(found, dict) else {}
     if found.get("format") != FORMAT:
-        raise ConfigError(f"--out: expected a new folder, or one with labels, found {out} with an {ABOUT} of another kind")
+        raise ConfigError(f"--out: expected a new folder, or a folder with labels, found {out} with an {ABOUT} of another program")
     if other := [name for name, value in about.items() if found.get(name) != value]:
         raise ConfigError(f"--out: {out} has labels made with another {', '.join(other)}; name a new folder, or remove the old folder")
 
@@ -231,7 +233,7 @@ def _threads() -> Iterator[None]:
 
 
 def _shard_of(record: Record) -> str | None:
-    """The file that a note is about; nothing where it is no whole one, or names a file outside of the folder."""
+    """Return the result file of a record; `None` if the record is incomplete or its file is outside the output folder."""
     if not record.keys() >= NOTED or not isinstance(record["shard"], str):
         return None
     place = PurePath(record["shard"])
@@ -239,7 +241,7 @@ def _shard_of(record: Record) -> str | None:
 
 
 class _Plan:
-    """The shards that are left to do, in the order of the input; those that are done are noted on the way."""
+    """The shards that have no result yet, in the order of the input."""
 
     def __init__(self, paths: Sequence[str], labelling: Labelling, journal: Journal) -> None:
         self.paths, self.labelling, self.journal = paths, labelling, journal
@@ -262,14 +264,14 @@ class _Plan:
                 yield shard
 
     def _stands(self, place: int, shard: Shard, out: Path) -> bool:
-        """Whether a result is there, of the file as it is now."""
+        """Return whether the result of a shard exists, and the input file has not changed since."""
         record = json.loads(self.journal.line(place))
         same = (record["bytes"], record["modified"]) == (shard.source.size, shard.source.modified)
         return same and (not record["turns"] or (out / record["shard"]).is_file())
 
 
 class _Progress:
-    """How far it is, and remarks, each once."""
+    """A progress bar for bulk labelling, which also prints each note once."""
 
     def __init__(self, size: int, say: Callable[[str], None]) -> None:
         self.say = say
@@ -299,7 +301,7 @@ class _Progress:
 
 
 def _finish(out: Path, journal: Journal, plan: _Plan, say: Callable[[str], None]) -> Total:
-    """Put the notes into the order of the input, list what was refused, and remove what a file that has changed left behind."""
+    """Sort the records in input order, write the list of refused inputs, and delete old results of files that have changed."""
     total, first, gone = Total(), "", 0
     given = {json.loads(journal.line(place))["source"] for place in plan.order} if plan.left else set()
     for name, place in plan.left.items():
@@ -309,7 +311,7 @@ def _finish(out: Path, journal: Journal, plan: _Plan, say: Callable[[str], None]
         else:
             gone += 1
     if gone:
-        say(f"{gone} shards in {out} belong to files that are no longer given; the shards are kept unchanged")
+        say(f"{gone} shards in {out} belong to files that are not in the input; these shards are not changed")
     with (
         atomic_write(out / SHARDS) as shards,
         atomic_write(out / REFUSED) as refused,
@@ -334,7 +336,7 @@ def _finish(out: Path, journal: Journal, plan: _Plan, say: Callable[[str], None]
 
 
 def _records(plan: _Plan, journal: Journal, file: BinaryIO) -> Iterator[Record]:
-    """What came of each shard, in the order of the input; copied to a file on the way."""
+    """Yield the record of each shard in input order, and copy its line to `file`."""
     for place in plan.order:
         line = journal.line(place)
         file.write(line)
@@ -347,12 +349,12 @@ def _write_lines(file: BinaryIO, records: Sequence[Record]) -> int:
 
 
 def _torn(source: str, names: array[int]) -> list[Record]:
-    """What is wrong with a file that is read in parts: conversations that stand in two of them."""
+    """Return a record with an error if conversations of a file are split over two shards, otherwise an empty list."""
     again = len(names) - len(np.unique(np.frombuffer(names, dtype=np.uint64))) if names else 0
     if not again:
         return []
     reason = (
-        f"expected the rows of a conversation together, found {again} conversations in two parts of the file, each labelled as two; sort "
-        "the file by conversation, and label it again"
+        f"expected the rows of a conversation together, found {again} conversations with rows at two places of the file, each labelled as "
+        "two conversations; sort the file by conversation, and label it again"
     )
     return [{"source": source, "reason": reason}]

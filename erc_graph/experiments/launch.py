@@ -1,8 +1,8 @@
 """Parallel training of jobs: in processes on this machine, or on a Ray cluster.
 
-A job is one seed on one fold. Jobs share only the corpus, and write all results to their folders. Workers train jobs in any order.
-Then the code of a serial run reads the finished jobs in serial order. The results are the same as those of a serial run, bit for bit if the
-number of threads is the same. After an interruption, finished jobs are not trained again.
+A job is one training with one seed and one fold. Jobs share only the corpus, and each job writes its results to its own folder. Workers
+train the jobs in any order. Then the main process reads the results in a fixed order. Results do not depend on the number of workers; they
+are identical bit by bit if the number of threads is the same. After an interruption, finished jobs are not trained again.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def run_all(plans: Sequence[Plan], corpus: Corpus, folder: Path, *, launch: Laun
     Args:
         plans: The experiments; each must have its own folder if jobs run in other processes.
         corpus: The corpus.
-        folder: Folder of the command, for advice in errors.
+        folder: Output folder of the command, named in error messages.
         launch: Options of the execution; default: one job after the other in this process.
-        resume: Continue the jobs in the folders.
+        resume: Continue from the checkpoints of the jobs.
 
     Raises:
         ErcGraphError: an experiment cannot run, or a worker process has died.
@@ -85,19 +85,19 @@ def train_all(
 ) -> None:
     """Train jobs in parallel; each job writes its checkpoint to its own folder.
 
-    Workers compute with OMP_NUM_THREADS threads (default: one); so does this process afterwards. Ctrl-C and errors stop all workers;
-    each job keeps its last complete epoch.
+    Each worker uses OMP_NUM_THREADS threads (default: one). This process is set to the same number of threads. Ctrl-C and errors stop all
+    workers. The last complete epoch of each job is kept.
 
     Args:
         todo: The jobs; each has its own folder.
         corpus: The corpus.
-        folder: Folder of the command, for advice in errors.
+        folder: Output folder of the command, named in error messages.
         launch: Options of the execution.
-        resume: Continue the jobs in the folders.
+        resume: Continue from the checkpoints of the jobs.
         work: Function that processes a job; it must be a module-level function, because another process calls it.
-        what: Name of the jobs, before the progress.
+        what: Title of the progress bar.
         done: Function that is called with every finished job and the result of `work`.
-        before: Number of jobs that were finished earlier, for the progress.
+        before: Number of jobs that were finished earlier, for the progress bar.
 
     Raises:
         ErcGraphError: the first error of a job, with the job's name.
@@ -128,8 +128,8 @@ def train_all(
                 bar.update()
     except WorkerGone as gone:
         raise RunGone(
-            f"{gone}: its process has died (killed, or out of memory); all complete epochs are kept, and --resume {folder} continues from "
-            "them; fewer --workers need less memory",
+            f"{gone}: the worker process has died (killed, or out of memory); all complete epochs are kept, and --resume {folder} "
+            "continues from them; fewer --workers need less memory",
             str(gone),
         ) from None
     finally:
@@ -137,7 +137,7 @@ def train_all(
 
 
 def _train(shared: tuple[Work, Corpus, bool, str | None], job: Job) -> Any:
-    """Do a job; a refusal is returned as it is, since not every launcher hands on an exception unchanged."""
+    """Run a job; an `ErcGraphError` is returned and not raised, because a launcher may change raised exceptions."""
     work, corpus, resume, track = shared
     try:
         answer = work(job, corpus, resume=resume, quiet=True, track=track)

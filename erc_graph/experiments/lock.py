@@ -1,7 +1,7 @@
-"""One process per folder of results: a second process that would write to the folder is refused.
+"""Lock of a folder of results, so that only one process at a time writes to the folder.
 
-The operating system locks a file that holds the process id, and releases the lock when the process ends. File systems without locks are
-not protected.
+The lock is a lock of the operating system on the file `.lock`, which contains the process id. The system releases it when the process
+ends. On a file system without locks, the folder is not protected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LOCK = ".lock"
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Lock `folder` against experiments of other processes; create the folder if needed, and remove a new folder that stays empty.
+    """Lock `folder` while the `with` block runs; create the folder if needed, and remove it afterwards if it is new and empty.
 
     Raises:
         ConfigError: another process uses the folder, or the folder cannot be created.
@@ -42,7 +42,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> TextIO:
-    """The file with a lock on it."""
+    """Open the lock file, lock it, and write the process id to it."""
     while True:
         file = path.open("a+")
         if importlib.util.find_spec("fcntl") is None:

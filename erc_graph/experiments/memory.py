@@ -20,7 +20,7 @@ def resident() -> tuple[int, int]:
 
 
 def forget_peak() -> int:
-    """Reset the peak of the resident memory, if the system can, and return the current memory in bytes."""
+    """Reset the peak of the resident memory if the operating system allows it, and return the current resident memory in bytes."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return resident()[0]

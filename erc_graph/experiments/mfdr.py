@@ -1,4 +1,4 @@
-"""`python -m erc_graph.experiments.mfdr`: words fused with the audio of their time windows, alone or with the conversation graph (MFDR)."""
+"""`python -m erc_graph.experiments.mfdr`: MFDR, which fuses words with the audio in their time windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renamed keys of configurations: older files, runs and command lines are still read, and a note gives the new key."""
+"""Renamed keys of configurations. Files, runs and command lines with old keys still work, and a note gives the new key."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ELSEWHERE_FIXED = {"pipeline.context.dropout": 0.3}
 
 
 def moved_keys(kind: type) -> dict[str, str]:
-    """Return old key → new key, without keys that the method itself defines; these keep their meaning.
+    """Return old key → new key for a method, without old keys that are fields of the method itself.
 
     Args:
         kind: Class of the method.
@@ -74,7 +74,7 @@ def moved_keys(kind: type) -> dict[str, str]:
 
 
 def _fields(config: type, before: str) -> Iterator[str]:
-    """Dotted names of all fields, tables included."""
+    """Yield the dotted names of all fields of a configuration, with the fields of nested configurations."""
     instance = config()
     for field in dataclasses.fields(config):
         yield f"{before}.{field.name}"
@@ -85,7 +85,7 @@ def _fields(config: type, before: str) -> Iterator[str]:
 def up_to_date(values: Mapping[str, Any], kind: type, where: str) -> tuple[dict[str, Any], list[str]]:
     """Return plain values with all keys renamed to the current ones, and one note per renamed key.
 
-    A renamed key with its default value, as in the files of runs, is left out without a note.
+    An old key with its default value is removed without a note.
 
     Args:
         values: Content of a file, or settings of a run.
@@ -143,7 +143,7 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _drop(values: Any, key: str) -> None:
-    """Take a key out, and the tables that are empty then."""
+    """Remove a key, and all tables that become empty."""
     first, _, rest = key.partition(".")
     if not isinstance(values, dict) or first not in values:
         return
@@ -154,7 +154,7 @@ def _drop(values: Any, key: str) -> None:
 
 
 def _unset(values: Any, before: str) -> Iterator[str]:
-    """Keys without a value: what is gone and was not set says nothing."""
+    """Yield the dotted keys whose value is `None`."""
     if isinstance(values, Mapping):
         for name, value in values.items():
             if value is None:

@@ -1,4 +1,4 @@
-"""A parser whose options are the fields of dataclasses; an error is one line with the option, what was expected, and what was found."""
+"""A command-line parser whose options are the fields of dataclasses, with errors of one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIST = re.compile(r"(typing\.(Optional|Union)\[)?list\[str\]")
 
 
 class OptionParser(ArgumentParser):
-    """The parser of jsonargparse, extended by lists such as `--modalities text,audio`, and by options with hyphens.
+    """The parser of jsonargparse, extended by list values such as `--modalities text,audio`, and by option names with hyphens.
 
     Args:
         unwritten: Options that `--print_config` leaves out.
@@ -47,7 +47,7 @@ class OptionParser(ArgumentParser):
         return super().parse_args(args, *others, **named)
 
     def add_class_arguments(self, *args: Any, **named: Any) -> list[str]:
-        """Add the fields of a dataclass as options. There is no option for a file with all fields, because `--config` reads files."""
+        """Add the fields of a dataclass as options; the option of jsonargparse for a file with all fields is hidden from the help page."""
         added: list[str] = super().add_class_arguments(*args, **named)
         for action in self._actions:
             if type(action).__name__ == "_ActionConfigLoad":
@@ -55,13 +55,13 @@ class OptionParser(ArgumentParser):
         return added
 
     def _known(self, argument: str) -> str:
-        """`--fine-tune` as the option is called inside."""
+        """Return an option with underscores instead of hyphens, such as `--fine_tune`, if the parser has this option."""
         name, equals, value = argument.partition("=")
         inside = f"--{name[2:].replace('-', '_')}"
         return f"{inside}{equals}{value}" if name not in self._option_string_actions and inside in self._option_string_actions else argument
 
     def _lists(self, args: list[str]) -> Iterator[str]:
-        """The arguments with `text,audio` as `["text","audio"]` where a list of names is expected."""
+        """Yield the arguments, with `text,audio` replaced by `["text", "audio"]` for options that expect a list."""
         names = {f"--{action.dest}" for action in self._actions if _LIST.match(str(getattr(action, "_typehint", "")))}
         before = ""
         for argument in args:
@@ -80,14 +80,14 @@ class OptionParser(ArgumentParser):
 
 
 def _without_none(values: Any, unwritten: Collection[str]) -> Any:
-    """TOML has no null: a value that is unset is left out."""
+    """Return the values without `None`, which TOML does not have, and without the keys `unwritten`."""
     if isinstance(values, dict):
         return {key: _without_none(value, unwritten) for key, value in values.items() if value is not None and key not in unwritten}
     return list(values) if isinstance(values, tuple) else values
 
 
 def _pairs(args: list[str]) -> Iterator[tuple[str, str]]:
-    """Options with their values, `--config FILE` and `--config=FILE`."""
+    """Yield options with their values, for both spellings `--config FILE` and `--config=FILE`."""
     for first, second in pairwise([*args, ""]):
         option, equals, value = first.partition("=")
         if equals or second:
@@ -101,7 +101,7 @@ def _as_list(value: str) -> str:
 
 
 def _sentence(message: str) -> str:
-    """What jsonargparse says, in the words of this command.
+    """Convert an error message of jsonargparse to the style of this package.
 
     >>> _sentence('Parser key "seeds":\\n  Expected a <class \\'int\\'>. Got value: many')
     "--seeds: expected a whole number, found 'many'"

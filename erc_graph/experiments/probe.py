@@ -1,4 +1,4 @@
-"""Checks of a user's own method before training: its scores for two dialogues must agree with its declared properties."""
+"""Checks of a user's own method before training, on the scores of an untrained network for two dialogues."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ TOLERANCE = 1e-3  # of scores that must be the same
 
 @contextmanager
 def own_code(method: str, doing: str) -> Iterator[None]:
-    """Print the traceback of an error in a user's own method, from the user's file on, and raise the error as one line.
+    """Catch an error in a user's own method, print the traceback from the user's file on, and raise a `ConfigError` of one line.
 
     Args:
         method: File and class of the method.
-        doing: Current step, for the message.
+        doing: Name of the current step, for the message.
 
     Raises:
         ConfigError: the code of the method raised an error.
@@ -43,7 +43,9 @@ def own_code(method: str, doing: str) -> Iterator[None]:
 
 @torch.no_grad()
 def probe(method: str, network: Network, corpus: Corpus) -> None:
-    """Check the shape of a network's scores, and that they do not depend on other dialogues, or on later utterances if it is causal.
+    """Check the shape of a network's scores, and that the scores do not depend on other dialogues.
+
+    For a causal network, also check that the scores do not depend on later utterances.
 
     Args:
         method: File and class of the method, for the messages.
@@ -73,25 +75,25 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
         alone = [ask(batch) for batch in each]
         if (gap := _gap(together, torch.cat(alone))) > TOLERANCE:
             raise ConfigError(
-                f"{method}: expected the same scores for a dialogue alone and in a batch, found a difference of {gap:.2g}: a module reads "
-                f"other dialogues or padding; use an `OverTurns`, which stays within a dialogue"
+                f"{method}: expected the same scores for a dialogue alone and in a batch, found a difference of {gap:.2g}: a module uses "
+                f"values of other dialogues or padding; use an `OverTurns` module, which processes each dialogue separately"
             )
         if not (network.causal or network.utterance_level):
             return
         for batch, scores in zip(each, alone, strict=True):
             if (gap := _gap(ask(_other_end(batch))[:-1], scores[:-1])) > TOLERANCE:
                 raise ConfigError(
-                    f"{method}: expected no effect of the last utterance on earlier ones, as all parts are causal, found a difference of "
-                    f"{gap:.2g}; a module that reads other utterances must be an `OverTurns`, with `causal = False` if it reads later ones"
+                    f"{method}: expected no effect of the last utterance on earlier ones, as all modules are causal, found a difference "
+                    f"of {gap:.2g}; a module that uses other utterances must be an `OverTurns`, with `causal = False` if it uses later ones"
                 )
 
 
 def _other_end(batch: Batch) -> Batch:
-    """The same dialogue with other features in its last utterance."""
+    """Return a copy of the batch with other features of the last utterance."""
     features = {name: torch.cat([values[:-1], values[-1:] + 1]) for name, values in batch.features.items()}
     return replace(batch, features=features)
 
 
 def _gap(found: Tensor, expected: Tensor) -> float:
-    """The largest difference, over the size of the scores where they are large."""
+    """Return the largest absolute difference, relative to the expected score if the score is larger than 1."""
     return float(((found - expected).abs() / expected.abs().clamp(min=1)).max()) if len(found) else 0.0

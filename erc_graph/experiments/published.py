@@ -1,4 +1,4 @@
-"""Published results in `experiments/published/<corpus>.toml`; they are shown next to measured results, never in the same column."""
+"""Published results in `experiments/published/<corpus>.toml`. Tables show them in other columns than measured results."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ METRICS = ("accuracy", "unweighted_accuracy", "acc7", "weighted_f1", "acc2_nonze
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedRow:
-    """One row of a published table. Metrics are from 0 to 1 here, and in percent in the file; `None`: the paper does not report it.
+    """One row of a published table. Metrics are from 0 to 1; a metric is `None` if the paper does not report it.
 
     Attributes:
         method: Name of the method as printed.
-        protocol: Protocol of the row, if it differs from the table.
-        features: Features in addition to the features of the table.
+        protocol: Evaluation protocol of the row, if the table has rows of different protocols.
+        features: Features that the row uses in addition to the features of the table.
         epoch_on_test: Whether the public code of the method selects the epoch on the test set.
     """
 
@@ -38,7 +38,7 @@ class PublishedRow:
 
     @property
     def name(self) -> str:
-        """Return the name of the method, with protocol and additional features of the row.
+        """Return the name of the method, followed by protocol and additional features of the row.
 
         >>> PublishedRow(method="MHA", protocol="10-fold", features="with faces", accuracy=0.756).name
         'MHA, 10-fold, with faces'
@@ -47,7 +47,7 @@ class PublishedRow:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Return metric → printed result."""
+        """Return metric → published result, without metrics that the paper does not report."""
         return {name: value for name in METRICS if (value := getattr(self, name)) is not None}
 
 
@@ -78,7 +78,7 @@ class PublishedTable:
 
 
 def load_published(dataset: str) -> tuple[PublishedTable, ...]:
-    """Return all published tables on a corpus; empty if there is no file for it.
+    """Return all published tables on a corpus; the tuple is empty if the package has no file for the corpus.
 
     Raises:
         ConfigError: a key is missing or unknown, a row has no result or occurs twice, or a result is not a percentage.
@@ -88,7 +88,7 @@ def load_published(dataset: str) -> tuple[PublishedTable, ...]:
 
 
 def parse_published(values: Mapping[str, Any], where: str) -> tuple[PublishedTable, ...]:
-    """Return the tables from plain values; see `load_published`."""
+    """Convert the content of a file of published results to tables; `where` names the file in errors."""
     from pydantic import ConfigDict, ValidationError, create_model
 
     model = create_model("Published", __config__=ConfigDict(extra="forbid"), dataset=(str, ...), table=(list[PublishedTable], []))
@@ -105,7 +105,7 @@ def parse_published(values: Mapping[str, Any], where: str) -> tuple[PublishedTab
             if not row.figures:
                 raise ConfigError(f"{here}: expected a result ({', '.join(METRICS)}), found none")
             if (key := (table.paper, table.table, row.name)) in seen:
-                raise ConfigError(f"{here}: expected every printed row once, found it twice")
+                raise ConfigError(f"{here}: expected every row once, found this row twice")
             seen.add(key)
             shares: dict[str, Any] = from_per_cent(row.figures, here)
             rows.append(replace(row, **shares))
@@ -114,7 +114,7 @@ def parse_published(values: Mapping[str, Any], where: str) -> tuple[PublishedTab
 
 
 def from_per_cent(printed: Mapping[str, float], where: str) -> dict[str, float]:
-    """Convert printed results from percent to the range 0 to 1.
+    """Convert published results from percent to the range 0 to 1.
 
     >>> from_per_cent({"accuracy": 64.39}, "a file")
     {'accuracy': 0.6439}
@@ -129,12 +129,14 @@ def from_per_cent(printed: Mapping[str, float], where: str) -> dict[str, float]:
 
 
 def printed_beside(method: str, dataset: str, task: str) -> list[PublishedTable]:
-    """Return the published results to show next to a run: the table of the method's own paper, otherwise its rows in all tables.
+    """Return the published tables to show next to a run.
+
+    These are the tables of the method's own paper. Without such a table, they are the rows of the method in tables of other papers.
 
     Args:
         method: Name of the method in the registry.
         dataset: Name of the corpus.
-        task: Label set of the run; nothing is returned if it is not the usual label set of the corpus.
+        task: Label set of the run. If it is not the default label set of the corpus, results are read from `<task>.toml`.
     """
     from erc_graph.data.tasks import DEFAULT_TASK
 
@@ -145,7 +147,7 @@ def printed_beside(method: str, dataset: str, task: str) -> list[PublishedTable]
 
 
 def same_name(printed: str, method: str) -> bool:
-    """Return whether a printed name is the name of a method, possibly with more text after it.
+    """Return whether a published name begins with the name of a method; only letters and digits are compared.
 
     >>> same_name("bc-LSTM+Att", "bc-lstm"), same_name("DialogueRNN", "dialoguegcn")
     (True, False)

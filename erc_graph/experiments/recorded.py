@@ -1,4 +1,4 @@
-"""Finished runs, read from their folders: metrics per seed, facts about the evaluation, and predictions of the first seed."""
+"""Finished runs, read from their folders: metrics per seed, settings of the evaluation, and predictions of the first seed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Run:
     Attributes:
         name: Path of the run, as the user gave it.
         method: Name of the method.
-        facts: Facts about the evaluation: data set, task, protocol, modalities, SHA-256 of the data, versions.
+        facts: Settings of the evaluation: data set, task, protocol, modalities, SHA-256 of the data, and versions of packages.
         values: Metric → seed → result on the test split.
         folder: Folder of the predictions; `None` if there are no predictions.
     """
@@ -41,7 +41,7 @@ class Run:
 
     @property
     def seeds(self) -> list[int]:
-        """Return the seeds in the order of the run; the predictions belong to the first seed."""
+        """Return the seeds in the order of training; `predictions` belong to the first seed."""
         return list(self.facts["seeds"])
 
     @property
@@ -61,8 +61,8 @@ class Predictions:
     """Predictions of one seed on the test split.
 
     Attributes:
-        keys: Dialogue, utterance and label of each row, as in the file, in sorted order.
-        sums: `(dialogues, K)` sums per dialogue: flattened confusion matrices, or the sums that `score_figures` needs.
+        keys: Dialogue, utterance and label of each row of the file, in sorted order.
+        sums: One row per test dialogue: its flattened confusion matrix, or for a score task the sums that `score_figures` needs.
     """
 
     keys: tuple[tuple[str, str, str], ...]
@@ -70,7 +70,7 @@ class Predictions:
 
 
 def load_run(path: str | Path) -> Run:
-    """Read a finished run from its folder, from the folder `bigru` in it (the baseline), or from a result file.
+    """Read a finished run from its folder or its `result.json`; the subfolder `bigru` gives the baseline of the run.
 
     Raises:
         CheckpointError: the result is missing or damaged.
@@ -88,7 +88,7 @@ def load_run(path: str | Path) -> Run:
         raise CheckpointError(f"{file}: no such file; expected the folder of a finished run; finish a stopped run with --resume") from None
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{file}: expected the result of a run, found something else ({in_words(error)}); --resume writes it again"
+            f"{file}: expected the result of a run, found an invalid file ({in_words(error)}); --resume writes it again"
         ) from None
 
 
@@ -122,7 +122,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
     """Return the predictions in a run's `predictions.csv`.
 
     Raises:
-        CheckpointError: the file is damaged, or is no file of predictions.
+        CheckpointError: the file is damaged, or is not a file of predictions.
     """
     from erc_graph.training.resampling import class_sums, score_sums
 
@@ -147,6 +147,6 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         raise
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CheckpointError(
-            f"{path}: expected the predictions of a run, found something else ({in_words(error)}); --resume writes it again"
+            f"{path}: expected the predictions of a run, found an invalid file ({in_words(error)}); --resume writes it again"
         ) from None
     return Predictions(keys=tuple(row[:3] for row in rows), sums=sums)

@@ -1,7 +1,7 @@
-"""The report of a finished run, from its folder, its corpus and its model.
+"""The report of a finished run, made from the folder of the run, its corpus and its model.
 
-Results come from the files of the run. Speakers and texts come from its corpus, and graphs from the model of the first seed. If the corpus
-or the model is no longer available, the report says so and shows the rest.
+Results come from the files of the run. Speakers and texts come from the corpus, and graphs from the model of the first seed. If the corpus
+or the model is not available, the report has a note about this and shows all other results.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class Made:
-    """A written report: its file, its headline as plain values, notes for the reader, and whether it contains text of a corpus."""
+    """A written report.
+
+    Attributes:
+        path: File of the report.
+        headline: Main results as plain values.
+        notes: Notes on missing parts of the report.
+        licensed: Whether the report contains utterance texts of a corpus, except those of the generated sample corpora.
+    """
 
     path: Path
     headline: dict[str, Any]
@@ -43,11 +50,11 @@ def make_report(folder: str | Path, *, text: bool = True, scope: Scope = "test",
     Args:
         folder: Folder of the run, as given to `erc-graph experiment METHOD --out`.
         text: Whether the page contains the text of the utterances.
-        scope: Conversations of the explorer: the evaluated ones, or the whole corpus.
+        scope: Conversations of the explorer: `test`, the evaluated conversations; or `all`, the whole corpus.
         method: File and class of a user's own method, such as `my_method.py:Own`.
 
     Raises:
-        ConfigError: the method of the run comes from a file that was not named, or that cannot be imported.
+        ConfigError: the run has a user's own method, whose file was not given or cannot be imported.
         CheckpointError: the folder has no finished run, or its files are damaged.
         StorageError: the report cannot be written.
     """
@@ -72,7 +79,7 @@ def make_report(folder: str | Path, *, text: bool = True, scope: Scope = "test",
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """Return the content of a run's result.json.
+    """Return the content of a run's `result.json`.
 
     Raises:
         CheckpointError: the file is missing, damaged, or not the result of a run.
@@ -91,29 +98,29 @@ def read_result(folder: Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        advice = "finish it with --resume" if (folder / FILE).exists() else "name the folder of --out"
+        advice = "finish it with --resume" if (folder / FILE).exists() else "give the folder of --out of the experiment"
         if folder.is_dir() and any(folder.glob("table-*.json")):
             advice = "an ablation table has no report"
         elif (page := folder / "leaderboard.html").exists():
             advice = f"the page of a leaderboard is {page}"
         elif folder.name == STARTER or (folder / "model.safetensors").exists():
-            advice = "a report shows a finished experiment; for the predictions of a model use `erc-graph predict --html`"
+            advice = "a report needs a finished experiment; for the predictions of a model, use `erc-graph predict --html`"
         raise CheckpointError(f"{path}: expected the result of a finished run, found no such file; {advice}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path}: expected the result of a run, found something else ({in_words(error)}); --resume writes it again"
+            f"{path}: expected the result of a run, found an invalid file ({in_words(error)}); --resume writes it again"
         ) from None
     return result
 
 
 def _baselines(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Metrics of the baselines."""
+    """Return the metrics of the baselines, as pairs of name and values."""
     known = [result["baselines"].get(name, {}) for name in ("majority", "bigru")]
     return [(name, value) for values in known for name, value in values.items() if isinstance(value, dict) and name != "loss"]
 
 
 def _history(folder: Path, seed: int, notes: list[str]) -> History | None:
-    """How the first seed was trained; of several folds the first."""
+    """Return the training history of a seed on its first fold; `None` if the checkpoint cannot be read."""
     from erc_graph.training.checkpoint import LAST, State, refused
     from erc_graph.training.history import History
 
@@ -165,7 +172,7 @@ def _contents(
 
 
 def _columns(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Metrics of the headline: F1 first, which the epoch is compared by in the field."""
+    """Return name and title of the metrics of the headline, with F1 first."""
     columns = METRICS["classification" if result["labels"] else "score"]
     return sorted(columns, key=lambda column: column[0] not in ("weighted_f1", "f1"))
 

@@ -1,4 +1,4 @@
-"""The files that a finished experiment writes to its folder in addition to the checkpoints: result.json and predictions.csv."""
+"""The files `result.json` and `predictions.csv`, which a finished experiment writes to its folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESULT, PREDICTIONS = "result.json", "predictions.csv"
 
 
 def write_predictions(path: Path, corpus: Corpus, seed: SeedResult) -> None:
-    """Write one row per evaluated test utterance: dialogue, utterance, label, prediction, one probability column per class."""
+    """Write one row per evaluated test utterance: dialogue, utterance, label, prediction, and the probability of each class."""
     rows = seed.rows.tolist()
     dialogue = corpus.dialogue_of.tolist()
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -41,11 +41,11 @@ def write_predictions(path: Path, corpus: Corpus, seed: SeedResult) -> None:
 
 
 def write_result(folder: Path, result: Mapping[str, Any], corpus: Corpus, seed: SeedResult, baseline: SeedResult | None = None) -> None:
-    """Write the predictions, then the result.
+    """Write `predictions.csv`, then `result.json`.
 
     Args:
         folder: Folder of the run.
-        result: Content of result.json (`erc_graph.experiments.findings`).
+        result: Content of `result.json`, from `erc_graph.experiments.findings`.
         corpus: Corpus of the run.
         seed: The first seed, whose predictions are written.
         baseline: The first seed of the baseline BiGRU, if it was trained.

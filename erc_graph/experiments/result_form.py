@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 
 class Environment(BaseModel):
-    """The environment of the measurement."""
+    """The environment in which the results were computed."""
 
     packages: dict[str, str] = Field(default_factory=dict)
     erc_graph: str | None = None
@@ -17,13 +17,13 @@ class Environment(BaseModel):
 
 
 class Data(BaseModel):
-    """Facts about the corpus."""
+    """The data of the run: the extractors of the features."""
 
     extractors: dict[str, Any] | None = None
 
 
 class ResultForm(BaseModel):
-    """The fields that a comparison reads."""
+    """The fields of `result.json` that a comparison reads."""
 
     method: str
     dataset: str
@@ -40,7 +40,7 @@ class ResultForm(BaseModel):
 
 
 class ReportForm(ResultForm):
-    """The fields that a report reads."""
+    """The fields of `result.json` that a report reads."""
 
     metrics: dict[str, Any]
     baselines: dict[str, Any]

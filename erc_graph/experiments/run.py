@@ -1,4 +1,4 @@
-"""Training and evaluation of a job, a seed or an experiment."""
+"""Training and evaluation of one job, of one seed on all folds, or of an experiment with all seeds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from erc_graph.training.tracking import tracked
 
 
 def schema(experiment: Experiment, corpus: Corpus) -> Schema:
-    """Return the inputs that the experiment reads from the corpus: modalities, widths and task."""
+    """Return the schema of the experiment's network: the modalities that it uses, their feature widths, and the task."""
     chosen = tuple(experiment.run.modalities) if experiment.run.modalities else None
     return Schema.of(corpus, chosen, find_method(experiment.method).reads)
 
@@ -50,11 +50,11 @@ def build(experiment: Experiment, corpus: Corpus, seed: int) -> Network:
         ]
         return Ensemble(members) if len(members) > 1 else members[0]
     except (MemoryError, OverflowError) as error:
-        raise ConfigError("pipeline: expected widths that fit into memory; make them smaller") from error
+        raise ConfigError("pipeline: expected a network that fits into memory; choose smaller widths") from error
     except RuntimeError as error:
         if "memory" not in str(error) and "overflow" not in str(error).lower():
             raise
-        raise ConfigError("pipeline: expected widths that fit into memory; make them smaller") from error
+        raise ConfigError("pipeline: expected a network that fits into memory; choose smaller widths") from error
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ class Parts:
 
     @classmethod
     def of(cls, corpus: Corpus, fold: Fold, schema: Schema) -> Parts:
-        """Build the batches; if the fold names speakers for a split, only their utterances are evaluated, and the others are context."""
+        """Build one batch per split.
+
+        If the fold names speakers for a split, only utterances of these speakers are evaluated. All other utterances are context.
+        """
 
         def cut(ids: tuple[str, ...], speakers: frozenset[str] | None) -> Batch:
             chosen = corpus.subset(ids)
@@ -86,9 +89,9 @@ def train_job(
     on_epoch: Callable[[History], None] | None = None,
     on_test: Callable[[int, int, Tensor, Batch], None] | None = None,
 ) -> tuple[Network, History, Batch]:
-    """Train, and return the network with the weights of the selected epoch, the training history, and the batch of the test split.
+    """Train a job, and return the network with the weights of the selected epoch, the training history, and the test batch.
 
-    After every epoch, `on_test` is called with the index of the stage, the number of epochs, the test scores, and the test batch.
+    After every epoch, `on_test` is called with the index of the training stage, the number of epochs, the test scores, and the test batch.
     """
     network = build(job.experiment, corpus, job.seed)
     parts = Parts.of(corpus, job.fold, network.schema)
@@ -118,13 +121,13 @@ def train_job(
 def run_job(
     job: Job, corpus: Corpus, *, resume: bool = False, quiet: bool | None = None, track: str | None = None
 ) -> tuple[Network, History, Batch, Prediction]:
-    """Train a job, and predict the test split; with `resume`, a finished job is read and not trained again.
+    """Train a job, and predict the test split; with `resume`, a finished job is loaded and not trained again.
 
     Args:
         job: The job.
         corpus: The corpus.
         resume: Continue from the checkpoint in the folder of the job.
-        quiet: Show no progress; default: a progress bar on a terminal, otherwise one line per minute.
+        quiet: Show no progress; default: show a progress bar on a terminal, or else one line per minute.
         track: Send metrics to `tensorboard`, `wandb` or `mlflow`.
     """
     if resume and job.finished:
@@ -171,7 +174,7 @@ def run_experiment(plan: Plan, corpus: Corpus, *, resume: bool = False, track: s
     Args:
         plan: The experiment and its folder.
         corpus: The corpus.
-        resume: Continue from the checkpoints in the folder.
+        resume: Continue from the checkpoints in the folder of the plan.
         track: Send metrics to `tensorboard`, `wandb` or `mlflow`.
 
     Raises:

@@ -13,7 +13,7 @@ from erc_graph.experiments.jobs import Outcome, fold_folder
 def write_pictures(folder: Path, outcome: Outcome) -> None:
     """Write confusion matrix, training curves, t-SNE of the classifier inputs, and the graph of one test conversation, for the first seed.
 
-    If a picture cannot be drawn, a line on standard error says so; the other results are kept.
+    If a picture cannot be drawn, an error line is printed on standard error; all other pictures are drawn.
     """
     from erc_graph.report.confusion import plot_confusion
     from erc_graph.report.curves import plot_curves

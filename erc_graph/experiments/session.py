@@ -1,4 +1,4 @@
-"""One session in the folder of a run: start or continue it, and write its results."""
+"""Start or continue a run in its folder, and write the results."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SEARCH = ("search", "tune")  # folder of a hyperparameter search; the second is 
 
 
 def main_process() -> bool:
-    """Return whether this process writes and prints: the only process, or the first of several started by `accelerate launch`."""
+    """Return whether this process writes and prints: the only process, or the first process of `accelerate launch`."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Lock the folder of a run while the body runs; after Ctrl-C, the message says how to continue."""
+    """Lock the folder of a run while the `with` block runs; after Ctrl-C, the message says how to continue the run."""
     from erc_graph.experiments.lock import alone
 
     with alone(folder) if main_process() else nullcontext():
@@ -37,9 +37,9 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a new run can start in a folder, because a run is never overwritten.
+    """Check that a new run can start in a folder, so that no run is overwritten.
 
-    A folder that contains only settings, because a run ended in its first step, can be used.
+    A folder that contains only `config.json` can be used, because nothing was trained in it.
     """
     names = _names(folder)
     if names == ["config.json"]:
@@ -51,13 +51,13 @@ def check_folder(folder: Path) -> None:
 
 
 def search_folder(folder: Path) -> Path:
-    """Return the folder of the hyperparameter search of a run; an existing folder of an earlier version keeps its old name."""
+    """Return the folder of the hyperparameter search of a run, `search`; if the folder `tune` of an earlier version exists, use that."""
     now, before = (folder / name for name in SEARCH)
     return before if before.exists() else now
 
 
 def _names(folder: Path) -> list[str]:
-    """What is in the folder of a run, without the lock of this command."""
+    """Return the names of the files in the folder of a run, without the lock file."""
     from erc_graph.data.files.storage import tidy
     from erc_graph.experiments.lock import LOCK
 
@@ -66,14 +66,14 @@ def _names(folder: Path) -> list[str]:
 
 
 def _way_on(folder: Path) -> str:
-    """What to do after Ctrl-C."""
+    """Return advice on how to continue after Ctrl-C."""
     if (folder / "config.json").exists():
         return f"the last complete epoch is kept, --resume {folder} continues from it"
     return "repeat the command to continue after the finished trials" if search_folder(folder).exists() else ""
 
 
 def start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, **command: Any) -> None:
-    """Write the settings that `--resume` needs, after checking that the experiment can run."""
+    """Check that the experiment can run, and write its settings to `config.json`, which `--resume` reads."""
     from erc_graph.data.digest import corpus_sha256
     from erc_graph.data.files.storage import write_json
     from erc_graph.experiments.checks import check
@@ -99,14 +99,14 @@ def start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, 
 def run_session(
     experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *, table: int | None = None, resume: bool = False
 ) -> int:
-    """Train and evaluate an experiment, or the rows of a table, and return the exit code.
+    """Train and evaluate an experiment, or the rows of an ablation table, and return the exit code.
 
     Args:
         experiment: The experiment.
         corpus: The corpus.
-        folder: Folder of all results; locked by this process.
+        folder: Folder of all results, which this process has locked.
         launch: Options of the execution.
-        table: Number of a table of the paper.
+        table: Number of an ablation table of the paper; default: no table.
         resume: Continue the run in the folder.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The settings that a run keeps in its folder (`config.json`), for `--resume` and for reports."""
+"""The settings of a run, stored in its folder as `config.json` for `--resume` and for reports."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Settings:
         method: Name of the method.
         command: `run` or `table`.
         table: Number of the table, if the command is `table`.
-        launch: Options of the execution, as given.
+        launch: Options of the execution that the user gave.
         data_sha256: SHA-256 of the corpus.
-        method_sha256: SHA-256 of the file of a user's own method at the start of the run.
-        values: The experiment as plain values for `from_dict`.
+        method_sha256: SHA-256 of the file of a user's own method when the run was started; `None` for other methods.
+        values: All other settings as plain values, from which `from_dict` builds the experiment.
     """
 
     method: str
@@ -77,10 +77,10 @@ def _finite(digits: str) -> float:
 
 
 def checked(form: type[Form], values: Mapping[str, Any]) -> Form:
-    """Return the values of a file as an instance of its pydantic class.
+    """Check the content of a file with a pydantic class, and return it as an instance of this class.
 
     Raises:
-        ValueError: a value is missing or has the wrong type; the message names the first one.
+        ValueError: a value is missing or has the wrong type; the message names the first such value.
     """
     from pydantic import ValidationError
 
@@ -93,7 +93,7 @@ def checked(form: type[Form], values: Mapping[str, Any]) -> Form:
 
 
 def in_words(error: Exception) -> str:
-    """Return an error in the content of a file in plain words, for a message.
+    """Return a short description of an error in the content of a file, for messages.
 
     >>> in_words(KeyError("metrics")), in_words(TypeError("unhashable type"))
     ("no 'metrics'", 'a value of the wrong type')
@@ -106,16 +106,16 @@ def in_words(error: Exception) -> str:
 
 
 def named_again(folder: str | Path, method: str | None) -> str | None:
-    """Return file and class of the method of a run or a model if it is a user's own method, otherwise `None`.
+    """Return file and class of the method of a run or model if it is a user's own method; for other methods, return `None`.
 
     The user must name the file again, because code is never imported from a recorded path.
 
     Args:
         folder: Folder of a run or of one of its seeds, or a saved model.
-        method: File and class that the user names, such as `my_method.py:Own`; default: none.
+        method: File and class that the user gives, such as `my_method.py:Own`; default: nothing is given.
 
     Raises:
-        ConfigError: the method of the run comes from a file that was not named, or another method was named.
+        ConfigError: the run has a user's own method whose file was not given, or another method was given.
     """
     stored, code = _stored_method(Path(folder))
     if stored is None or (method is None and not is_own(stored)):
@@ -132,7 +132,7 @@ def named_again(folder: str | Path, method: str | None) -> str | None:
 
 
 def _stored_method(folder: Path) -> tuple[str | None, str | None]:
-    """The method in the settings of the run that a folder or a file belongs to, and the SHA-256 of its file; `None` where there is none."""
+    """Return the method of the run that contains `folder`, and the SHA-256 of the method's file; `None` for unknown values."""
     for place in (folder, *list(folder.parents)[:3]):
         try:
             values = read_object(place / FILE)
@@ -165,6 +165,6 @@ def read_settings(folder: Path) -> Settings:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: expected the settings of a run, found something else ({in_words(error)}); train again in another folder"
+            f"{path}: expected the settings of a run, found an invalid file ({in_words(error)}); train again in another folder"
         ) from None
     return Settings(method=method, command=command, table=number, launch=launch, data_sha256=digest, method_sha256=code, values=values)

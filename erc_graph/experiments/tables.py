@@ -1,4 +1,4 @@
-"""Training of the rows of a paper's ablation table, and output of measured next to published results."""
+"""Training of the rows of an ablation table, and output of the measured results next to the published results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run_table(
 ) -> dict[str, Any]:
     """Train and evaluate every row with the seeds of the experiment, and write `table-N.json` and `table-N.md`.
 
-    If all rows have the same test utterances, `table-N-tsne.png` with one t-SNE per row is written, too (Fig. 4 of the paper).
+    For a classification task with one fold, also write `table-N-tsne.png`, with one t-SNE plot per row.
 
     Returns:
         The content of the JSON file.
@@ -90,10 +90,10 @@ def run_table(
 
 
 def row_plans(experiment: Experiment, corpus: Corpus, folder: Path, table: Table) -> list[Plan | str]:
-    """Return a plan per row, or a sentence that says what the corpus lacks for the row.
+    """Return for each row its plan, or a sentence that names the modalities that the corpus lacks.
 
     Raises:
-        ConfigError: two rows are the same network.
+        ConfigError: two rows have the same settings.
     """
     plans: list[Plan | str] = []
     seen: dict[str, str] = {}
@@ -105,8 +105,8 @@ def row_plans(experiment: Experiment, corpus: Corpus, folder: Path, table: Table
         network = repr((changed.pipeline, changed.inputs, changed.prior, changed.run.modalities, changed.run.protocol))
         if network in seen:
             raise ConfigError(
-                f"table {table.number}: expected different networks, found the same for rows {seen[network]} and {row.name}; "
-                "enable the part in which they differ (for Table 2, a density above 0)"
+                f"table {table.number}: expected different networks, found the same network for rows {seen[network]} and {row.name}; "
+                "enable the module in which the rows differ (for Table 2, a density above 0)"
             )
         seen[network] = row.name
         plans.append(Plan(experiment=changed, folder=folder / folder_name(row), name=f"row {row.name}"))

@@ -1,4 +1,4 @@
-"""Parallel work on independent items of any kind: in processes on this machine, or as tasks of a Ray cluster."""
+"""Parallel processing of independent items, in processes on this machine or as tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 20.0  # seconds that a worker has to leave its item, before it is kil
 Launcher = Literal["local", "ray"]
 Item = TypeVar("Item")
 Work = Callable[[Any, Any], Any]
-"""A module-level function that takes the shared data, which each worker gets once, and an item. Data, item and result must be picklable."""
+"""A module-level function of the shared data and one item. Shared data, item and result must be picklable."""
 
 
 class WorkerGone(ErcGraphError):
@@ -67,13 +67,13 @@ def answers_of(
 
     Args:
         work: Function that processes an item.
-        shared: Data that all items share.
-        items: Items, taken one by one when a worker is free.
-        launcher: Where the workers run.
+        shared: First argument of `work`, which is the same for all items.
+        items: Items to process; the next item is read when a worker is free.
+        launcher: `local`: workers are processes on this machine; `ray`: workers are tasks of a Ray cluster.
         workers: Number of workers; default: one; with `ray`: one per processor of the cluster.
         name: Function that returns the name of an item, for errors.
         gpu: Function that returns whether an item may use a GPU of the cluster.
-        retries: How often Ray restarts an item after a machine has failed.
+        retries: Number of times that Ray restarts an item after a machine has failed.
 
     Raises:
         ConfigError: no Ray cluster can be reached.
@@ -108,16 +108,16 @@ def answers_of(
 
 
 class _Backend(Protocol):
-    """Where the work is done."""
+    """The interface of the two kinds of workers, local processes and Ray tasks."""
 
     workers: int
     gone: tuple[type[Exception], ...]
 
     def submit(self, worker: int, item: Any) -> Future[Any]:
-        """Begin an item on a free worker."""
+        """Start to process an item on a free worker."""
 
     def stop(self, running: list[Future[Any]]) -> None:
-        """End all workers."""
+        """Stop all workers."""
 
 
 # -- processes of this machine -------------------------------------------------------------
@@ -127,7 +127,7 @@ _shared: Any
 
 
 class _Processes:
-    """One pool of one process per worker, so that it is known which item a dead process had; started when it gets its first."""
+    """Worker processes of this machine. Each worker has its own process pool, so that the item of a dead process is known."""
 
     gone: tuple[type[Exception], ...] = (BrokenProcessPool,)
 
@@ -159,7 +159,7 @@ class _Processes:
 
 @contextmanager
 def _not_interrupted() -> Iterator[None]:
-    """Ignore Ctrl-C inside, where this thread may decide that."""
+    """Ignore Ctrl-C inside the `with` block, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -172,7 +172,7 @@ def _not_interrupted() -> Iterator[None]:
 
 @contextmanager
 def _main_left_out() -> Iterator[None]:
-    """Inside, a process that is started does not run the script of this one: it needs nothing of it, and the script may have no guard."""
+    """Replace the module `__main__` inside the `with` block, so that started processes do not run the script of this process."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
@@ -182,7 +182,7 @@ def _main_left_out() -> Iterator[None]:
 
 
 def _prepare(work: Work, shared: bytes, threads: int) -> None:
-    """Make a fresh process a worker."""
+    """Initialize a worker process."""
     global _work, _shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
@@ -193,13 +193,13 @@ def _prepare(work: Work, shared: bytes, threads: int) -> None:
 
 
 def _leave(number: int, frame: object) -> None:
-    """Unwind what is under way, so that no temporary file stays."""
+    """Exit with an exception on SIGTERM, so that temporary files are removed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
 def _follow() -> None:
-    """End this worker when the process that started it has ended, however that ended."""
+    """End this worker process when its parent process has ended."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -217,9 +217,9 @@ def _work_here(item: Any) -> Any:
 
 
 class _Ray:
-    """Tasks of one processor each (and one GPU, where the cluster has some and the item may use it).
+    """Ray tasks. Each task has one processor, and one GPU if the cluster has GPUs and the item may use a GPU.
 
-    All machines must see the folder of the results under the same path.
+    The folder of the results must have the same path on all machines.
     """
 
     def __init__(self, work: Work, shared: object, threads: int, workers: int | None, gpu: Callable[[Any], bool], retries: int) -> None:

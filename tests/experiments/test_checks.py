@@ -40,7 +40,7 @@ def fitted(corpus: Corpus, ids: tuple[str, ...], cross_fit: int) -> Corpus:
 def test_features_that_know_the_labels_of_test_dialogues_are_refused(corpus: Corpus, experiment: Experiment) -> None:
     check(experiment, fitted(corpus, corpus.splits["train"], 0))
     first = corpus.splits["test"][0]
-    with pytest.raises(ConfigError, match=f"text: expected an encoder that was not fine-tuned on test .* found 1 of them .*{first}"):
+    with pytest.raises(ConfigError, match=f"text: expected an encoder that was not fine-tuned on test .* found 1 test dialogues .*{first}"):
         check(experiment, fitted(corpus, (*corpus.splits["train"], first), 0))
     without = replace(experiment, run=replace(experiment.run, modalities=["audio"]))
     check(without, fitted(corpus, (first,), 0))
@@ -63,7 +63,7 @@ def test_a_corpus_that_nothing_can_be_learnt_from_is_refused_before_a_network_is
         with pytest.raises(CorpusError, match=rf"expected labels to learn from, found none in {len(none)} utterances; add a `label`"):
             check(experiment, replace(corpus, task=task, target=none))
     label = corpus.task.labels[2]
-    with pytest.raises(CorpusError, match=f"train part of fold official: expected two labels or more, found only '{label}'; label more"):
+    with pytest.raises(CorpusError, match=f"train split of fold official: expected two labels or more, found only '{label}'; label more"):
         check(experiment, replace(corpus, target=none.where(corpus.target < 0, torch.tensor(2))))
     score = replace(corpus, task=TASKS["sentiment"], target=torch.full_like(corpus.target, 1.5, dtype=torch.float32))
     with pytest.raises(CorpusError, match=r"expected two labels or more, found only 1\.5"):
@@ -119,6 +119,6 @@ def test_what_is_longer_than_a_method_reads_is_said_and_with_strict_refused(capl
     few = {"dataset": "sample-raw", "seeds": 1, "pipeline": {"words": 7}}
     with caplog.at_level(logging.WARNING):
         check(from_dict("mfdr", few, "a test"), corpus)
-    assert "only their beginning is read" in caplog.text
-    with pytest.raises(CorpusError, match="leave out --strict to read only their beginning"):
+    assert "the rest is cut off" in caplog.text
+    with pytest.raises(CorpusError, match="leave out --strict to cut off the rest"):
         check(from_dict("mfdr", {**few, "strict": True}, "a test"), corpus)

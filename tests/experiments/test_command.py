@@ -203,7 +203,7 @@ def test_a_dry_run_of_a_search_says_it_and_refuses_what_a_search_refuses(
     )
     file.write_text("[training]\nepochs = 1\n")
     assert run("--config", file, "--data", small, "--search", 2, "--dry-run") == 2
-    assert "--search: the experiment declares no ranges" in capsys.readouterr().err
+    assert "--search: expected ranges, found none" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -288,7 +288,7 @@ def test_a_search_of_an_earlier_version_is_continued(small: Path, tmp_path: Path
     [
         ('[search]\n"training.rate" = {low = 1, high = 2}', "training.rate: expected a field of the configuration"),
         ('[search]\n"training.epochs" = 3', "search.training.epochs: expected a table"),
-        ("", "declares no ranges"),
+        ("", "expected ranges, found none"),
     ],
 )
 def test_a_search_of_impossible_ranges(content: str, message: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

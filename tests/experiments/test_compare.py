@@ -76,7 +76,7 @@ def test_only_shared_seeds_are_compared(tmp_path: Path) -> None:
     assert found.seeds == [0, 1]
     assert [len(figures["accuracy"]["values"]) for figures in found.figures] == [2, 2]
     assert found.tests[0].seeds == 2 and found.tests[0].p_seeds == 0.5
-    assert "only the shared seeds are shown; left out: 2, 3" in found.warnings
+    assert "only results of the shared seeds are used; seeds left out: 2, 3" in found.warnings
 
 
 def test_one_seed_has_the_test_over_dialogues_alone(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_stale_predictions_are_seen(tmp_path: Path) -> None:
     a, b = make_run(tmp_path / "a", skill=0.3), make_run(tmp_path / "b", skill=0.8)
     (a / "predictions.csv").write_bytes((b / "predictions.csv").read_bytes())
     found = compare_runs([a, b], resamples=99)
-    assert any("A: predictions.csv has accuracy" in text and "one of them is older" in text for text in found.warnings)
+    assert any("A: predictions.csv has accuracy" in text and "one of the files is older" in text for text in found.warnings)
 
 
 def test_the_bigru_beside_a_run(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_refusals(tmp_path: Path) -> None:
         compare_runs([a])
     with pytest.raises(ConfigError, match=r"expected different runs, found .* twice"):
         compare_runs([a, tmp_path / "b" / ".." / "a"])
-    with pytest.raises(ConfigError, match=r"metric: expected one that all runs have \(accuracy, .*found 'speed'"):
+    with pytest.raises(ConfigError, match=r"metric: expected a metric that all runs have \(accuracy, .*found 'speed'"):
         compare_runs([a, b], metrics=["speed"])
     with pytest.raises(CheckpointError, match="no such file; expected the folder of a finished run"):
         compare_runs([a, tmp_path / "c"])
@@ -233,7 +233,7 @@ def test_refusals(tmp_path: Path) -> None:
         ([*rows, *rows[1:]], "an utterance that occurs twice"),
     ):
         (b / "predictions.csv").write_text("\n".join(content))
-        with pytest.raises(CheckpointError, match=rf"expected the predictions of a run, found something else \({found}\); --resume"):
+        with pytest.raises(CheckpointError, match=rf"expected the predictions of a run, found an invalid file \({found}\); --resume"):
             compare_runs([a, b])
 
 
@@ -255,7 +255,7 @@ def test_refusals(tmp_path: Path) -> None:
     ],
 )
 def test_a_value_of_another_kind(name: str, value: object, found: str, tmp_path: Path) -> None:
-    expected = re.escape(f"expected the result of a run, found something else ({found}); --resume writes it again")
+    expected = re.escape(f"expected the result of a run, found an invalid file ({found}); --resume writes it again")
     file = make_run(tmp_path / "a", skill=0.3) / "result.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
     with pytest.raises(CheckpointError, match=expected):
@@ -274,7 +274,7 @@ def test_links_in_a_circle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"method": 1}', "[" * 100_000])
 def test_a_damaged_result(content: str, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(content)
-    with pytest.raises(CheckpointError, match="expected the result of a run, found something else"):
+    with pytest.raises(CheckpointError, match="expected the result of a run, found an invalid file"):
         load_run(tmp_path)
 
 

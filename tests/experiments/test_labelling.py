@@ -312,7 +312,10 @@ def test_rows_of_a_conversation_that_stand_apart_are_told(model: Path, tmp_path:
     (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     label(tmp_path / "many.jsonl", model, tmp_path / "out")
     (refused,) = read(tmp_path / "out" / REFUSED)
-    assert "conversations in two parts of the file, each labelled as two; sort the file by conversation" in refused["reason"]
+    assert (
+        "conversations with rows at two places of the file, each labelled as two conversations; sort the file by conversation"
+        in refused["reason"]
+    )
 
 
 def test_nothing_that_could_be_labelled(model: Path, tmp_path: Path) -> None:
@@ -332,7 +335,7 @@ def test_a_file_that_has_changed_is_done_again(talks: Path, model: Path, tmp_pat
     label(talks, model, tmp_path / "out", say=notes.append)
     assert len(read(tmp_path / "out" / "many.jsonl.jsonl")) == len(rows_of(3, seed=5))
     assert not list((tmp_path / "out" / "many.jsonl").glob("*")) and (tmp_path / "out" / "deep" / "0.json.jsonl").is_file()
-    assert [note for note in notes if note.startswith("1 shards in") and note.endswith("the shards are kept unchanged")]
+    assert [note for note in notes if note.startswith("1 shards in") and note.endswith("these shards are not changed")]
 
 
 def test_names_that_are_taken(model: Path, tmp_path: Path) -> None:
@@ -349,11 +352,11 @@ def test_other_folders_are_refused(talks: Path, model: Path, tmp_path: Path) -> 
     out.mkdir()
     (out / "thesis.txt").touch()
     with pytest.raises(
-        ConfigError, match=r"--out: expected a new folder, or one with labels of the same model, found .* with 'thesis.txt'"
+        ConfigError, match=r"--out: expected a new folder, or a folder with labels of the same model, found .* with 'thesis.txt'"
     ):
         label(talks, model, out)
     (out / ABOUT).write_text("{}")
-    with pytest.raises(ConfigError, match=f"found {out} with an about.json of another kind"):
+    with pytest.raises(ConfigError, match=f"found {out} with an about.json of another program"):
         label(talks, model, out)
     label(talks, model, tmp_path / "labels")
     with pytest.raises(ConfigError, match=r"labels has labels made with another form; name a new folder"):
@@ -363,7 +366,9 @@ def test_other_folders_are_refused(talks: Path, model: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_a_worker_that_is_gone(talks: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("erc_graph.experiments.labelling.label_shard", gone)
-    with pytest.raises(ErcGraphError, match=r"\S+: its process has died \(killed, or out of memory\); all finished results are kept"):
+    with pytest.raises(
+        ErcGraphError, match=r"\S+: the worker process has died \(killed, or out of memory\); all finished results are kept"
+    ):
         label(talks, model, tmp_path / "out", workers=2)
 
 

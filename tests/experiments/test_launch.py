@@ -150,7 +150,7 @@ def test_a_killed_worker_is_named_and_takes_no_other_with_it(small: Path, tmp_pa
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2, errors.decode()
     lines = [line for line in errors.decode().splitlines() if line.startswith("error")]
-    assert len(lines) == 1 and "seed" in lines[0] and "its process has died" in lines[0] and f"--resume {out} continues" in lines[0]
+    assert len(lines) == 1 and "seed" in lines[0] and "the worker process has died" in lines[0] and f"--resume {out} continues" in lines[0]
     assert b"Traceback" not in errors and all_gone(process.pid)
     assert len(states(out)) == 2  # both can be continued
 
