@@ -18,7 +18,7 @@ class Row:
 
     Attributes:
         name: Name of the network in the paper.
-        marks: ✓ or × for each column of the table.
+        marks: For each column of the table, ✓ or ×.
         changes: Dotted key → value, for the settings in which the row differs from the full method.
         published: Data set → metric → published result, from 0 to 1. In the TOML file, these results are in percent.
     """
@@ -52,7 +52,7 @@ def load_tables(method: str) -> dict[int, Table]:
 def find_table(method: str, number: int | None) -> Table | None:
     """Return the ablation table of a method with the given number.
 
-    Return `None` for Table 1 if the file does not define it. Table 1 then means the method without changed settings.
+    `None` is returned for Table 1 if the file has no Table 1. The caller then trains the method without changed settings.
 
     Raises:
         ConfigError: the method has no table with this number.

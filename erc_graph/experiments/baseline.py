@@ -1,4 +1,4 @@
-"""The two baselines of every method: the most frequent class, and a BiGRU on the same inputs."""
+"""The two baselines of every method: the most frequent class, and a BiGRU with the inputs of the method."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
 
 
 def baseline_plans(experiment: Experiment, corpus: Corpus, folder: Path) -> list[Plan]:
-    """Return a list with the plan of the baseline BiGRU; the list is empty if `baseline` is off or the method is the BiGRU."""
+    """Return a list with the training plan of the BiGRU; the list is empty if `baseline` is off or the method is the BiGRU."""
     if not experiment.run.baseline or experiment.method == "bigru":
         return []
     return [Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU")]
@@ -69,7 +69,7 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
 
 
 def baseline_file(experiment: Experiment) -> Path:
-    """Return the path of the hyperparameters of the BiGRU, which depend on `training.selection` of the experiment.
+    """Return the path of the BiGRU's settings file, which depends on `training.selection` of the experiment.
 
     Raises:
         ConfigError: the file is missing.

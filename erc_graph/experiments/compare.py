@@ -1,4 +1,4 @@
-"""Comparison of finished runs: metrics over shared seeds, differences between the runs, and paired significance tests.
+"""Comparison of finished runs: metrics over shared seeds, differences in settings, and paired significance tests.
 
 Two tests answer two questions.
 
@@ -46,12 +46,12 @@ class Test:
         metric: Name of the metric.
         difference: Mean difference over the shared seeds.
         seeds: Number of shared seeds.
-        p_seeds: p-value of the test over seeds; `None` if it cannot be computed.
+        p_seeds: p-value of the test over seeds; `None` with fewer than two shared seeds.
         p_seeds_holm: `p_seeds` after Holm's correction.
         dialogues: Number of test dialogues in the bootstrap.
         seed_difference: Difference between the two models that the bootstrap compares.
-        low: Lower end of the 95 % interval over dialogues.
-        high: Upper end of the 95 % interval over dialogues.
+        low: Lower end of the 95 % bootstrap interval of `seed_difference`.
+        high: Upper end of the 95 % bootstrap interval of `seed_difference`.
         p_dialogues: p-value of the test over dialogues.
         p_dialogues_holm: `p_dialogues` after Holm's correction.
     """
@@ -97,7 +97,7 @@ class RunComparison:
 
 
 def letter(position: int) -> str:
-    """Return the short name of a run by its position: A, B, … Z, then R27, R28, …"""
+    """Return the short name of a run from its index in the list of runs: A, B, … Z, then R27, R28, …"""
     return chr(ord("A") + position) if position < 26 else f"R{position + 1}"
 
 
@@ -109,7 +109,7 @@ def compare_runs(
     Args:
         paths: Paths of two or more runs; `load_run` lists the allowed paths.
         metrics: Names of metrics in `result.json`; default: the metrics that are printed after a run.
-        all_pairs: Compare every pair of runs.
+        all_pairs: Compare every pair of runs; default: compare each run with the first run.
         resamples: Number of bootstrap samples.
 
     Raises:

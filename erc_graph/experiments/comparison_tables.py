@@ -28,7 +28,7 @@ def figures_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]
 
 
 def tests_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]] | None:
-    """Return header and rows of the paired tests, with p-values after Holm's correction; `None` if nothing could be tested."""
+    """Return header and rows of the paired tests, with p-values after Holm's correction; `None` if no runs could be tested."""
     made = [test for test in comparison.tests if test.difference is not None or test.p_dialogues is not None]
     if not made:
         return None
@@ -96,7 +96,7 @@ def _document(
         parts.append(table(tests))
     legend = [_seeds_words(comparison)]
     if tests:
-        legend.append("Δ: positive where the run named first is larger; p: two-sided, after Holm's correction over the table")
+        legend.append("Δ: B − A is positive if run B has the larger value; p: two-sided, after Holm's correction over the table")
     if any(metric in LOWER_IS_BETTER for metric in comparison.metrics):
         legend.append("↓: lower is better")
     parts.append("\n".join(note(text) for text in (*legend, *comparison.notes)))

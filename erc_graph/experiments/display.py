@@ -16,7 +16,7 @@ NONZERO = (("acc2_nonzero", "ACC-2 ≠0"), ("f1_nonzero", "F1 ≠0"))  # negativ
 
 
 def measured(values: Mapping[str, Any]) -> str:
-    """Return the mean and standard deviation of a result as text, such as `0.651 ± 0.004`; for one seed, only the value."""
+    """Return the mean and standard deviation of a result as text, such as `0.651 ± 0.004`; for one seed, return only its value."""
     return mean_std(values["values"])
 
 
@@ -33,11 +33,11 @@ def print_result(result: Mapping[str, Any]) -> None:
     print(text_table(["measured", *(title for _, title in columns)], rows))
     if "bayes_limit" in result:
         ratio, of = result["accuracy_over_bayes_limit"], result.get("bayes_limit_of", "conversations")
-        print(f"Bayes limit  {result['bayes_limit']:.3f} accuracy, {ratio:.3f} of it reached")
+        print(f"Bayes limit  {result['bayes_limit']:.3f} accuracy; the method reaches {ratio:.3f} of this limit")
         if result["dataset"] == "sample-raw":
-            print(f"             (of the hidden vectors of words, audio and video of {of}: an upper bound)")
+            print(f"             (upper bound, computed from the hidden vectors of words, audio and video of {of})")
         else:
-            print(f"             (no classifier of {of} of this data beats it on average)")
+            print(f"             (on average, no classifier of {of} of this data exceeds the limit)")
     if "p_value_against_bigru" in result["baselines"]:
         print(f"wF1 against BiGRU: p = {result['baselines']['p_value_against_bigru']['weighted_f1']:.3f} (paired permutation over seeds)")
 
@@ -52,7 +52,7 @@ def print_published(tables: Sequence[PublishedTable]) -> None:
 
 
 PRINTED = (("accuracy", "accuracy"), ("unweighted_accuracy", "UA"), ("acc7", "ACC-7"), ("weighted_f1", "wF1"), *NONZERO)
-SELECTION = {"dev": "best on the development split", "last": "the last, number fixed beforehand"}
+SELECTION = {"dev": "best on the development split", "last": "the last of a fixed number of epochs"}
 
 
 def _seeds(result: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ def dry_run(
         experiment: The experiment.
         corpus: The corpus.
         folder: Folder of the results.
-        settings: Names of the files that settings were read from.
+        settings: Names of the settings files that were read.
         table: Number of the requested ablation table; default: no table.
         trials: Number of settings in the hyperparameter search; 0: no search.
 
@@ -48,7 +48,9 @@ def dry_run(
     print(f"seeds       {run.seeds}" + (f", {run.members} networks each" if run.members > 1 else ""))
     if trials:
         check_search(experiment, corpus)
-        print(f"search      {_many(trials, 'training')} with settings of [search], in {search_folder(folder)}; the best are used below")
+        print(
+            f"search      {_many(trials, 'training')} with settings of [search], in {search_folder(folder)}; the best setting is used below"
+        )
     for line in _table_lines(experiment, corpus, folder, chosen) if chosen else _main_lines(experiment, corpus, folder, table):
         print(line)
     return 0
@@ -83,7 +85,7 @@ def _total(plans: Sequence[Plan], corpus: Corpus) -> str:
 
 
 def _trainings(plan: Plan, corpus: Corpus) -> str:
-    """Return a line about one plan, such as `BiGRU  5 trainings in runs/x/bigru, seed-0 to seed-4`."""
+    """Return a line about the trainings of a plan, such as `BiGRU  5 trainings in runs/x/bigru, seed-0 to seed-4`."""
     seeds = plan.experiment.run.seeds
     where = f"{plan.folder}, seed-0" + (f" to seed-{seeds - 1}" if seeds > 1 else "")
     file = f", settings {settings_name(baseline_file(plan.experiment))}" if plan.name == "BiGRU" else ""

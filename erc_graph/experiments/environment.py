@@ -38,7 +38,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Return the git commit of the package's checkout, with `+changes` if files differ from the commit; `None` outside a checkout."""
+    """Return the git commit of the package, with `+changes` at its end if files have changed; `None` without a git repository."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -28,14 +28,14 @@ class RunConfig:
     Attributes:
         data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, `sample`, or `sample-raw` (words, audio, face frames).
             The default is one of the two sample corpora, depending on the method.
-        task: Label set, for example `iemocap4`; default: the corpus's own.
-        modalities: Feature sets to use, such as `text,audio`; default: all that the corpus has.
+        task: Label set, for example `iemocap4`; default: the label set of the corpus.
+        modalities: Feature sets to use, such as `text,audio`; default: all feature sets of the corpus.
         protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
-        seeds: Number of seeds, 0 to N-1.
+        seeds: Number N of seeds; the seeds are 0 to N-1.
         members: Number of networks in an ensemble. They are trained together, and their probabilities are averaged. The baseline BiGRU
             has the same number of networks.
         device: `auto`, `cpu` or `cuda`.
-        strict: Report features with NaN, inf or numbers beyond 1e15 as an error instead of treating them as missing.
+        strict: Stop with an error if features have NaN, inf or numbers beyond 1e15; default: these features are treated as missing.
         baseline: Also train the baseline BiGRU on the same features, folds and seeds.
     """
 
@@ -57,7 +57,7 @@ class RunConfig:
         if self.modalities is not None and not self.modalities:
             raise ConfigError("modalities: expected one or more, found an empty list")
         if self.modalities is not None and len(set(self.modalities)) < len(self.modalities):
-            raise ConfigError(f"modalities: expected each once, found {', '.join(self.modalities)}")
+            raise ConfigError(f"modalities: expected each modality once, found {', '.join(self.modalities)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class Experiment:
         pipeline: Configuration of the method.
         training: Configuration of the training loop.
         inputs: Preprocessing of the features.
-        prior: Configuration of log-probabilities that are added to the scores.
+        prior: Configuration of the prior, which are log-probabilities that are added to the logits.
         search: Dotted key → range of the hyperparameter search `--search`.
     """
 

@@ -1,4 +1,4 @@
-"""Conversations of a finished run with predictions, classifier inputs and graphs of its model, for the explorer of the report."""
+"""Conversations of a finished run with predictions, classifier inputs and graphs of its model, for the report."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ HYPEREDGE = "hyperedge"  # a node type that is no stream
 
 @dataclass(frozen=True)
 class Explored:
-    """Conversations of a run, with data for the explorer of the report.
+    """Conversations of a run, with predictions and graphs for the report.
 
     Attributes:
         conversations: Conversations with predictions and graphs.
-        streams: Node types of the graphs, without hyperedges.
+        streams: Names of the node types of the graphs, except hyperedges.
         states: Inputs of the classifier, one row per row of `predictions.csv`; `None` if they are not available.
         generated: Whether the corpus is a generated sample corpus.
     """
@@ -105,7 +105,7 @@ def _corpus(experiment: Experiment, digest: str) -> Corpus:
     run = experiment.run
     corpus = load_corpus(run.data, task=run.task, strict=run.strict)
     if corpus_sha256(corpus) != digest:
-        raise CorpusError(f"{run.data}: the corpus has changed since the run; its SHA-256 differs")
+        raise CorpusError(f"{run.data}: the corpus has changed since the run: the SHA-256 differs")
     return corpus
 
 

@@ -72,7 +72,7 @@ def baselines(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
 
 
 def compared(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
-    """Return the baselines, the size of the BiGRU, and a paired test of the method against the BiGRU."""
+    """Return the metrics of the baselines, size and speed of the BiGRU, and a paired test of the method against the BiGRU."""
     found = baselines(outcome, baseline)
     if baseline:
         found["bigru"]["parameters"] = baseline.seeds[0].parameters

@@ -1,4 +1,4 @@
-"""`python -m erc_graph.experiments.hff`: hierarchical feature fusion."""
+"""The command `python -m erc_graph.experiments.hff`, which trains and evaluates hierarchical feature fusion (HFF)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
     """Check whether the search can run, and return its ranges.
 
     Raises:
-        ConfigError: the experiment declares no ranges, a range names an unknown field, or the protocol has several folds.
+        ConfigError: the experiment has no ranges, a range is for an unknown setting, or the development split is not usable.
         CorpusError: the corpus cannot be used for training; see `erc_graph.experiments.checks.check`.
     """
     if not experiment.search:
@@ -50,7 +50,7 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
     """Evaluate `trials` settings, record every trial in `folder/trials.json`, and return the experiment with the best setting.
 
     Raises:
-        ErcGraphError: `check_search` refuses the search.
+        ErcGraphError: the search cannot run; see `check_search`.
     """
     space = check_search(experiment, corpus)
     (fold,) = folds(corpus, experiment.run.protocol)

@@ -96,7 +96,7 @@ class SeedResult:
         dev: Metrics on the development split, averaged over the folds.
         rows: Indices of the n evaluated test utterances in the corpus, `(n,)`.
         scores: Logits, `(n, C)`; for a score task, scores, `(n, 1)`.
-        states: Inputs of the classifier, one row per utterance; `None` if the method has none, or with several folds.
+        states: Inputs of the classifier, one row per utterance; `None` if the method does not return them, or with several folds.
         histories: Training history of each fold.
         device: Device on which the network was trained.
         parameters: Number of weights of the network.
@@ -124,7 +124,7 @@ class Outcome:
     seeds: list[SeedResult]
 
     def values(self, metric: str, part: str = "test") -> list[float]:
-        """Return the values of a metric, one per seed."""
+        """Return the values of a metric on one split (`test` or `dev`), one per seed."""
         return [getattr(seed, part)[metric] for seed in self.seeds]
 
     @property

@@ -1,8 +1,8 @@
 """Bulk labelling of any number of files, with several worker processes.
 
-Each file is processed in shards of whole conversations; a small file is one shard. The result of a shard is first written, then recorded in
-`shards.jsonl`. After an interruption, the same command continues and skips all recorded shards. When all shards are complete, the records
-are sorted in the order of the input.
+Large JSON lines and Parquet files are processed in shards, which contain whole conversations. Every other file is one shard. The result
+of a shard is first written, then recorded in `shards.jsonl`. After an interruption, the same command continues and skips all recorded
+shards. When all shards are complete, the records are sorted in the order of the input.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def _check_folder(out: Path, about: dict[str, Any]) -> None:
     if found.get("format") != FORMAT:
         raise ConfigError(f"--out: expected a new folder, or a folder with labels, found {out} with an {ABOUT} of another program")
     if other := [name for name, value in about.items() if found.get(name) != value]:
-        raise ConfigError(f"--out: {out} has labels made with another {', '.join(other)}; name a new folder, or remove the old folder")
+        raise ConfigError(f"--out: {out} has labels made with another {', '.join(other)}; give a new folder, or remove the old folder")
 
 
 @contextmanager

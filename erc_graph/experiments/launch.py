@@ -1,8 +1,8 @@
 """Parallel training of jobs: in processes on this machine, or on a Ray cluster.
 
 A job is one training with one seed and one fold. Jobs share only the corpus, and each job writes its results to its own folder. Workers
-train the jobs in any order. Then the main process reads the results in a fixed order. Results do not depend on the number of workers; they
-are identical bit by bit if the number of threads is the same. After an interruption, finished jobs are not trained again.
+train the jobs in any order. Then the main process reads the results in a fixed order. The results are identical for every number of
+workers, bit by bit, if the number of threads per process is the same. After an interruption, finished jobs are not trained again.
 """
 
 from __future__ import annotations

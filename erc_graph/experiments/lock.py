@@ -1,7 +1,7 @@
 """Lock of a folder of results, so that only one process at a time writes to the folder.
 
-The lock is a lock of the operating system on the file `.lock`, which contains the process id. The system releases it when the process
-ends. On a file system without locks, the folder is not protected.
+The operating system locks the file `.lock`, which contains the process id, and releases the lock when the process ends. On a file system
+without locks, the folder is not protected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LOCK = ".lock"
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Lock `folder` while the `with` block runs; create the folder if needed, and remove it afterwards if it is new and empty.
+    """Lock `folder` while the `with` block runs; create the folder if needed, and remove a new folder that stays empty.
 
     Raises:
         ConfigError: another process uses the folder, or the folder cannot be created.

@@ -1,4 +1,4 @@
-"""`python -m erc_graph.experiments.mfdr`: MFDR, which fuses words with the audio in their time windows."""
+"""The command `python -m erc_graph.experiments.mfdr`, which trains and evaluates MFDR, a fusion of words with audio."""
 
 from __future__ import annotations
 

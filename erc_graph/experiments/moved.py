@@ -59,7 +59,9 @@ ELSEWHERE_FIXED = {"pipeline.context.dropout": 0.3}
 
 
 def moved_keys(kind: type) -> dict[str, str]:
-    """Return old key → new key for a method, without old keys that are fields of the method itself.
+    """Return old key → new key, for the renamed keys of a method.
+
+    An old key that the method still has as a field is not included.
 
     Args:
         kind: Class of the method.
@@ -83,7 +85,7 @@ def _fields(config: type, before: str) -> Iterator[str]:
 
 
 def up_to_date(values: Mapping[str, Any], kind: type, where: str) -> tuple[dict[str, Any], list[str]]:
-    """Return plain values with all keys renamed to the current ones, and one note per renamed key.
+    """Return plain values with all old keys replaced by the current keys, and one note per replaced key.
 
     An old key with its default value is removed without a note.
 
@@ -163,7 +165,7 @@ def _unset(values: Any, before: str) -> Iterator[str]:
 
 
 def arguments_up_to_date(arguments: Sequence[str], kind: type) -> tuple[list[str], list[str]]:
-    """Return a command line with all options renamed to the current ones, and one note per renamed option.
+    """Return a command line with all old options replaced by the current options, and one note per replaced option.
 
     Args:
         arguments: Options and values.

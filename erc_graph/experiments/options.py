@@ -47,7 +47,10 @@ class OptionParser(ArgumentParser):
         return super().parse_args(args, *others, **named)
 
     def add_class_arguments(self, *args: Any, **named: Any) -> list[str]:
-        """Add the fields of a dataclass as options; the option of jsonargparse for a file with all fields is hidden from the help page."""
+        """Add the fields of a dataclass as options.
+
+        jsonargparse also adds an option for a file with all fields. This option is hidden from the help page.
+        """
         added: list[str] = super().add_class_arguments(*args, **named)
         for action in self._actions:
             if type(action).__name__ == "_ActionConfigLoad":

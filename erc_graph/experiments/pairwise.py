@@ -1,4 +1,4 @@
-"""`python -m erc_graph.experiments.pairwise`: pairwise fusion over conversation graphs."""
+"""The command `python -m erc_graph.experiments.pairwise`, which trains and evaluates pairwise fusion over conversation graphs."""
 
 from __future__ import annotations
 

@@ -83,8 +83,8 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
         for batch, scores in zip(each, alone, strict=True):
             if (gap := _gap(ask(_other_end(batch))[:-1], scores[:-1])) > TOLERANCE:
                 raise ConfigError(
-                    f"{method}: expected no effect of the last utterance on earlier ones, as all modules are causal, found a difference "
-                    f"of {gap:.2g}; a module that uses other utterances must be an `OverTurns`, with `causal = False` if it uses later ones"
+                    f"{method}: expected no effect of the last utterance on earlier utterances, as all modules are causal, found a "
+                    f"difference of {gap:.2g}; a module that uses later utterances must be an `OverTurns` module with `causal = False`"
                 )
 
 

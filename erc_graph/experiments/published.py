@@ -1,4 +1,4 @@
-"""Published results in `experiments/published/<corpus>.toml`. Tables show them in other columns than measured results."""
+"""Published results in `experiments/published/<corpus>.toml`. They are never shown in the same column as measured results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PublishedRow:
     """One row of a published table. Metrics are from 0 to 1; a metric is `None` if the paper does not report it.
 
     Attributes:
-        method: Name of the method as printed.
+        method: Name of the method in the published table.
         protocol: Evaluation protocol of the row, if the table has rows of different protocols.
         features: Features that the row uses in addition to the features of the table.
         epoch_on_test: Whether the public code of the method selects the epoch on the test set.
@@ -56,9 +56,9 @@ class PublishedTable:
     """A published table with results on one corpus.
 
     Attributes:
-        of: Method that the paper proposes.
+        of: Name of the method that the paper proposes.
         paper: Authors, venue and year.
-        table: Number of the table.
+        table: Number of the table in the paper, or another origin of the results.
         features: Features of the paper's own method.
         rows: Rows of the table.
         note: Note for readers of the results.
@@ -131,7 +131,7 @@ def from_per_cent(printed: Mapping[str, float], where: str) -> dict[str, float]:
 def printed_beside(method: str, dataset: str, task: str) -> list[PublishedTable]:
     """Return the published tables to show next to a run.
 
-    These are the tables of the method's own paper. Without such a table, they are the rows of the method in tables of other papers.
+    These are the tables of the method's own paper. Without such tables, the rows of the method in tables of other papers are returned.
 
     Args:
         method: Name of the method in the registry.

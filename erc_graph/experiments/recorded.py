@@ -26,7 +26,7 @@ class Run:
     """A finished run.
 
     Attributes:
-        name: Path of the run, as the user gave it.
+        name: Path of the run that the user gave.
         method: Name of the method.
         facts: Settings of the evaluation: data set, task, protocol, modalities, SHA-256 of the data, and versions of packages.
         values: Metric → seed → result on the test split.

@@ -40,7 +40,7 @@ def build(experiment: Experiment, corpus: Corpus, seed: int) -> Network:
     The first network of an ensemble has the same initial weights as a single network.
 
     Raises:
-        ConfigError: the method does not fit the corpus, or the network does not fit into memory.
+        ConfigError: the method cannot be used with the corpus, or the network is too large for the memory.
     """
     kind, reads = find_method(experiment.method), schema(experiment, corpus)
     torch.manual_seed(seed)
@@ -50,11 +50,11 @@ def build(experiment: Experiment, corpus: Corpus, seed: int) -> Network:
         ]
         return Ensemble(members) if len(members) > 1 else members[0]
     except (MemoryError, OverflowError) as error:
-        raise ConfigError("pipeline: expected a network that fits into memory; choose smaller widths") from error
+        raise ConfigError("pipeline: expected widths that fit into memory; choose smaller widths") from error
     except RuntimeError as error:
         if "memory" not in str(error) and "overflow" not in str(error).lower():
             raise
-        raise ConfigError("pipeline: expected a network that fits into memory; choose smaller widths") from error
+        raise ConfigError("pipeline: expected widths that fit into memory; choose smaller widths") from error
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pictures of a finished run: this module collects the data, and `erc_graph.report` draws them."""
+"""Pictures of a finished run: this module collects the data, and `erc_graph.report` draws the pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from erc_graph.experiments.jobs import Outcome, fold_folder
 def write_pictures(folder: Path, outcome: Outcome) -> None:
     """Write confusion matrix, training curves, t-SNE of the classifier inputs, and the graph of one test conversation, for the first seed.
 
-    If a picture cannot be drawn, an error line is printed on standard error; all other pictures are drawn.
+    If a picture cannot be drawn, an error message is printed; all other pictures are drawn.
     """
     from erc_graph.report.confusion import plot_confusion
     from erc_graph.report.curves import plot_curves

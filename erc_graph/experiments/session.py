@@ -51,7 +51,7 @@ def check_folder(folder: Path) -> None:
 
 
 def search_folder(folder: Path) -> Path:
-    """Return the folder of the hyperparameter search of a run, `search`; if the folder `tune` of an earlier version exists, use that."""
+    """Return the folder of a hyperparameter search, which is `search`, or an existing folder `tune` of an earlier version."""
     now, before = (folder / name for name in SEARCH)
     return before if before.exists() else now
 

@@ -29,7 +29,7 @@ class Settings:
 
     Attributes:
         method: Name of the method.
-        command: `run` or `table`.
+        command: `run` for an experiment, `table` for an ablation table.
         table: Number of the table, if the command is `table`.
         launch: Options of the execution that the user gave.
         data_sha256: SHA-256 of the corpus.
@@ -121,7 +121,7 @@ def named_again(folder: str | Path, method: str | None) -> str | None:
     if stored is None or (method is None and not is_own(stored)):
         return method
     if method is None:
-        raise ConfigError(f"{folder}: this run's method comes from the file {stored}; name it again with --method {stored}")
+        raise ConfigError(f"{folder}: this run's method comes from the file {stored}; name the file again with --method {stored}")
     if not same_method(stored, method):
         raise ConfigError(f"{folder}: --method: expected the method of this run, {stored}, found {method}")
     if is_own(method) and code is not None and own_parts(method)[0].is_file() and own_sha256(method) != code:
@@ -161,7 +161,7 @@ def read_settings(folder: Path) -> Settings:
         launch = {name: value for name, value in dict(values.pop("launch", {})).items() if value is not None}
     except FileNotFoundError:
         raise CheckpointError(
-            f"{path}: expected the settings of a run, found no such file: nothing was trained; start without --resume"
+            f"{path}: expected the settings of a run, found no such file: nothing was trained; start the run without --resume"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""`python -m erc_graph.experiments.wavfusion`: WavFusion over conversation graphs."""
+"""The command `python -m erc_graph.experiments.wavfusion`, which trains and evaluates WavFusion over conversation graphs."""
 
 from __future__ import annotations
 

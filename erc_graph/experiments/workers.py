@@ -48,7 +48,7 @@ def check_launcher(launcher: Launcher, workers: int | None) -> None:
 
 
 def threads_each() -> int:
-    """Return the number of threads of each worker: OMP_NUM_THREADS, or one."""
+    """Return the number of threads of each worker, which is the value of OMP_NUM_THREADS (default: one)."""
     return int(value) if (value := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(value) else 1
 
 

@@ -69,7 +69,7 @@ def test_the_file_is_named_again(command: list[str], place: Path, capsys: pytest
     assert main([*words, str(place / "run")]) == 2
     shown = capsys.readouterr().err
     name = f"{place / 'my_method.py'}:Own"
-    assert shown == f"error: {place / 'run'}: this run's method comes from the file {name}; name it again with --method {name}\n"
+    assert shown == f"error: {place / 'run'}: this run's method comes from the file {name}; name the file again with --method {name}\n"
     assert main([*words, str(place / "run"), "--method", str(place / "nowhere.py:Own")]) == 2
     assert "expected the method of this run" in capsys.readouterr().err
     assert not (place / "run" / "report.html").exists() or command == ["report"]

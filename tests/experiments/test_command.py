@@ -415,7 +415,7 @@ def test_help_teaches_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
         (["--search", "2", "--table", "2"], "--table and --search: expected only one of these options"),
         (["--inputs.swap_noise", '{"smell": 0.5}'], "inputs.swap_noise: expected modalities of the corpus"),
         (["--modalities", "[]"], "modalities: expected one or more"),
-        (["--modalities", '["text", "text"]'], "modalities: expected each once"),
+        (["--modalities", '["text", "text"]'], "modalities: expected each modality once"),
         (["--training.criterion", "mae"], "training.criterion: expected one of"),
         (["--pipeline.mal.hidden", "9999999999999"], "fit into memory"),
     ],

@@ -121,7 +121,9 @@ def test_a_run_of_a_method_of_a_file_is_named_again(tmp_path: Path) -> None:
     (tmp_path / "seed-0").mkdir()
     (tmp_path / "config.json").write_text(json.dumps({"command": "run", "method": "my_method.py:Own"}))
     for place in (tmp_path, tmp_path / "seed-0", tmp_path / "seed-0" / "best.safetensors"):
-        with pytest.raises(ConfigError, match=r"this run's method comes from the file my_method\.py:Own; name it again with --method my_"):
+        with pytest.raises(
+            ConfigError, match=r"this run's method comes from the file my_method\.py:Own; name the file again with --method my_"
+        ):
             named_again(place, None)
         assert named_again(place, "elsewhere/my_method.py:Own") == "elsewhere/my_method.py:Own"
         with pytest.raises(ConfigError, match=r"--method: expected the method of this run, my_method\.py:Own, found other\.py:Own"):

@@ -359,7 +359,7 @@ def test_other_folders_are_refused(talks: Path, model: Path, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=f"found {out} with an about.json of another program"):
         label(talks, model, out)
     label(talks, model, tmp_path / "labels")
-    with pytest.raises(ConfigError, match=r"labels has labels made with another form; name a new folder"):
+    with pytest.raises(ConfigError, match=r"labels has labels made with another form; give a new folder"):
         label(talks, model, tmp_path / "labels", form="csv")
 
 

@@ -479,7 +479,7 @@ def test_bad_input_is_one_line(done: Path, small: Path, tmp_path: Path, capsys: 
 
 def test_a_corpus_that_no_method_fits_is_refused(small: Path, tmp_path: Path) -> None:
     corpus = load_corpus(small)
-    with pytest.raises(ConfigError, match="sample: expected a method that fits, found none of 1; wavfusion: "):
+    with pytest.raises(ConfigError, match="sample: expected a method that can be trained, found none of 1; wavfusion: "):
         check_fields([field_of(corpus, ["wavfusion"], read_rules(), tmp_path)])
 
 

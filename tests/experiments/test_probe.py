@@ -67,7 +67,7 @@ def test_what_reads_the_next_turn_is_no_method_of_single_utterances(tmp_path: Pa
     ahead = "torch.cat([part.roll(-1, 0) for part in x.split(list(given.batch.sizes))])"
     (tmp_path / "own.py").write_text(FILE.replace("BODY", ahead))
     experiment = from_dict(f"{tmp_path / 'own.py'}:Own", {"dataset": "sample", "seeds": 1}, "a test")
-    with pytest.raises(ConfigError, match="expected no effect of the last utterance on earlier ones, as all modules are causal"):
+    with pytest.raises(ConfigError, match="expected no effect of the last utterance on earlier utterances, as all modules are causal"):
         check(experiment, CORPUS)
 
 

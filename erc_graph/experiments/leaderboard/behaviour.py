@@ -1,6 +1,7 @@
-"""Detection of methods whose code has changed since a result was recorded, by four numbers from fixed weights and inputs.
+"""Detection of methods whose code has changed since a result was recorded.
 
-A change of a formula, a default value or the name of a weight changes these numbers. A change of a docstring does not.
+A method computes four numbers from fixed weights and inputs. They change if a formula, a default value or the name of a weight changes.
+A changed docstring does not change them.
 """
 
 from __future__ import annotations

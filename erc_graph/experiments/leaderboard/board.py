@@ -50,7 +50,7 @@ class Entry:
         name: Name of the row.
         method: Name of the method, or file and class of a user's own method.
         experiment: Committed or default settings of the method, overridden by the rules.
-        committed: Whether the package has a file of settings of the method for the corpus. If not, `experiment` has the defaults.
+        committed: Whether the package has a settings file of the method for the corpus. If not, `experiment` has the defaults.
         settings: Candidate settings, each as changes of `experiment`. The first candidate has no changes.
         folder: Folder of the unfinished trainings.
         choice: Folds on which the candidate settings are compared.
@@ -119,7 +119,7 @@ class Entry:
 
     @property
     def chosen(self) -> int:
-        """Return the number of the best setting: the lowest number among equally good settings, or 0 if all settings failed."""
+        """Return the number of the best setting, or 0 if all settings failed; the lowest number wins among equally good settings."""
         done = [(value, -number) for number, value in enumerate(self.figures) if value is not None]
         return -max(done)[1] if done else 0
 
@@ -147,7 +147,7 @@ class Field:
         corpus: The corpus.
         folder: Folder of the leaderboard for this corpus.
         entries: The methods.
-        left_out: Method → reason why it is left out.
+        left_out: Name of a method → reason why the method is left out.
         done: Name of a training → its record.
     """
 
@@ -234,8 +234,8 @@ def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
 def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
     """Return two masks `(U,)`, for utterances with and without an emotion shift.
 
-    Both compare an utterance with the previous labelled utterance of its speaker in the dialogue. The first mask marks utterances with
-    another label, and the second mask utterances with the same label.
+    Both masks compare each utterance with the previous labelled utterance of its speaker in the dialogue. The first mask marks utterances
+    with another label, and the second mask marks utterances with the same label.
     """
     shift, stay = torch.zeros(2, corpus.utterances, dtype=torch.bool)
     last: dict[tuple[int, str], int] = {}
@@ -251,7 +251,7 @@ def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
 
 
 def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
-    """Yield name and trials of each stage: first the choice of settings, then the seeds of the chosen settings.
+    """Yield name and trials of each stage: first the trials that choose settings, then the trials of the chosen settings with all seeds.
 
     The trials of a stage can be trained in any order.
     """

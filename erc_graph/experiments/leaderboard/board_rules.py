@@ -111,14 +111,14 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The rules for every method.
+    """The rules of a leaderboard, which are the same for every method.
 
     Attributes:
-        seeds: Number of trainings of the chosen setting, with seeds 0 to N-1.
-        budget: Number of further settings that are evaluated for each method. The first setting is from its settings file or its defaults.
+        seeds: Number N of trainings of the chosen setting; their seeds are 0 to N-1.
+        budget: Number of random settings that are evaluated for each method, in addition to its committed or default setting.
         members: Number of networks in the ensemble of each training.
         tuned: Methods whose settings files were chosen on development data; a note below each table names these methods.
-        ranges: Key → range of further settings, for all methods. A key without a dot, such as `width`, belongs to the table `pipeline`.
+        ranges: Key → range of the random settings, for all methods. A key without a dot, such as `width`, belongs to the table `pipeline`.
         variants: Methods with changed settings, in addition to the requested methods.
         corpora: Name of a corpus → its rules; other corpora use the default values of `CorpusRules`.
     """

@@ -110,7 +110,7 @@ def heading(board: Mapping[str, Any]) -> str:
 
 
 def without_settings(methods: Sequence[str], dataset: str) -> str:
-    """Return a warning about methods without committed settings, which use their defaults.
+    """Return a warning about methods that use their defaults, because the package has no settings file of the method for the corpus.
 
     >>> without_settings(["lmf", "tfn"], "mine")
     'no committed settings for mine: lmf, tfn; their defaults were not chosen for these features (--budget tries more)'

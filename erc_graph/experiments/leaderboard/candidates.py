@@ -80,7 +80,7 @@ def _has(values: Mapping[str, Any], key: str) -> bool:
 
 
 def candidates(experiment: Experiment, rules: Rules) -> list[dict[str, Any]]:
-    """Return `1 + budget` candidate settings, as changes of the experiment; the first has no changes.
+    """Return `1 + budget` candidate settings, each as changes of the experiment; the first candidate has no changes.
 
     The other settings are a Latin hypercube sample of the ranges, with the same sample points for every method.
 

@@ -1,4 +1,4 @@
-"""The test result with the epoch selected on the test split, as in many published results. It is shown in tables and not used further.
+"""The test result with the epoch selected on the test split, as in many published results. It is only shown in tables.
 
 Only this module reads the test results after every epoch. Code that selects epochs or settings must not import this module.
 """

@@ -28,7 +28,7 @@ from erc_graph.methods.own_file import absolute, find_method, is_own, own_parts,
 
 
 def chosen_methods(words: Sequence[str]) -> list[str]:
-    """Return the methods that `--methods` names: by name, by the file of a user's own method, by `all`, or by kind (`kind:graph`).
+    """Return the methods given by `--methods`: names, files of a user's own methods, `all`, and kinds such as `kind:graph`.
 
     Raises:
         ConfigError: a name or kind is unknown, or two methods have the same name.
@@ -73,7 +73,7 @@ def begin(
         folder: Folder of all results.
         launch: Options of the execution.
         seeds: Number of seeds; default: the number in the rules.
-        budget: Number of further settings per method; default: the number in the rules.
+        budget: Number of random settings per method; default: the number in the rules.
         rules: A file of rules, or the name of rules of the package; default: the default rules of the package.
         dry_run: Print the planned trainings, and write nothing.
 
@@ -219,7 +219,9 @@ def check_fields(fields: Sequence[Field]) -> None:
     for field in fields:
         if not field.entries:
             name, reason = next(iter(field.left_out.items()))
-            raise ConfigError(f"{field.corpus.name}: expected a method that fits, found none of {len(field.left_out)}; {name}: {reason}")
+            raise ConfigError(
+                f"{field.corpus.name}: expected a method that can be trained, found none of {len(field.left_out)}; {name}: {reason}"
+            )
 
 
 def _run(fields: Sequence[Field], rules: Rules, folder: Path, launch: Launch) -> int:

@@ -126,7 +126,7 @@ def _judged_apart(scores: Tensor, rows: Tensor, corpus: Corpus, parts: Parts) ->
 
 
 def answers_of(record: Record) -> str | None:
-    """Return the name of the training of recorded predictions; `None` if the record has no predictions."""
+    """Return the name of the training whose predictions a record has; `None` if the record has no predictions."""
     name = record.get("training")
     return name if isinstance(name, str) and "answers" in record else None
 
