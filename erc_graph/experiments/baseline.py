@@ -39,7 +39,10 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
 
 
 def baseline_plans(experiment: Experiment, corpus: Corpus, folder: Path) -> list[Plan]:
-    """Return a list with the training plan of the BiGRU; the list is empty if `baseline` is off or the method is the BiGRU."""
+    """Return a list with the training plan of the baseline BiGRU.
+
+    The list is empty if the option `baseline` is off, or if the method itself is the BiGRU.
+    """
     if not experiment.run.baseline or experiment.method == "bigru":
         return []
     return [Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU")]

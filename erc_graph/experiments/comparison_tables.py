@@ -19,7 +19,10 @@ _TITLES = {name: title for columns in METRICS.values() for name, title in column
 
 
 def figures_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the results: one row per run and one column per metric, with mean ± standard deviation over seeds."""
+    """Return header and rows of the table of results.
+
+    The table has one row per run and one column per metric. A cell has mean ± standard deviation over seeds.
+    """
     header = ["run", *(_title(metric) for metric in comparison.metrics)]
     rows = []
     for i, (run, figures) in enumerate(zip(comparison.runs, comparison.figures, strict=True)):

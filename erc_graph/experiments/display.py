@@ -16,7 +16,10 @@ NONZERO = (("acc2_nonzero", "ACC-2 ≠0"), ("f1_nonzero", "F1 ≠0"))  # negativ
 
 
 def measured(values: Mapping[str, Any]) -> str:
-    """Return the mean and standard deviation of a result as text, such as `0.651 ± 0.004`; for one seed, return only its value."""
+    """Return a result as text with mean and standard deviation over seeds, such as `0.651 ± 0.004`.
+
+    With one seed, the text is only the value of this seed.
+    """
     return mean_std(values["values"])
 
 

@@ -95,7 +95,7 @@ class SeedResult:
         test: Metrics on all evaluated test utterances of all folds together.
         dev: Metrics on the development split, averaged over the folds.
         rows: Indices of the n evaluated test utterances in the corpus, `(n,)`.
-        scores: Logits, `(n, C)`; for a score task, scores, `(n, 1)`.
+        scores: Logits, `(n, C)`; for a score task, predicted scores, `(n, 1)`.
         states: Inputs of the classifier, one row per utterance; `None` if the method does not return them, or with several folds.
         histories: Training history of each fold.
         device: Device on which the network was trained.

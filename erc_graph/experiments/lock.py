@@ -20,7 +20,9 @@ LOCK = ".lock"
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Lock `folder` while the `with` block runs; create the folder if needed, and remove a new folder that stays empty.
+    """Lock `folder` while the `with` block runs.
+
+    The folder is created if needed. A new folder that is still empty at the end is removed.
 
     Raises:
         ConfigError: another process uses the folder, or the folder cannot be created.

@@ -22,7 +22,9 @@ TOLERANCE = 1e-3  # of scores that must be the same
 
 @contextmanager
 def own_code(method: str, doing: str) -> Iterator[None]:
-    """Catch an error in a user's own method, print the traceback from the user's file on, and raise a `ConfigError` of one line.
+    """Replace an error in a user's own method by a `ConfigError` of one line, and print the traceback of the error.
+
+    The printed traceback begins in the user's file.
 
     Args:
         method: File and class of the method.

@@ -11,9 +11,10 @@ from erc_graph.experiments.jobs import Outcome, fold_folder
 
 
 def write_pictures(folder: Path, outcome: Outcome) -> None:
-    """Write confusion matrix, training curves, t-SNE of the classifier inputs, and the graph of one test conversation, for the first seed.
+    """Draw the pictures of the first seed of a run.
 
-    If a picture cannot be drawn, an error message is printed; all other pictures are drawn.
+    The pictures are the confusion matrix, the training curves, a t-SNE plot of the classifier inputs, and the graph of a conversation. If a
+    picture cannot be drawn, an error message is printed; all other pictures are drawn.
     """
     from erc_graph.report.confusion import plot_confusion
     from erc_graph.report.curves import plot_curves
@@ -41,7 +42,7 @@ def write_pictures(folder: Path, outcome: Outcome) -> None:
 
 
 def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> bool:
-    """Draw the graph of the test conversation whose length is nearest to `turns`; return `False` if the method has no graph."""
+    """Draw the graph of the test conversation with about `turns` utterances; return `False` if the method has no graph."""
     from erc_graph.data.splits import folds
     from erc_graph.inference.pipeline import Pipeline
     from erc_graph.methods.own_file import find_method

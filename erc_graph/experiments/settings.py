@@ -50,7 +50,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file of a run.
 
     Raises:
-        ValueError: the file is not JSON or not an object, or has a number that no run writes (infinite, NaN, or with too many digits).
+        ValueError: the content is not a JSON object, or has an infinite number, NaN, or a number with too many digits.
         OSError: the file cannot be read.
         CheckpointError: the path is not a regular file.
     """
@@ -106,7 +106,7 @@ def in_words(error: Exception) -> str:
 
 
 def named_again(folder: str | Path, method: str | None) -> str | None:
-    """Return file and class of the method of a run or model if it is a user's own method; for other methods, return `None`.
+    """Return file and class of a user's own method in a run or a model; return `None` for other methods.
 
     The user must name the file again, because code is never imported from a recorded path.
 

@@ -63,7 +63,9 @@ def answers_of(
     gpu: Callable[[Item], bool] = lambda item: False,
     retries: int = 0,
 ) -> Generator[tuple[Item, Any], None, None]:
-    """Process all items in parallel, and yield each item with its result when it is finished; closing the generator stops the workers.
+    """Process all items in parallel, and yield each item with its result as soon as the item is finished.
+
+    Closing the generator stops all workers.
 
     Args:
         work: Function that processes an item.

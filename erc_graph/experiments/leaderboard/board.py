@@ -71,7 +71,7 @@ class Entry:
     parts: Parts
 
     def tried(self) -> list[list[Trial]]:
-        """Return for each candidate setting its trials, one per fold of `choice`; empty if there is only one setting."""
+        """Return for each candidate setting its trials, one per fold of `choice`; the list is empty if there is only one setting."""
         if len(self.settings) == 1:
             return []
         return [
@@ -251,9 +251,10 @@ def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
 
 
 def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
-    """Yield name and trials of each stage: first the trials that choose settings, then the trials of the chosen settings with all seeds.
+    """Yield the name and the trials of each stage of the leaderboard.
 
-    The trials of a stage can be trained in any order.
+    If there are several candidate settings, the first stage chooses settings. The last stage trains the chosen settings with all seeds. The
+    trials of a stage can be trained in any order.
     """
     tried = [trial for entry in entries for trials in entry.tried() for trial in trials]
     if tried:

@@ -54,7 +54,7 @@ class CorpusRules:
     groups: dict[str, list[str]] = field(default_factory=dict)
 
     def applied(self, corpus: Corpus) -> Corpus:
-        """Return the corpus after the rules `sets` and `pieces` are applied: with renamed feature sets, and conversations cut into pieces.
+        """Return the corpus with renamed feature sets (rule `sets`), and with conversations cut into pieces (rule `pieces`).
 
         Raises:
             ConfigError: a feature set is missing or has another width, or `pieces` is less than 1.
@@ -173,7 +173,9 @@ def rules_from(values: Mapping[str, Any], where: str) -> Rules:
 
 
 def read_rules(path: str | Path | None = None) -> Rules:
-    """Read rules from a file, or rules of the package by their name, such as `standard`; default: the default rules of the package.
+    """Read rules from a file, or rules of the package by their name, such as `standard`.
+
+    Without `path`, the default rules of the package are read.
 
     Raises:
         ConfigError: the file is missing or has invalid rules.

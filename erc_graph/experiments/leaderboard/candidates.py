@@ -60,7 +60,10 @@ def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, A
 
 
 def ranges(experiment: Experiment, rules: Rules) -> dict[str, Range]:
-    """Return key → range: ranges of the rules for settings that the method has, and the first two ranges of the method itself."""
+    """Return key → range for the random settings of a method.
+
+    These are the ranges of the rules, for settings that the method has, and the first two ranges of the method itself.
+    """
     values, found = experiment.as_dict(), {}
     for key, span in SearchSpace.from_dict(rules.ranges).ranges.items() if rules.ranges else ():
         whole = key if "." in key else f"pipeline.{key}"

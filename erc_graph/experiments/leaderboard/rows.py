@@ -151,7 +151,10 @@ def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus) -> None:
 
 
 def published(method: str, corpus: Corpus) -> dict[str, Any] | None:
-    """Return the best published weighted F1 of a method, from its own paper or else from other papers; `None` if there is none."""
+    """Return the best published weighted F1 of a method on a corpus; `None` if there is none.
+
+    If the method's own paper has no result on the corpus, results in other papers are used.
+    """
     for table in printed_beside(method, corpus.name, corpus.task.name):
         lines = [row for row in table.rows if row.weighted_f1 is not None and same_name(row.method, method)]
         if lines:

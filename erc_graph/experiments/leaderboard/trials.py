@@ -132,7 +132,9 @@ def answers_of(record: Record) -> str | None:
 
 
 def written(scores: Tensor, task: Task) -> str | list[float]:
-    """Convert predictions for a record: one character per utterance (`0` for class 0), or for a score task a list of rounded scores.
+    """Convert predictions to the format of a record.
+
+    Classes are a string with one character per utterance (`0` for class 0). Scores are a list of rounded numbers.
 
     >>> from erc_graph.data.tasks import get_task
     >>> written(torch.eye(6)[:3], get_task("iemocap6"))
@@ -144,7 +146,9 @@ def written(scores: Tensor, task: Task) -> str | list[float]:
 
 
 def answers(record: Record, task: Task, count: int) -> Tensor:
-    """Convert recorded predictions to scores `(count, C)`, with 1 for the predicted class, or to predicted scores `(count, 1)`.
+    """Convert recorded predictions to scores `(count, C)`, with 1 for the predicted class and 0 for other classes.
+
+    For a score task, return the predicted scores, `(count, 1)`.
 
     Raises:
         CheckpointError: the record does not have `count` predictions.
