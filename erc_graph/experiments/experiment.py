@@ -81,7 +81,7 @@ class Launch:
 
     @property
     def apart(self) -> bool:
-        """Return whether trainings run in processes other than this one."""
+        """Return whether trainings run in separate worker processes."""
         return self.launcher == "ray" or (self.workers or 1) > 1
 
 
@@ -140,7 +140,7 @@ class Experiment:
 def default_data(method: str) -> str:
     """Return the default corpus of a method: `sample-raw` or `sample`.
 
-    If the package has settings of the method for one of them, that corpus is used. If it has settings for both, `sample-raw` is used.
+    If the package has settings of the method for only one of these corpora, this corpus is used. With settings for both, `sample-raw` is used.
     Without settings, `sample-raw` is used for methods with sequences as input, and `sample` for all other methods.
     """
     settled = next((name for name in ("sample-raw", "sample") if experiment_file(method, name)), None)

@@ -105,7 +105,7 @@ def label_all(
     Raises:
         CorpusError: a path does not exist, or no input could be labelled.
         ConfigError: the output folder has other files or results of another model or format, or another process uses the folder.
-        CheckpointError: the model or one of its encoders cannot be loaded.
+        CheckpointError: the model or an encoder of the model cannot be loaded.
         ErcGraphError: a worker process has died.
     """
     out = Path(labelling.out)

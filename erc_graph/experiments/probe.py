@@ -91,7 +91,7 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
 
 
 def _other_end(batch: Batch) -> Batch:
-    """Return a copy of the batch with other features of the last utterance."""
+    """Return a copy of the batch, with 1 added to the features of the last utterance."""
     features = {name: torch.cat([values[:-1], values[-1:] + 1]) for name, values in batch.features.items()}
     return replace(batch, features=features)
 

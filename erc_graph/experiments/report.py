@@ -34,7 +34,7 @@ class Made:
     Attributes:
         path: File of the report.
         headline: Main results as plain values.
-        notes: Notes on missing parts of the report.
+        notes: Notes on data that could not be shown in the report.
         licensed: Whether the report contains utterance texts of a corpus, except those of the generated sample corpora.
     """
 

@@ -80,7 +80,7 @@ def checked(form: type[Form], values: Mapping[str, Any]) -> Form:
     """Check the content of a file with a pydantic class, and return it as an instance of this class.
 
     Raises:
-        ValueError: a value is missing or has the wrong type; the message names the first such value.
+        ValueError: a value is missing or has the wrong type; the message names the first invalid value.
     """
     from pydantic import ValidationError
 

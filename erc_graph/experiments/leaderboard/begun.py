@@ -73,7 +73,7 @@ def _check_names(begun: Begun, variants: list[str]) -> None:
     """Check that every section has every corpus, and that every method has settings or a reason why it is left out.
 
     Raises:
-        ValueError: a corpus or method is missing; the message names the first one.
+        ValueError: a corpus or method is missing; the message names the first missing corpus or method.
     """
     for part in ("experiments", "left_out", "data_sha256"):
         if lacking := begun.data.keys() - getattr(begun, part).keys():

@@ -134,7 +134,7 @@ def answers_of(record: Record) -> str | None:
 def written(scores: Tensor, task: Task) -> str | list[float]:
     """Convert predictions to the format of a record.
 
-    Classes are a string with one character per utterance (`0` for class 0). Scores are a list of rounded numbers.
+    Predicted classes become a string with one character per utterance (`0` for class 0). Predicted scores become a list of rounded numbers.
 
     >>> from erc_graph.data.tasks import get_task
     >>> written(torch.eye(6)[:3], get_task("iemocap6"))
