@@ -140,8 +140,8 @@ class Experiment:
 def default_data(method: str) -> str:
     """Return the default corpus of a method: `sample-raw` or `sample`.
 
-    If the package has settings of the method for only one of these corpora, this corpus is used. With settings for both, `sample-raw` is used.
-    Without settings, `sample-raw` is used for methods with sequences as input, and `sample` for all other methods.
+    If the package has settings of the method for only one of these corpora, this corpus is used. With settings for both, `sample-raw` is
+    used. Without settings, `sample-raw` is used for methods with sequences as input, and `sample` for all other methods.
     """
     settled = next((name for name in ("sample-raw", "sample") if experiment_file(method, name)), None)
     return settled or ("sample-raw" if find_method(method).reads[0] == "sequences" else "sample")
