@@ -17,7 +17,7 @@ from erc_graph.inference.starter import STARTER
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser with examples in its help of 80 columns, and with error messages of one line."""
+    """An argument parser whose help has at most 80 columns and ends with examples, and whose error messages are one line."""
 
     def __init__(self, *, examples: str = "", **options: Any) -> None:
         if examples:
@@ -33,9 +33,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
-    """Add the option `--method`, which names the file of a user's own method.
+    """Add the option `--method`, which names the Python file and class of a user's own method.
 
-    For safety, a saved run cannot determine which file is imported.
+    The option is required for safety: the file name that is recorded in a saved run is never imported.
     """
     parser.add_argument("--method", metavar="FILE.py:CLASS", help="method of the run, if it is defined in your own file")
 
@@ -63,7 +63,8 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
     """Convert the function of a command to `main(argv)`, which handles errors.
 
-    An error gives one line and exit code 2, Ctrl-C gives exit code 130. A closed pipe is not an error, but a full disk is.
+    After an error, `main` prints one line and returns exit code 2. After Ctrl-C, it returns exit code 130. If the program that reads the
+    output has ended (a closed pipe), it returns 0. A full disk is an error.
     """
 
     @functools.wraps(body)
@@ -93,7 +94,7 @@ def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], i
 
 
 def _drop_output() -> None:
-    """Drop output that standard output does not accept, because Python would try to write it again at the end."""
+    """Discard the output that could not be written; otherwise Python writes it again at exit, and fails again."""
     with suppress(ValueError, OSError):
         number = sys.stdout.fileno()
         try:
@@ -115,9 +116,9 @@ def red(text: str, stream: TextIO | None = None) -> str:
 
 
 def bar(share: float, width: int = 24) -> str:
-    """Return a bar for a share from 0 to 1, with `width` columns for 1.
+    """Return a text bar whose length is proportional to a share from 0 to 1; a share of 1 has `width` characters.
 
-    A share above 0 gets at least one column. If the output has no block characters, the bar is made of `#`.
+    A share above 0 has at least one character. If standard output cannot encode the character `█`, the bar consists of `#`.
     """
     try:
         "█".encode(sys.stdout.encoding or "ascii")

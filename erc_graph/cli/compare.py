@@ -11,36 +11,40 @@ from pathlib import Path
 from erc_graph.cli.command import Parser, command, red
 from erc_graph.data.printable import printable
 
-DESCRIPTION = """Compare finished runs: mean and spread over the seeds that they share, the
-differences in protocol or data, and two paired tests.
+DESCRIPTION = """Compare finished runs: mean and standard deviation over the seeds that all runs
+have, differences in protocol or data, and two paired tests.
 
 Each run is compared with the first run, by two tests:
-  over seeds      Would other seeds give the same result? Exact permutation of
-                  signs. With five seeds p is at least 0.0625; with six seeds
-                  it can be below 0.05.
-  over dialogues  Would other conversations give the same result? Bootstrap of
-                  whole dialogues, from predictions.csv of each run's first
-                  seed.
-All p have Holm's correction over the comparisons in the table: choose fewer
-metrics to test fewer hypotheses. The tables contain no published results.
+  over seeds      Would other seeds give the same result? This is an exact
+                  sign-flip permutation test. With five seeds, p is at least
+                  0.0625; with six seeds, p can be below 0.05.
+  over dialogues  Would other conversations give the same result? This is a
+                  bootstrap of whole dialogues. It uses predictions.csv of each
+                  run's first seed.
+All p-values have Holm's correction for the number of comparisons in the table.
+With fewer metrics, there are fewer comparisons. The tables contain no published
+results.
 """
 EXAMPLES = """  erc-graph compare runs/pairwise-meld runs/pairwise-meld/bigru
-      a method against the BiGRU that was trained with it
+      compare a method with the BiGRU that was trained in the same run
   erc-graph compare runs/a runs/b runs/c --all-pairs --metric weighted_f1
-      every pair of runs in one metric
+      compare every pair of runs in one metric
   erc-graph compare runs/a runs/b --format latex > table.tex
-      for a paper (booktabs); also markdown and csv
+      write a LaTeX table for a paper (it needs the package booktabs)
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = Parser(prog="erc-graph compare", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s RUN RUN ... [options]")
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a finished run, its bigru folder, or a result file")
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a finished run, its folder bigru, or a result.json")
     parser.add_argument(
-        "--metric", nargs="+", metavar="NAME", help="metrics as in result.json, for example f1/joy (default: the metrics that a run prints)"
+        "--metric",
+        nargs="+",
+        metavar="NAME",
+        help="names of metrics in result.json, for example f1/joy (default: the metrics that a run prints)",
     )
-    parser.add_argument("--all-pairs", action="store_true", help="compare every pair of runs, not only each run with the first")
+    parser.add_argument("--all-pairs", action="store_true", help="compare every pair of runs, not only each run with the first run")
     parser.add_argument(
         "--format", choices=("text", "markdown", "latex", "csv"), default="text", help="format of the tables (default: text)"
     )

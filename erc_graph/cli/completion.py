@@ -1,4 +1,7 @@
-"""The command `erc-graph completion SHELL`: print a completion script, which shtab makes from the parsers."""
+"""The command `erc-graph completion SHELL`: print a script for tab completion in a shell.
+
+The library shtab writes the script from the parsers of all commands.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 from erc_graph.cli.command import Parser, command
 
 SHELLS = ("bash", "zsh", "fish", "powershell")  # shtab's for tcsh knows nothing below the first word
-DESCRIPTION = "Print a script that lets the shell complete commands, options and choices."
+DESCRIPTION = "Print a script for tab completion of commands, options and choices in a shell."
 EXAMPLES = """  bash   erc-graph completion bash > \\
              ~/.local/share/bash-completion/completions/erc-graph
   zsh    erc-graph completion zsh > ~/.zfunc/_erc-graph
@@ -20,8 +23,8 @@ EXAMPLES = """  bash   erc-graph completion bash > \\
   powershell
          erc-graph completion powershell >> $PROFILE
 
-Then open a new shell. After an upgrade, print the script again: it contains
-the options of the version that printed it.
+Then open a new shell. After an upgrade of erc_graph, print the script again,
+because it contains the options of the old version.
 """
 
 
@@ -43,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """Return one parser for all commands, in which the parser of each command is a subparser."""
+    """Return the parser of `erc-graph`, with the parsers of all commands as subparsers."""
     from erc_graph.cli.main import COMMANDS
 
     parsers = {name: importlib.import_module(f"erc_graph.cli.{name}").make_parser for name in COMMANDS}

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "Inspect, validate, convert or save a corpus of conversations."
 EXAMPLES = """  erc-graph corpus inspect sample
-      the generated corpus
+      inspect the generated sample corpus
   erc-graph corpus inspect corpora/iemocap --task iemocap4
-      with another label set; `erc-graph list tasks` names them
+      with another label set; `erc-graph list tasks` lists all label sets
   erc-graph corpus validate corpora/mine --strict
       also report NaN, inf and numbers beyond 1e15 in features as problems
   erc-graph corpus convert corpora/meld meld.jsonl
-      one line per utterance, for another program
+      write one line per utterance, for another program
   erc-graph corpus save IEMOCAP_features.pkl corpora/iemocap
       convert a pickle of features to a folder without pickle
 """
 ACTIONS = {
-    "inspect": "show what was recognised: sizes, splits, labels, modalities, source",
-    "validate": "list all problems (exit code 2); without problems, list notes (exit code 0)",
+    "inspect": "show the sizes, splits, labels, modalities and files of a corpus, and notes",
+    "validate": "list all problems and notes of a corpus; with problems, the exit code is 2",
     "convert": "write the utterances as a table (.csv, .jsonl), or as a folder like `save`",
-    "save": "write one folder of safetensors and JSON, without pickle",
+    "save": "write the corpus to a folder of safetensors and JSON files, without pickle",
 }
 
 
@@ -184,7 +184,7 @@ def show(page: Mapping[str, Any]) -> str:
 
 
 def _span(lengths: Mapping[str, float], *, waveform: bool) -> str:
-    """Lengths in items; for a waveform, in seconds."""
+    """The shortest, median and longest sequence: in items, or in seconds for a waveform."""
     from erc_graph.data.ragged import SAMPLING_RATE
 
     if not lengths:
@@ -194,7 +194,7 @@ def _span(lengths: Mapping[str, float], *, waveform: bool) -> str:
 
 
 def _wrapped(start: str, text: str) -> str:
-    """A sentence wrapped at 80 columns. The first line begins with `start`, the other lines are indented to its text."""
+    """A sentence wrapped at 80 columns. The first line begins with `start`; the other lines are indented by the length of `start`."""
     return textwrap.fill(
         printable(text), 80, initial_indent=start, subsequent_indent=" " * len(start), break_long_words=False, break_on_hyphens=False
     )

@@ -9,15 +9,15 @@ from functools import partial
 from erc_graph.cli.command import Parser, command
 from erc_graph.errors import ConfigError
 
-DESCRIPTION = "Train and evaluate a method on a corpus, next to two baselines: the majority\nclass and a BiGRU."
+DESCRIPTION = "Train and evaluate a method on a corpus, and compare it with two baselines:\nthe majority class and a BiGRU."
 EXAMPLES = """  erc-graph experiment pairwise
-      on the generated sample corpus, under a minute
+      train on the generated sample corpus; this takes less than a minute
   erc-graph experiment pairwise --data corpora/meld --seeds 5 --out runs/meld
-      on your own corpus, with five seeds
+      train on your own corpus, with five seeds
   erc-graph experiment pairwise --resume runs/meld
       continue an interrupted run
   erc-graph experiment --method my_method.py:Own --data corpora/meld
-      your own method: the class Own in a file
+      train your own method: the class Own in my_method.py
   erc-graph experiment pairwise --help
       show all options of a method
 """
@@ -36,14 +36,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def page() -> str:
-    """Return the help page of `erc-graph experiment`, without building the parsers of the methods, which takes seconds."""
+    """Return the help page of `erc-graph experiment`. The parsers of the methods are not built, because this takes seconds."""
     from erc_graph.methods import METHODS
 
     parser = Parser(prog="erc-graph experiment", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s METHOD [options]")
     kinds: dict[str, list[str]] = {}
     for name, method in METHODS.items():
         kinds.setdefault(method.family, []).append(name)
-    title = "METHOD is one of these; `erc-graph list methods` shows their papers"
+    title = "METHOD is one of these names; `erc-graph list methods` shows the papers"
     group = parser.add_argument_group(title)
     for kind, names in kinds.items():
         group.add_argument(kind, help=", ".join(names), nargs="?")
@@ -63,17 +63,17 @@ def main(argv: Sequence[str]) -> int:
 
     if method is None:
         raise ConfigError(
-            "method: expected a method that `erc-graph list methods` names, or --method FILE.py:CLASS, found none; see --help"
+            "method: expected the name of a method or --method FILE.py:CLASS, found none; `erc-graph list methods` lists the names"
         )
     find_method(method)  # an unknown one is refused before its options are read
     return experiment(method, others)
 
 
 def named(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the method, given as the first argument or by `--method`, and the other arguments.
+    """Return the name of the method, from the first argument or from `--method`, and the remaining arguments.
 
     Raises:
-        ConfigError: the method is named twice.
+        ConfigError: the arguments name two methods.
     """
     found = [argv[0]] if argv and not argv[0].startswith("-") else []
     others: list[str] = []

@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from erc_graph.features.features_config import FeaturesConfig
     from erc_graph.features.fine_tuning import TuningConfig
 
-DESCRIPTION = """Compute features of a corpus and write them to a file. Name this file in
-corpus.toml to use the features.
+DESCRIPTION = """Compute features of a corpus and write them to a file. To use the features,
+name this file in corpus.toml.
 
-An interrupted run continues when the same command is given again.
+After an interruption, the same command continues the computation.
 `accelerate launch --module erc_graph features ...` uses several processes.
 """
 EXAMPLES = """examples:
   erc-graph features --data corpora/meld --model all-MiniLM-L6-v2 \\
       --out corpora/meld/text.safetensors
-      sentence vectors of a pretrained encoder
+      write sentence vectors of a pretrained encoder
   erc-graph features --data corpora/meld --model models/roberta-large \\
       --pooling words --layer -2 --out corpora/meld/words.safetensors
-      token states of the second-last layer, from a model in a folder
+      write token states of the second-last layer of a model in a folder
   erc-graph features --data corpora/meld --model all-MiniLM-L6-v2 \\
       --fine-tune --cross-fit 3 --output log-probabilities \\
       --out corpora/meld/text_logp.safetensors
-      fine-tune on single utterances of the training split, in three folds
+      fine-tune on the utterances of the training split, in three folds
   erc-graph features --data corpora/meld --model models/llama \\
       --pooling last --layer -4 --pca 256 --half --out lm.safetensors
-      256 principal components of the states of a language model
+      write 256 principal components of the states of a language model
 """
 
 
@@ -57,7 +57,7 @@ def make_parser() -> ArgumentParser:
         "fine_tune": "First fine-tune the text encoder on the single utterances of the training split.",
         "half": "Write 16-bit numbers (float16).",
         "strict": "Stop if an input is too long or a file cannot be read. Without --strict, long inputs are cut, unreadable files are left "
-        "out, and both are counted.",
+        "out, and a note gives their numbers.",
     }
     parser.add_class_arguments(FeaturesConfig, skip=set(switches))
     for name, words in switches.items():
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     values.pop("config")
     config = FeaturesConfig(**values)
     if not config.fine_tune and tuning != TuningConfig():
-        raise ConfigError("tuning: expected --fine-tune as well, because these options belong to fine-tuning")
+        raise ConfigError("tuning: expected --fine-tune as well, because the options --tuning.* belong to fine-tuning")
     return _features(config, tuning)
 
 
@@ -109,7 +109,7 @@ def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:
 
 
 def _remarks(extraction: Extraction) -> Iterator[str]:
-    """Notes about changes of the inputs, such as cut texts."""
+    """Notes about changed or missing inputs, for example about texts that were cut."""
     note, number = extraction.note, len(extraction.ids)
     if cut := note.get("cut_to_length"):
         most = f"{note['longest']} tokens that the model reads" if "longest" in note else f"{note['seconds']:g} seconds"

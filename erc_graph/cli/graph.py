@@ -21,27 +21,28 @@ if TYPE_CHECKING:
     from erc_graph.inference.answer import Answer
     from erc_graph.inference.pipeline import Pipeline
 
-DESCRIPTION = """Draw conversations as graphs: one lane per modality, time from left to right.
+DESCRIPTION = """Draw conversations as graphs: one row of nodes per modality, with the utterances
+from left to right.
 
 The ending of --out sets the file type:
   .png .svg   a picture; one file per conversation
-  .html       one page for a browser, for one or several conversations, offline:
-              point at an utterance, or use the arrow keys
-  .graphml    nodes, edges and weights for Gephi, Cytoscape, yEd
+  .html       a page for a browser with all conversations; to see the edges of
+              an utterance, point at it or use the arrow keys
+  .graphml    nodes, edges and weights for Gephi, Cytoscape or yEd
 
-With --model, the graph of a trained model is drawn with its edge weights, and
-the predictions of the model are shown next to the labels.
+With --model, the picture shows the edge weights of a trained model, and its
+predictions next to the labels.
 """
 EXAMPLES = """  erc-graph graph sample
-      the first conversation of the generated corpus, as graph.png
+      draw the first conversation of the sample corpus as graph.png
   erc-graph graph corpora/meld --dialogue train_dia0 test_dia7 --out two.html
-      two conversations by id, in one page
+      draw two conversations, given by their ids, in one page
   erc-graph graph corpora/meld --split test --first 20 --out test.html
-      the first twenty conversations of a split
+      draw the first twenty conversations of the test split
   erc-graph graph corpora/iemocap --recipe speaker --out speaker.svg
-      another recipe; `erc-graph list recipes` lists them
+      draw with another graph recipe; `erc-graph list recipes` lists all recipes
   erc-graph graph corpora/meld --split test --model runs/meld --out model.html
-      the edge weights and predictions of a trained model
+      draw the edge weights and predictions of a trained model
 """
 KINDS = (".png", ".svg", ".graphml", ".html")
 
@@ -50,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = Parser(prog="erc-graph graph", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s DATA [options]")
     parser.add_argument("data", metavar="DATA", help="folder with corpus.toml, saved corpus, annotation file, `sample` or `sample-raw`")
-    parser.add_argument("--dialogue", nargs="+", metavar="ID", help="conversations by id, or by position from 0 (default: the first)")
+    parser.add_argument("--dialogue", nargs="+", metavar="ID", help="ids of conversations, or their positions from 0 (default: the first)")
     parser.add_argument("--split", choices=("train", "dev", "test"), help="only conversations of this split")
     parser.add_argument("--first", type=int, default=1, metavar="N", help="without --dialogue: number of conversations (default: 1)")
     parser.add_argument("--recipe", metavar="NAME", help="a graph recipe, or the path of your own .toml (default: pairwise)")
@@ -58,8 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--model", metavar="RUN", help="folder of a run, a saved model, the name of a model on the Hugging Face hub, or starter"
     )
     add_method(parser)
-    parser.add_argument("--part", metavar="NAME", help="graph to draw, if the model has several (default: the last)")
-    parser.add_argument("--modalities", nargs="+", metavar="NAME", help="modalities to draw (default: all that the corpus has)")
+    parser.add_argument("--part", metavar="NAME", help="name of the graph to draw, if the model has several (default: the last)")
+    parser.add_argument("--modalities", nargs="+", metavar="NAME", help="modalities to draw (default: all modalities of the corpus)")
     parser.add_argument(
         "--out",
         type=Path,
@@ -110,7 +111,7 @@ def _by_recipe(options: argparse.Namespace) -> tuple[str, Corpus, list[HeteroDat
 
 
 def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[HeteroData], list[list[str]]]:
-    """The graphs of the selected conversations in a trained model, and its predictions."""
+    """The graphs of the selected conversations with the edge weights of a trained model, and the predictions of this model."""
     for name in ("recipe", "modalities", "task"):
         if getattr(options, name) is not None:
             raise ConfigError(
@@ -130,14 +131,14 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
 
 
 def load_model(source: str, method: str | None) -> Pipeline:
-    """Load a trained model, with the file of a user's own method if it is given.
+    """Load a trained model.
 
     Args:
-        source: Folder of a run, a saved model, or a name on the hub.
-        method: File and class of the method, `my_method.py:Own`.
+        source: Folder of a run, a saved model, or the name of a model on the Hugging Face hub.
+        method: File and class of a user's own method, such as `my_method.py:Own`; `None` for a method of the package.
 
     Raises:
-        ConfigError: the method of the run is defined in a file that is not given, or that cannot be imported.
+        ConfigError: the method of the run is defined in a user's file, and `method` is `None` or cannot be imported.
         CheckpointError: the model is not found, or is damaged.
     """
     from erc_graph.experiments.settings import named_again
@@ -154,7 +155,7 @@ def model_graphs(pipeline: Pipeline, corpus: Corpus, part: str | None = None) ->
     Args:
         pipeline: The model.
         corpus: The conversations.
-        part: Name of the graph, if the model has several; default: the last.
+        part: Name of the graph, if the model has several graphs; default: the last graph.
 
     Raises:
         ConfigError: the method has no graph, or no graph of this name.
@@ -175,17 +176,17 @@ def emotions(rows: Sequence[Answer]) -> list[list[str]]:
 
 
 def check_name(option: str, out: Path) -> None:
-    """Check that the ending of a file name is that of a format for graphs.
+    """Check that a file name ends in `.png`, `.svg`, `.graphml` or `.html`.
 
     Raises:
-        ConfigError: the ending is unknown.
+        ConfigError: the file name has another ending.
     """
     if out.suffix.lower() not in KINDS:
         raise ConfigError(f"{option}: expected a file name ending in {', '.join(KINDS)}, found {out.name!r}")
 
 
 def write_graphs(graphs: Sequence[HeteroData], out: Path, corpus: Corpus, predictions: Sequence[Sequence[str]] | None = None) -> list[Path]:
-    """Write one page for all conversations of a corpus (HTML), or one file per conversation (other formats)."""
+    """Write the graphs, and return the written files: one HTML page for all conversations, or one file per conversation."""
     from erc_graph.report.interactive import show, write_page
 
     ids = corpus.dialogue_ids
@@ -224,9 +225,9 @@ def chosen(corpus: Corpus, names: Sequence[str] | None, first: int) -> list[str]
 
 
 def file_names(out: Path, ids: Sequence[str]) -> list[Path]:
-    """Return `out` for a single dialogue, or one file name per dialogue that contains its id.
+    """Return `out` if there is a single dialogue, and otherwise one file name per dialogue, with the id of the dialogue in it.
 
-    File names contain only letters, digits, `.`, `-` and `_` of an id.
+    Characters of an id other than letters, digits, `.`, `-` and `_` are replaced by `_`.
 
     >>> [path.name for path in file_names(Path("a.png"), ["x/../y", "x y y"])]
     ['a-x_.._y.png', 'a-x_y_y.png']

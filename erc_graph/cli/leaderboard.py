@@ -1,4 +1,4 @@
-"""The command `erc-graph leaderboard`: compare all methods with the same corpora, features, seeds and search budget."""
+"""The command `erc-graph leaderboard`: train all methods on the same corpora, features and seeds, and compare their results."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from pathlib import Path
 from erc_graph.cli.command import Parser, command
 from erc_graph.errors import ConfigError
 
-DESCRIPTION = """Train many methods under the same rules and compare them in one table.
+DESCRIPTION = """Train many methods on the same features and seeds, and compare the results in
+one table per corpus.
 
-Each method is trained with its settings for the corpus, which come with the
-package, or else with its defaults. With --budget N, N further settings are
-tried, drawn from ranges that are the same for all methods. Settings and epochs
-are chosen on development data and held-out parts of the training data; the
-test split is evaluated once per seed. Every method is compared with the BiGRU
-and with the first method of the table: over seeds and over dialogues, with
-Holm's correction.
+If the package has settings of a method for the corpus, the method is trained
+with these settings; otherwise, with its default settings. With --budget N, N
+further settings per method are evaluated. They are drawn from ranges that are
+the same for all methods. Settings and epochs are chosen on development data or
+on held-out training data. The test split is evaluated once per seed. Every
+method is compared with the BiGRU and with the first method of the table, by
+tests over seeds and over dialogues with Holm's correction.
 """
 EXAMPLES = """  erc-graph leaderboard --methods bigru,pairwise,dialoguegcn
-      three methods on the generated sample corpus
+      train three methods on the generated sample corpus
   erc-graph leaderboard --data corpora/mine --workers 2 --out runs/board
-      all methods on your own features
+      train all methods on your own features
   erc-graph leaderboard --data corpora/meld --methods kind:graph --budget 8
-      graph methods, with eight further settings for each
+      train all graph methods, and evaluate eight further settings of each
   erc-graph leaderboard --resume runs/board
       continue after an interruption; finished trainings are not repeated
 """
@@ -38,18 +39,19 @@ def make_parser() -> argparse.ArgumentParser:
         "--methods",
         nargs="+",
         metavar="NAME",
-        help="`all`, names, or kind:graph (also recurrent, transformer, fusion), with commas or spaces in between; default: all",
+        help="`all`, names of methods, or all methods of a kind: kind:graph, kind:recurrent, kind:transformer or kind:fusion; "
+        "with commas or spaces in between (default: all)",
     )
     parser.add_argument(
-        "--seeds", type=int, metavar="N", help="number of seeds, one training each, per method (default: from the rules, 5)"
+        "--seeds", type=int, metavar="N", help="number of trainings per method, each with another seed (default: from the rules, 5)"
     )
     parser.add_argument(
-        "--budget", type=int, metavar="N", help="number of further settings per method, drawn from ranges (default: from the rules)"
+        "--budget", type=int, metavar="N", help="number of further settings per method, drawn from ranges (default: from the rules, 0)"
     )
     parser.add_argument(
         "--rules",
         metavar="FILE.toml",
-        help="file with your own rules, or `standard`: rules for the features common in the field, RoBERTa, openSMILE and DenseNet "
+        help="file with your own rules, or `standard`: rules for the usual features of the field (RoBERTa, openSMILE and DenseNet) "
         "(default: leaderboard.toml)",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="number of trainings at the same time (default: one)")
@@ -76,8 +78,8 @@ def main(argv: Sequence[str]) -> int:
         others = ("budget", "rules", "out")
         if options.dry_run or any(getattr(options, name) is not None for name in others):
             raise ConfigError(
-                "--resume: expected no other options than --seeds, --methods (to add methods, and to name files of your own again), --data "
-                "(for corpora that have moved), --workers and --launcher; all other settings stay as at the start of the leaderboard"
+                "--resume: expected no other options than --seeds, --methods (to add methods, and to name your own files again), --data "
+                "(for corpora that have moved), --workers and --launcher; all other settings are those of the first start"
             )
         return go_on(options.resume, launch, data=options.data, methods=methods, seeds=options.seeds)
     return begin(

@@ -16,7 +16,7 @@ DESCRIPTION = "List known methods, models, recipes, corpora, tasks or formats, o
 EXAMPLES = """  erc-graph list methods
   erc-graph list recipes --json
   erc-graph list models --card starter
-      its data, licences and results, and the uses that it does not fit
+      the data, licences, results and unsuitable uses of the starter model
 """
 
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def methods() -> dict[str, str]:
-    """Return the methods that can be trained, with their kind and paper, or the first sentence of their file."""
+    """Return method → its kind, and its paper or the first paragraph of the docstring of its file."""
     from erc_graph.methods import METHODS
 
     found = {}
@@ -62,14 +62,14 @@ def methods() -> dict[str, str]:
 
 
 def recipes() -> dict[str, str]:
-    """Return the graph recipes, with the descriptions in their TOML files."""
+    """Return graph recipe → the description in its TOML file."""
     from erc_graph.graphs.recipe import list_recipes, load_recipe
 
     return {name: load_recipe(name).description for name in list_recipes()}
 
 
 def corpora() -> dict[str, str]:
-    """Return the data sets that have a name, with their task, published size, and the methods with committed settings."""
+    """Return name of a data set → its task, its published size, and the methods that have committed settings for it."""
     from erc_graph.data.statistics import PUBLISHED
     from erc_graph.data.tasks import DEFAULT_TASK
     from erc_graph.experiments.experiment import experiment_file
@@ -87,7 +87,7 @@ def corpora() -> dict[str, str]:
 
 
 def tasks() -> dict[str, str]:
-    """Return the label sets for `--task`, with the mapping of other labels."""
+    """Return task (a label set for `--task`) → its labels, the mapping of other labels, and the labels that it leaves out."""
     from erc_graph.data.tasks import TASKS
 
     found = {}
@@ -101,12 +101,12 @@ def tasks() -> dict[str, str]:
 
 
 def models() -> dict[str, str]:
-    """Return the models that come with the package."""
+    """Return name of a model that comes with the package → its description."""
     return {STARTER: WORDS}
 
 
 def formats() -> dict[str, str]:
-    """Return the annotation formats that are recognised, with the first sentence of the docstring of each reader."""
+    """Return annotation format → its description, the first paragraph of the docstring of its reader."""
     from erc_graph.data.files import manifest, saved_corpus
     from erc_graph.data.files.formats import READERS
     from erc_graph.data.files.formats.iemocap import release_annotations
@@ -133,8 +133,8 @@ def _sentence(text: str | None) -> str:
 KINDS: dict[str, tuple[str, Callable[[], dict[str, str]]]] = {
     "methods": ("methods that can be trained", methods),
     "recipes": ("graph recipes", recipes),
-    "corpora": ("data sets that the package knows by name", corpora),
+    "corpora": ("data sets whose label set the package knows", corpora),
     "tasks": ("label sets for --task", tasks),
-    "models": ("models of the package", models),
+    "models": ("trained models that come with the package", models),
     "formats": ("annotation files that can be read", formats),
 }

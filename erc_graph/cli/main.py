@@ -1,4 +1,4 @@
-"""The command `erc-graph`, which runs a subcommand and returns its exit code."""
+"""The command `erc-graph`, which runs its subcommands."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from erc_graph.cli.command import command
 
 # Command → what it does. Each is a file of this folder with `make_parser()` and `main(argv) -> int`, imported when it is called for.
 COMMANDS = {
-    "corpus": "look at conversations, check them, convert and save them",
+    "corpus": "inspect, check, convert or save a corpus of conversations",
     "features": "compute feature files from raw text, audio and video",
     "graph": "draw conversations: PNG, SVG, GraphML, interactive HTML",
     "experiment": "train and evaluate a method on a corpus",
     "predict": "label conversations with a trained model",
     "serve": "label conversations over HTTP with a trained model",
-    "report": "show a run as one page: metrics, errors, its conversations",
-    "leaderboard": "compare many methods under the same rules, in one table",
+    "report": "write a page about a run: metrics, errors, conversations",
+    "leaderboard": "train and compare many methods on the same features and seeds",
     "compare": "compare finished runs, with paired tests",
     "list": "list known methods, models, recipes, corpora, tasks, formats",
-    "completion": "print a script for completion in the shell",
+    "completion": "print a script for tab completion in a shell",
 }
 
 EXAMPLES = """examples:
-  erc-graph corpus inspect corpora/meld     sizes and labels of a corpus
-  erc-graph graph sample --out graph.html   explore a conversation in a browser
+  erc-graph corpus inspect corpora/meld     show sizes and labels of a corpus
+  erc-graph graph sample --out graph.html   draw the graph of a conversation
   erc-graph experiment pairwise             train on the sample corpus
-  erc-graph predict talk.txt                the emotion of every utterance
-  erc-graph report runs/meld                metrics and errors of a run
-  erc-graph compare runs/a runs/b           which run is better (paired tests)
-  erc-graph COMMAND --help                  all options of a command
+  erc-graph predict talk.txt                predict emotions of utterances
+  erc-graph report runs/meld                show metrics and errors of a run
+  erc-graph compare runs/a runs/b           test which run is better
+  erc-graph COMMAND --help                  show all options of a command
 
 DATA is always a folder with corpus.toml, a saved corpus, an annotation file,
 or a generated corpus: `sample`, or `sample-raw` (words, waveforms and face
 frames).
 
-Exit codes: 0 success; 1 `predict --out` could not label some conversations and
-lists them; 2 error; 130 stopped with Ctrl-C.
+Exit codes: 0 success; 1 `predict --out` could not label some conversations;
+2 error; 130 stopped with Ctrl-C.
 """
 
 

