@@ -1,4 +1,4 @@
-"""Predictions as plain values per utterance, and the batched prediction of whole corpora."""
+"""Batched prediction of all utterances of a corpus, and the result classes `Answer` (one utterance) and `Answers` (a list)."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Answer:
 
     Attributes:
         dialogue: Id of the conversation.
-        turn: Position in the conversation, from 0.
+        turn: Position of the utterance in the conversation, from 0.
         speaker: Name of the speaker.
         text: The transcript; empty if the corpus has no text.
         emotion: The most probable label; for a score task, the score as text, such as `+0.8`.
-        probabilities: Label → probability in the order of the task; the sum is one. Empty for a score task.
-        score: The predicted score, for a score task.
-        start: Start in seconds of the recording, if the file has times.
-        end: End in seconds of the recording, if the file has times.
-        time: Time at which the utterance was written, exactly as in the file.
-        unsure: Whether the probability of the emotion is below the requested threshold; `None` if no threshold was requested.
+        probabilities: Label → probability, in the label order of the task; the sum is one. Empty for a score task.
+        score: The predicted score of a score task; `None` for a classification.
+        start: Start of the utterance in the recording, in seconds; `None` if unknown.
+        end: End of the utterance in the recording, in seconds; `None` if unknown.
+        time: Time at which the utterance was written, as text copied from the input file; `None` if unknown.
+        unsure: Whether the probability of `emotion` is below the threshold set by the user; `None` if the user set no threshold.
     """
 
     dialogue: str
@@ -63,7 +63,7 @@ class Answer:
 
     @property
     def when(self) -> str:
-        """Return the start in minutes and seconds, otherwise the time as in the file; empty if both are unknown."""
+        """Return `start` in minutes and seconds, or `time` if `start` is unknown; the text is empty if both are unknown."""
         if self.start is None:
             return self.time or ""
         minutes, seconds = divmod(int(self.start), 60)
@@ -71,11 +71,14 @@ class Answer:
 
     @property
     def confidence(self) -> float | None:
-        """Return the probability of the emotion; `None` for a score task."""
+        """Return the probability of the predicted label; `None` for a score task."""
         return self.probabilities.get(self.emotion)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values: `turn`, `speaker`, `text`, `emotion` and `probabilities`; times, `unsure` and `score` if they are known."""
+        """Return a dict with `turn`, `speaker`, `text`, `emotion` and `probabilities`.
+
+        The dict also contains `start`, `end`, `time`, `unsure` and `score`, if they are not `None`.
+        """
         plain: dict[str, Any] = {"turn": self.turn, **self.times, "speaker": self.speaker, "text": self.text, "emotion": self.emotion}
         if self.unsure is not None:
             plain["unsure"] = self.unsure
@@ -84,7 +87,7 @@ class Answer:
 
 
 class Answers(list[Answer]):
-    """The predictions for several utterances in the order of the input: a list of `Answer` with a conversion to a pandas table."""
+    """A list of `Answer`, one per utterance, in the order of the input; `to_frame` converts it to a pandas table."""
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> Answer: ...
@@ -96,7 +99,7 @@ class Answers(list[Answer]):
         return Answers(super().__getitem__(key)) if isinstance(key, slice) else super().__getitem__(key)
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return a pandas table with one row per utterance and one column `p(label)` per class; see `columns_of`.
+        """Return a pandas table with one row per utterance; `columns_of` lists the columns.
 
         Raises:
             ConfigError: pandas is not installed.
@@ -107,7 +110,7 @@ class Answers(list[Answer]):
 def columns_of(rows: Sequence[Answer], labels: Sequence[str]) -> dict[str, list[Any]]:
     """Return the columns of a table of predictions: `dialogue`, `turn`, `speaker`, `text`, `emotion` and one `p(label)` per class.
 
-    Times, `unsure` and `score` are included if any row has them.
+    The columns `start`, `end`, `time`, `unsure` and `score` are included only if at least one row has a value for them.
     """
     return {
         "dialogue": [row.dialogue for row in rows],
@@ -123,12 +126,12 @@ def columns_of(rows: Sequence[Answer], labels: Sequence[str]) -> dict[str, list[
 
 
 def times_of(rows: Sequence[Answer]) -> list[str]:
-    """Return the names of the times (`start`, `end`, `time`) that at least one row has."""
+    """Return those names among `start`, `end` and `time` that have a value in at least one row."""
     return [name for name in TIMES if any(name in row.times for row in rows)]
 
 
 def answers(method: Network, corpus: Corpus) -> Answers:
-    """Predict every utterance of a corpus, in the order of the corpus; the corpus must have the features that the method reads."""
+    """Predict the emotion of every utterance, in the order of the corpus; see `complete` for the features that the corpus must have."""
     task = method.task
     if not len(corpus):
         return Answers()
@@ -160,10 +163,13 @@ def answers(method: Network, corpus: Corpus) -> Answers:
 
 
 def complete(corpus: Corpus, method: Network) -> Corpus:
-    """Return the corpus with exactly the features that the method reads; a modality that the corpus lacks is missing in every row.
+    """Return the corpus with exactly the features that the method reads.
+
+    If the corpus lacks a modality, the modality is marked as missing in every utterance.
 
     Raises:
-        CorpusError: the corpus has none of the features, features or items have another shape, or values are not finite or too large.
+        CorpusError: the corpus has no modality of the method, a vector or an item of a sequence has a wrong shape, or a value is not
+            finite or too large.
     """
     widths, items = method.schema.widths, method.schema.sequences
     if not any(name in corpus.features for name in widths) and not any(name in corpus.sequences for name in items):
@@ -177,7 +183,7 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
         present[name] = corpus.present.get(name, torch.zeros(corpus.utterances, dtype=torch.bool))
         if (found := features[name].shape[1]) != width:
             raise CorpusError(
-                f"{corpus.name}: features.{name}: expected vectors of {width} numbers, found {found}; give features as in training"
+                f"{corpus.name}: features.{name}: expected vectors of {width} numbers, found {found}; give the features of the training"
             )
     for name, item in items.items():
         nothing = Ragged(torch.zeros(0, *item), torch.zeros(corpus.utterances + 1, dtype=torch.long))
@@ -193,7 +199,9 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
 
 
 def ask(method: Network, batch: Batch) -> Tensor:
-    """Compute scores `(N, C)` in the row order of `batch`, in forward passes over at most `BUDGET` padded utterances of similar dialogues.
+    """Compute the scores `(N, C)` of all utterances, in the row order of `batch`.
+
+    Dialogues of similar lengths share a forward pass of at most `BUDGET` utterances, padding included. A longer dialogue has its own pass.
 
     Raises:
         CheckpointError: some scores are not finite.
@@ -212,7 +220,10 @@ def ask(method: Network, batch: Batch) -> Tensor:
 
 
 def _chunks(lengths: Tensor) -> Iterator[Tensor]:
-    """Positions of dialogues, the longest first, as many as fit into the budget (one at least)."""
+    """Yield the positions of the dialogues of each forward pass, the longest dialogues first.
+
+    A forward pass has at most `BUDGET` utterances, padding included, but at least one dialogue.
+    """
     order = lengths.argsort(descending=True, stable=True)
     start = 0
     while start < len(order):

@@ -1,20 +1,20 @@
-r"""Explanations of the predicted label of an utterance by the edges, and by the utterances and modalities, that support or oppose it.
+r"""Explanations of a label of an utterance by attributions to the edges of the graph and to the input features.
 
-Explanations are integrated gradients (Sundararajan et al., ICML 2017) of the log-odds of the label, :math:`\log p - \log (1 - p)`; for a
-score task, of the score itself:
+An attribution :math:`a_i` is an integrated gradient (Sundararajan et al., ICML 2017) on the path from a baseline :math:`b` to the input
+:math:`x`. The function :math:`f` is the log-odds of the label, :math:`\log p - \log (1 - p)`. For a score task, :math:`f` is the score:
 
 .. math:: a_i = (x_i - b_i) \int_0^1 \partial_i f(b + \alpha (x - b)) \, d\alpha, \quad \sum_i a_i = f(x) - f(b)
 
-They are computed twice, from two baselines `b`:
+Attributions are computed for two kinds of variables:
 
-| attribution of | what varies | from | to |
+| attribution of | variables | baseline `b` | input `x` |
 |---|---|---|---|
-| edges | a multiplier on every message of every graph (`erc_graph.graphs.edges.Watch`) | 0: no message | 1: the original graph |
+| edges | a multiplier of every message of every graph (`erc_graph.graphs.edges.Watch`) | 0: no message | 1: the original message |
 | inputs | the features of every utterance and modality | the mean of the training split | the original features |
 
-Edge attributions measure only the effect of the graph. LSTM, GRU and attention also carry information between utterances; input
-attributions cover all these paths. The attributions sum to `graph_effect` and `input_effect`. `edge_gap` and `input_gap` are the numerical
-errors of these sums. A missing modality stays missing and has attribution zero.
+Edge attributions measure only the effect of the graph. LSTM, GRU and attention also carry information between utterances. Input
+attributions include these paths too. The exact sum of the edge attributions is `graph_effect`; the exact sum of the input attributions is
+`input_effect`. `edge_gap` and `input_gap` are the numerical errors of the two sums. A missing modality has attribution zero.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NEAR = 1e-6  # a gap that no tolerance makes smaller
 
 
 class Edge(NamedTuple):
-    """One edge with its attribution: its contribution to the log-odds of the label. A positive value supports the label."""
+    """One edge with its attribution, in units of the log-odds or the score. An edge with a positive attribution supports the label."""
 
     part: str
     source: str
@@ -68,12 +68,12 @@ class Explanation:
         turn: Position of the explained utterance, from 0.
         label: The explained label; `score` for a score task.
         probability: Probability of the label; `None` for a score task.
-        value: Log-odds of the label, or the score: f(x).
-        graphs: Part of the graph (a pair such as `audio+text`, or `fused`) → its graph, which has an `edge_attribution` `(E,)` for every
-            `edge_weight`. Empty if the method has no graph.
-        inputs: Modality → `(T,)` attribution per utterance.
-        graph_effect: f with all messages minus f without messages; the exact sum of all edge attributions.
-        input_effect: f for the original features minus f for mean features; the exact sum of all input attributions.
+        value: The explained value f: the log-odds of the label, or the score.
+        graphs: Name of a graph operator (such as `audio+text` or `fused`) → its graph. Every edge type of the graph has an
+            `edge_attribution` `(E,)`. Empty if the method has no graph.
+        inputs: Modality → `(T,)` attributions of the `T` utterances of the conversation.
+        graph_effect: f with all messages minus f without messages. This is the exact sum of all edge attributions.
+        input_effect: f for the original features minus f for mean features. This is the exact sum of all input attributions.
         edge_gap: Sum of all edge attributions minus `graph_effect`.
         input_gap: Sum of all input attributions minus `input_effect`.
     """
@@ -92,15 +92,15 @@ class Explanation:
 
     @property
     def turns(self) -> Tensor:
-        """Return the attribution of every utterance, `(T,)`: the sum over modalities."""
+        """Return the attribution of every utterance, `(T,)`, summed over modalities."""
         return torch.stack(list(self.inputs.values())).sum(0)
 
     def edges(self, most: int | None = None, part: str | None = None) -> list[Edge]:
-        """Return edges sorted by the absolute value of their attribution, largest first.
+        """Return the edges sorted by the absolute value of their attribution, largest first.
 
         Args:
             most: Largest number of edges; default: all.
-            part: Return only edges of this part of the graph.
+            part: Name of a graph operator, whose edges are returned; default: the edges of all graph operators.
         """
         found: list[Edge] = []
         for name, graph in self.graphs.items():
@@ -111,7 +111,7 @@ class Explanation:
         return sorted(found, key=lambda edge: -abs(edge.attribution))[:most]
 
     def table(self, most: int = 8) -> str:
-        """Return a text table of the edges and inputs with the largest attributions."""
+        """Return a text table of the `most` edges and the `most` utterances with the largest absolute attributions."""
         sure = "" if self.probability is None else f", p = {self.probability:.2f}"
         unit = "score" if self.probability is None else "log-odds"
         lines = [f"turn {self.turn} of {ascii(self.dialogue.id)[1:-1]}: {self.label} ({unit} {self.value:+.2f}{sure})"]
@@ -135,19 +135,19 @@ class Explanation:
 def explain(
     pipeline: Network | Explainable, dialogue: Dialogue, turn: int, *, label: str | None = None, tolerance: float = 0.01
 ) -> Explanation:
-    """Compute which edges, utterances and modalities support or oppose the label of an utterance.
+    """Compute how much each edge, utterance and modality supports or opposes a label of one utterance.
 
     Args:
-        pipeline: A trained method, or a pipeline with such a method. Its mode (training or evaluation) is restored afterwards.
+        pipeline: A pipeline, or a trained method. The training or evaluation mode of the method is restored afterwards.
         dialogue: The conversation, with all features that the method reads.
         turn: Position of the utterance, from 0; a negative value counts from the end.
         label: The label to explain; default: the predicted label.
-        tolerance: Largest error of the sums of attributions, relative to the exact sum, or absolute if the exact sum is below 1. The number
-            of integration steps is doubled, from 50 up to 1600, until the error is small enough.
+        tolerance: Largest error of the sum of attributions, relative to the exact sum. The number of integration steps is doubled, from 50
+            up to 1600, until the error is at most this value.
 
     Raises:
-        ConfigError: the utterance or label does not exist, or the tolerance is not above 0.
-        CorpusError: `dialogue` is not a dialogue, lacks features that the method reads, or has features of another width.
+        ConfigError: the utterance or label does not exist, `tolerance` is not above 0, or the method reads sequences.
+        CorpusError: `dialogue` is not a dialogue, lacks features that the method reads, or has features of a wrong width.
     """
     method = pipeline if isinstance(pipeline, (Method, Ensemble)) else pipeline.method
     if not isinstance(dialogue, Dialogue):
@@ -172,7 +172,7 @@ def explain(
         if batch.features[name].shape[1] != width:
             found = batch.features[name].shape[1]
             raise CorpusError(
-                f"{dialogue.id!r}: expected {width} {name} features per utterance, as in training, found {found}; use the feature files of "
+                f"{dialogue.id!r}: expected {width} {name} features per utterance, as in training, found {found}; give the features of "
                 f"the training"
             )
     with _asked(method):
@@ -203,17 +203,17 @@ def explain(
 
 
 class Explainable(Protocol):
-    """Protocol of an object that has a method."""
+    """Protocol of an object with an attribute `method`, such as a pipeline."""
 
     @property
     def method(self) -> Network:
-        """Return the method, or the ensemble."""
+        """Return the method or the ensemble of networks."""
 
 
 def _edges(
     method: Network, batch: Batch, seen: dict[str, Seen], value: Callable[[Batch], Tensor], dialogue: Dialogue, tolerance: float
 ) -> tuple[dict[str, HeteroData], float, float]:
-    """Graphs with their edges' attribution, what they add up to, and the gap."""
+    """Compute the edge attributions: name → graph with `edge_attribution`, the exact sum of all attributions, and the error of the sum."""
     graphs = {name: graph_of(one, batch, dialogue.corpus) for name, one in seen.items()}
     parts = operators(method)
     names = [name for name, one in seen.items() if sum(one.types.values())]
@@ -236,7 +236,7 @@ def _edges(
 
 
 def _inputs(method: Network, batch: Batch, value: Callable[[Batch], Tensor], tolerance: float) -> tuple[dict[str, Tensor], float, float]:
-    """Attribution `(T,)` by modality, what they add up to, and the gap."""
+    """Compute modality → attributions `(T,)` of the features, the exact sum of all attributions, and the error of the sum."""
     means = {name: module.get_buffer(f"mean_{name}") for module in method.modules() if isinstance(module, Inputs) for name in module.scaled}
 
     def answer(*features: Tensor) -> Tensor:  # each (K, T, d)
@@ -254,7 +254,11 @@ def _inputs(method: Network, batch: Batch, value: Callable[[Batch], Tensor], tol
 def _integrate(
     answer: Callable[..., Tensor], inputs: tuple[Tensor, ...], baselines: tuple[Tensor, ...], numbers: int, tolerance: float
 ) -> tuple[tuple[Tensor, ...], float, float]:
-    """Integrated gradients from baselines to inputs, f(inputs) - f(baselines), and what the attributions miss of it."""
+    """Compute integrated gradients from baselines to inputs.
+
+    Returns:
+        The attributions, their exact sum f(inputs) - f(baselines), and the error of the computed sum.
+    """
     if not inputs:
         return (), 0.0, 0.0
     from captum.attr import IntegratedGradients
@@ -278,7 +282,7 @@ def _copies(batch: Batch, count: int) -> Batch:
 
 
 def _log_odds(scores: Tensor, index: int) -> Tensor:
-    """`(K, C)` → `(K,)`: log p - log (1 - p) of one label."""
+    """Compute the log-odds log p - log (1 - p) of one label from `K` rows of scores, `(K, C)` → `(K,)`."""
     others = torch.arange(scores.shape[1], device=scores.device) != index
     return scores[:, index] - scores[:, others].logsumexp(1)
 
@@ -289,7 +293,10 @@ def _remark(gap: float) -> str:
 
 @contextmanager
 def _asked(method: Network) -> Iterator[None]:
-    """Evaluation mode, weights without gradients, and recurrent networks that can be differentiated in that mode on a GPU too."""
+    """Set evaluation mode, and disable gradients of weights, within a `with` block.
+
+    cuDNN is also disabled, because it does not compute gradients of recurrent networks in evaluation mode.
+    """
     modes = {module: module.training for module in method.modules()}
     trained = {weight: weight.requires_grad for weight in method.parameters()}
     method.eval().requires_grad_(False)

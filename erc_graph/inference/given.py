@@ -6,8 +6,8 @@
 | a string | a conversation of one utterance |
 | strings | one conversation of one speaker, with one utterance per string |
 | a `pathlib.Path` | the conversations in a file, read by `load_transcript` |
-| dicts, a pandas table | the rows of one file, with `speaker`, `text` and the other fields of conversations in JSON |
-| several of these | the inputs one after the other; lists of strings are named `conversation_0`, `conversation_1`, … |
+| dicts, a pandas table | utterances with the fields `speaker`, `text` and the other fields of a JSON file of conversations |
+| a list of several inputs | the conversations of all inputs, in order; lists of strings are named `conversation_0`, `conversation_1`, … |
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _EXPECTED = "predict: expected a corpus, dialogues, a string (one utterance), st
 
 
 def corpora_of(given: Given, name: str = "conversation") -> Iterator[tuple[Corpus, Path | None]]:
-    """Yield the corpora of an input, each with the folder of its file, or `None` if it was not read from a file.
+    """Yield every corpus of an input with the folder of its file; the folder is `None` if the corpus was not read from a file.
 
     Args:
-        given: The input; see the table above.
+        given: The input; the table in the module docstring lists its types.
         name: Name of a conversation that is given as strings.
 
     Raises:
-        CorpusError: the input has none of these forms, mixes strings with other objects, or is a file that cannot be read.
+        CorpusError: the input has another type, mixes strings with other objects, or is a file that cannot be read.
     """
     if isinstance(given, Corpus | Dialogue):
         yield (given if isinstance(given, Corpus) else given.corpus), None
@@ -61,7 +61,7 @@ def corpora_of(given: Given, name: str = "conversation") -> Iterator[tuple[Corpu
         if parts and not others:
             yield _spoken(parts, name), None
         elif len(others) < len(parts):
-            raise CorpusError(f"{_EXPECTED}; found strings mixed with {type(others[0]).__name__}; give them separately")
+            raise CorpusError(f"{_EXPECTED}; found strings mixed with {type(others[0]).__name__}; predict strings separately")
         if others and all(isinstance(part, tuple) and len(part) == 2 for part in others):
             raise CorpusError(f'{_EXPECTED}; found pairs; write an utterance as {{"speaker": …, "text": …}}')
         stems = Counter(Path(part).stem for part in others if isinstance(part, os.PathLike))
@@ -79,7 +79,7 @@ def _is_nan(value: Any) -> bool:
 
 
 def _spoken(texts: Sequence[str], name: str) -> Corpus:
-    """Strings as one conversation; what is assumed is noted."""
+    """Return the corpus of one conversation with one utterance per string; notes tell the user how doubtful strings are interpreted."""
     for text in texts:
         if os.path.isfile(text):
             note(f"{one_line(text)!r} is read as the text of an utterance; to read the file, give pathlib.Path({one_line(text)!r})")

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 
 def operators(method: Network) -> dict[str, Conv]:
-    """Return name → graph operator of a method. The name is the label of the operator, or else its module path.
+    """Return name → graph operator for all graph operators of a method.
 
-    In an ensemble, the number of the network is appended.
+    The name is the attribute `label` of the operator. An operator without `label` is named by its module path, or by its class if it is in
+    the chain of operators of a method. For an ensemble, the number of the network is appended to the name.
     """
     networks = getattr(method, "networks", None)
     found: dict[str, Conv] = {}
@@ -42,7 +43,7 @@ def operators(method: Network) -> dict[str, Conv]:
 
 
 def _name(path: str, part: Conv, network: Module) -> str:
-    """What a part is called: its place, in a chain of parts its class (numbered where there are several)."""
+    """Return the module path of an operator, or its class name if it is in `chain`; operators of the same class are numbered."""
     if not path.startswith("chain."):
         return path
     alike = [place for place, other in network.named_modules() if type(other) is type(part) and place.startswith("chain.")]
@@ -52,12 +53,12 @@ def _name(path: str, part: Conv, network: Module) -> str:
 
 @dataclass(eq=False)
 class Seen:
-    """The inputs and messages of a graph operator for a batch.
+    """The recorded inputs and messages of a graph operator for a batch.
 
     Attributes:
         recipe: Graph recipe of the operator.
-        nodes: Input nodes of the last call.
-        sent: Messages of all calls.
+        nodes: Input nodes of the last call of the operator.
+        sent: Messages of all calls of the operator.
     """
 
     recipe: GraphRecipe
@@ -66,12 +67,12 @@ class Seen:
 
     @property
     def types(self) -> dict[EdgeType, int]:
-        """Return the number of edges per edge type, ordinary edges first, then edges to hyperedges, then edges from hyperedges."""
+        """Return edge type → number of edges, in the order: edges between nodes, edges to hyperedges, edges from hyperedges."""
         every = {kind: count for one in self.sent for kind, count in zip(one.types, one.counts, strict=True)}
         return dict(sorted(every.items(), key=lambda item: (HYPEREDGE in item[0], item[0][0] == HYPEREDGE)))
 
     def weights(self) -> dict[EdgeType, Tensor]:
-        """Return edge type → `(E,)` edge weights, averaged over the calls of the operator (its layers)."""
+        """Return edge type → `(E,)` edge weights, averaged over all calls of the operator (one call per layer)."""
         found: dict[EdgeType, list[Tensor]] = {}
         for one in self.sent:
             for kind, part in zip(one.types, one.weights[0].split(one.counts), strict=True):
@@ -94,7 +95,7 @@ def look(method: Network, batch: Batch) -> tuple[dict[str, Seen], Tensor]:
     """Run a forward pass in the current mode of the method, and record inputs and messages of its graph operators.
 
     Returns:
-        Name → record of each operator that was called, and the scores `(N, C)`.
+        A dict from the name of each called operator to its record, and the scores `(N, C)`.
     """
     seen: dict[str, Seen] = {}
     ends: list[Callable[[], None]] = []
@@ -121,9 +122,9 @@ def graph_of(seen: Seen, batch: Batch, corpus: Corpus | None = None) -> HeteroDa
     """Return the graph of an operator, with node states, edges and edge weights.
 
     Args:
-        seen: Record of the operator from `look`.
-        batch: The dialogues.
-        corpus: Corpus with the same rows as the batch, for texts and names in the graph.
+        seen: Record of the operator, from `look`.
+        batch: The dialogues for which the record was made.
+        corpus: Corpus with the same utterances as the batch. If given, its texts and names are added to the graph.
     """
     nodes = seen.nodes
     assert nodes is not None

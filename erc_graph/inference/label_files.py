@@ -17,7 +17,7 @@ Rows = Sequence[tuple[Answer, dict[str, Any]]]
 
 
 def write_labels(path: Path, form: Form, rows: Rows, labels: Sequence[str]) -> None:
-    """Write labelled utterances atomically; the same predictions give the same bytes.
+    """Write labelled utterances atomically; equal predictions give files with equal bytes.
 
     Raises:
         StorageError: the file cannot be written.
@@ -48,17 +48,17 @@ def write_csv(file: TextIO, rows: Rows, labels: Sequence[str]) -> None:
 
 
 def _marked(rows: Rows) -> bool:
-    """Whether it was asked which utterances are unsure."""
+    """Return whether the rows contain marks for unsure utterances."""
     return any(answer.unsure is not None for answer, _ in rows)
 
 
 def _more(rows: Rows) -> list[str]:
-    """Columns of the input that are not ours, in the order in which they appear."""
+    """Return the names of the additional input columns, in the order of their first appearance."""
     return list(dict.fromkeys(name for _, other in rows for name in other))
 
 
 def _free(name: str, taken: Iterable[str]) -> str:
-    """The name of a column of the input beside ours: its own emotion is not the predicted one."""
+    """Return the output name of an additional input column; the prefix `given_` is added if an output column already has this name."""
     return f"given_{name}" if name in taken else name
 
 

@@ -1,4 +1,4 @@
-"""Labelling of shards of conversations; the results of a shard do not depend on other shards."""
+"""Labelling of input files in shards: a shard is a file, or a part of it with whole conversations, and is labelled independently."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Labeller:
 
     Args:
         pipeline: The model.
-        extractors: Modality → encoder, instead of the encoders that the model names.
-        unsure: Utterances are marked if the probability of their emotion is below this threshold; default: no marks.
+        extractors: Modality → name of the encoder that replaces the encoder named in the model.
+        unsure: Threshold; an utterance is marked as unsure if the probability of its predicted emotion is lower. Default: no marks.
 
     Raises:
-        ConfigError: `unsure` is given for a model that predicts scores.
+        ConfigError: `unsure` is given, but the model predicts scores.
     """
 
     def __init__(self, pipeline: Pipeline, extractors: Mapping[str, str] | None = None, unsure: float | None = None) -> None:
@@ -65,10 +65,10 @@ class Labeller:
         self.hears = hears(pipeline.schema)
 
     def __call__(self, shard: Shard) -> Labelled:
-        """Label a shard; if a conversation causes an error, the conversations are labelled one by one.
+        """Label a shard; if this raises an error, label each of its conversations separately, so that only faulty ones are refused.
 
         Raises:
-            CheckpointError: an encoder cannot be found, or does not fit the model.
+            CheckpointError: an encoder cannot be found, or its vectors do not have the width that the model reads.
             ConfigError: `extractors` names a modality that the model does not read.
         """
         said = Labelled()
@@ -85,17 +85,17 @@ class Labeller:
         said.notes = list(dict.fromkeys(said.notes))
 
     def load(self, path: str | Path, said: Labelled) -> tuple[Corpus, dict[str, Path]]:
-        """Read a whole file, and find its recordings if the model reads audio; notes of the reader are added to `said`.
+        """Read a whole file, and find its recordings if the model reads audio; notes about the file are added to `said`.
 
         Raises:
-            CorpusError: `load_transcript` refuses the file.
+            CorpusError: `load_transcript` cannot read the file.
         """
         with noting(said.notes.append):
             corpus = load_transcript(str(path))
         return corpus, find_recordings(corpus, Path(path).parent) if self.hears and str(path) not in MADE else {}
 
     def prepared(self, corpus: Corpus, said: Labelled, recordings: Mapping[str, Path] | None = None) -> Corpus:
-        """Return the conversations with the features that the model reads, by `prepare`; notes are added to `said`."""
+        """Return the conversations with the features that the model reads, computed by `prepare`; notes are added to `said`."""
         return prepare(
             corpus,
             self.pipeline,
@@ -121,7 +121,7 @@ class Labeller:
         return [replace(answer, unsure=(answer.confidence or 0.0) < self.unsure) for answer in found]
 
     def _read_whole(self, shard: Shard, said: Labelled) -> None:
-        """A file of any known form."""
+        """Label a whole file of any supported format, and add its results to `said`."""
         path = shard.source.path
         corpus, recordings = self.load(path, said)
         more: list[Row] = []
@@ -143,7 +143,7 @@ class Labeller:
                     self._add(dialogue.corpus, more[start:stop], said, recordings)
 
     def _read_records(self, shard: Shard, records: Records, said: Labelled) -> None:
-        """JSON lines and Parquet."""
+        """Label records of a file in JSON lines or Parquet, and add their results to `said`."""
         name = shard.source.path.stem or "conversation"
         with suppress(CorpusError):
             with noting(said.notes.append):
@@ -154,7 +154,9 @@ class Labeller:
             with _refusing(said, source=shard.source.name, dialogue=dialogue, line=one.numbers[0]):
                 if one.spoilt is not None:
                     beside = "" if one.numbers == [one.spoilt] else ", and the line may belong to an adjacent conversation"
-                    raise CorpusError(f"line {one.spoilt} is not valid JSON; expected an object or a list{beside}; correct or remove it")
+                    raise CorpusError(
+                        f"line {one.spoilt} is not valid JSON; expected an object or a list{beside}; correct or remove the line"
+                    )
                 with noting(said.notes.append):
                     corpus = one.corpus(name)
                 self._add(corpus, _aligned(corpus, _others(one), said, shard), said)
@@ -167,7 +169,7 @@ class Labeller:
 
 @contextmanager
 def _refusing(said: Labelled, **where: Any) -> Iterator[None]:
-    """List what is refused inside, and go on."""
+    """Catch a `CorpusError` of the `with` block, and add it to `said.refused`."""
     try:
         yield
     except CorpusError as error:
@@ -175,14 +177,14 @@ def _refusing(said: Labelled, **where: Any) -> Iterator[None]:
 
 
 def _places(corpus: Corpus) -> list[int] | None:
-    """Row of the file per utterance, which the reader has put into the utterance's id; `None` where rows were joined or left out."""
+    """Return the input row of every utterance, read from the end of its utterance id; `None` if input rows were joined or left out."""
     numbers = [id.rpartition("_")[2] for id in corpus.utterance_ids]
     places = [int(number) if number.isdecimal() else -1 for number in numbers]
     return places if sorted(places) == list(range(len(places))) else None
 
 
 def _others(records: Records) -> list[Row]:
-    """What the rows of a table have beside what is read; empty where they have nothing, or are whole conversations."""
+    """Return the additional columns of every row; the list is empty if there are none, or if each row is a whole conversation."""
     if any(conversation_of(line) == WHOLE for line in records.lines[:1]) or not any(map(_other, records.lines[:20])):
         return []
     return [_other(line) for line in records.lines]
@@ -195,7 +197,7 @@ def _other(line: bytes) -> Row:
 
 
 def _aligned(corpus: Corpus, more: list[Row], said: Labelled, shard: Shard) -> list[Row]:
-    """The rows in the order of the utterances."""
+    """Return the additional columns of every utterance, in the order of the utterances; empty if they cannot be assigned."""
     if not more:
         return [{}] * corpus.utterances
     places = _places(corpus)

@@ -1,4 +1,7 @@
-"""Prediction of long conversations in overlapping windows, because the edges of a complete graph grow with the square of its utterances."""
+"""Prediction of long conversations in overlapping windows.
+
+Windows limit the memory: the number of edges of a complete graph grows with the square of the number of utterances.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ OVERLAP = 200  # turns that two windows share; each speaks for its half of them
 def predict_long(
     pipeline: Pipeline, corpus: Corpus, *, longest: int = LONGEST, overlap: int = OVERLAP, say: Callable[[str], None] | None = None
 ) -> Answers:
-    """Predict every utterance, in the order of the input; conversations of more than `longest` utterances are read in windows.
+    """Predict every utterance, in the order of the input; conversations of more than `longest` utterances are divided into windows.
 
     Args:
         pipeline: The model.
@@ -39,7 +42,9 @@ def predict_long(
         return answers(pipeline.method, corpus)
     if say:
         long = sum(length > longest for length in lengths)
-        say(f"{long} of {len(lengths)} conversations are longer than {longest} utterances: read in windows that share {overlap} utterances")
+        say(
+            f"{long} of {len(lengths)} conversations have more than {longest} utterances; each is divided into windows that overlap by {overlap}"
+        )
     rows: list[int] = []
     kept: list[bool] = []
     sizes: list[int] = []
@@ -60,7 +65,10 @@ def predict_long(
 
 
 def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Return `(start, end, first, last)` per window; its predictions are used for the utterances from `first` to `last` (exclusive).
+    """Return `(start, end, first, last)` for every window of a conversation.
+
+    The window contains the utterances from `start` to `end` (exclusive). Of its predictions, only those for the utterances from `first` to
+    `last` (exclusive) are used.
 
     >>> windows(10, 6, 2)
     [(0, 6, 0, 5), (4, 10, 5, 10)]

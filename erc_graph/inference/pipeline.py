@@ -57,19 +57,19 @@ class Pipeline:
 
         Args:
             folder: A folder written by `save_pretrained`, a weights file, `starter`, or the name of a model on the Hugging Face hub
-                (`someone/model`). Also the folder of an experiment's run (its first seed) or of one seed.
-            method: The class of the method, if it is not part of the package (`erc_graph.methods.own_file.load_method`).
+                (`someone/model`). The folder of a training run gives the model of its first seed; the folder of a seed gives its model.
+            method: The class of the method, if it is not part of the package; `erc_graph.methods.own_file.load_method` loads it.
 
         Raises:
-            CheckpointError: there is no model, it is damaged, a newer version wrote it, or its method is unknown.
+            CheckpointError: there is no model; or the model is damaged, was written by a newer version, or has an unknown method.
         """
         return cls(load_network(folder, method))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors` to `folder`, atomically; `from_pretrained` needs nothing else.
+        """Write `config.json` and `model.safetensors` to `folder`, atomically; `from_pretrained` needs no other file.
 
         Raises:
-            StorageError: the folder holds other files, or cannot be written.
+            StorageError: the folder contains other files, or cannot be written.
         """
         save_network(self.method, folder)
 
@@ -85,7 +85,7 @@ class Pipeline:
 
     @property
     def device(self) -> torch.device:
-        """Return the device of the parameters."""
+        """Return the device on which the model parameters are stored."""
         return self.method.device
 
     @property
@@ -99,37 +99,37 @@ class Pipeline:
         return self
 
     def __call__(self, batch: Batch) -> Prediction:
-        """Compute the scores of every utterance of a batch, as the method does."""
+        """Compute the scores of every utterance of a batch by the forward pass of the method."""
         prediction: Prediction = self.method(batch)
         return prediction
 
     def predict(self, dialogues: Given) -> Answers:
         """Predict the emotion of every utterance, in the order of the input.
 
-        Missing features are computed by `erc_graph.prepare`: the encoder that the model names encodes the text. Features that cannot be
-        computed count as missing. Assumptions are printed on standard error.
+        If the input lacks features, `erc_graph.prepare` computes them with the encoders named in the model. Features that cannot be
+        computed count as missing. Notes about assumptions are printed on standard error.
 
         Args:
             dialogues: A corpus; one or several dialogues; a list of strings, which is one conversation; a string, which is one utterance;
                 or files (`pathlib.Path`). If the method reads audio, recordings in the folder of a file are used. Conversations of more
-                than 2000 utterances are processed in windows.
+                than 2000 utterances are divided into overlapping windows.
 
         Raises:
-            CorpusError: the input has none of these forms, features have another width, or the method cannot get any of its features.
-            CheckpointError: the encoder that the model names is missing, or some scores are not finite.
+            CorpusError: the input has another type, features have a wrong width, or none of the method's features can be computed.
+            CheckpointError: an encoder named in the model is missing, or some scores are not finite.
         """
         with noting():
             return Answers(row for corpus, folder in corpora_of(dialogues) for row in self._answers(corpus, folder))
 
     def _answers(self, corpus: Corpus, folder: Path | None) -> Answers:
-        """Answers for a corpus; recordings may lie in the folder."""
+        """Predict every utterance of a corpus; `folder` may contain recordings of the utterances."""
         if len(corpus) and lacks(corpus, self.schema):
             recordings = find_recordings(corpus, folder) if folder is not None and hears(self.schema) else None
             corpus = prepare(corpus, self, recordings=recordings, say=note, load=self._encoder, longest=None)
         return predict_long(self, corpus, say=note)
 
     def _encoder(self, name: str) -> Any:
-        """The text encoder of that name, loaded once."""
+        """Return the text encoder of this name; every encoder is loaded only once."""
         if name not in self._encoders:
             from erc_graph.features.encoder_names import load_text_encoder
 
@@ -146,18 +146,21 @@ class Pipeline:
 
     @torch.no_grad()
     def graphs(self, dialogue: Dialogue) -> dict[str, HeteroData]:
-        """Return the graph of each graph operator for a conversation, with the model's edge weights; empty if the method has no graph."""
+        """Return name → graph for every graph operator of the method; the graph contains the edge weights for the conversation.
+
+        The result is empty if the method has no graph.
+        """
         batch = self.schema.batch(dialogue.corpus).to(self.device)
         with evaluating(self.method):
             seen, _ = look(self.method, batch)
         return {name: graph_of(one, batch, dialogue.corpus) for name, one in seen.items()}
 
     def graph(self, dialogue: Dialogue, part: str | None = None) -> HeteroData | None:
-        """Return one graph of a conversation, with the model's edge weights; `None` if the method has no graph.
+        """Return the graph of one graph operator with its edge weights for a conversation; `None` if the method has no graph.
 
         Args:
             dialogue: The conversation.
-            part: Name of the graph operator; default: the last operator, which reads all streams.
+            part: Name of the graph operator; default: the last operator of the method.
 
         Raises:
             ConfigError: the model has no graph operator of this name.
@@ -170,12 +173,12 @@ class Pipeline:
         return found[part]
 
     def explain(self, dialogue: Dialogue, turn: int, *, label: str | None = None, tolerance: float = 0.01) -> Explanation:
-        """Compute which edges, utterances and modalities support or oppose the label of an utterance; see `erc_graph.inference.explain`."""
+        """Compute how much each edge, utterance and modality supports or opposes a label of one utterance; see `erc_graph.explain`."""
         return explain(self.method, dialogue, turn, label=label, tolerance=tolerance)
 
 
 def load_starter() -> Pipeline:
-    """Load the starter model of the package: seven emotions of English text (docs/starter.md).
+    """Load the starter model of the package, which labels English text with seven emotions (docs/starter.md).
 
     Raises:
         CheckpointError: the text encoder of the model (extra `[minilm]`) is not installed.

@@ -1,4 +1,4 @@
-"""Computation of the features that a pipeline reads, by the encoders that the model names."""
+"""Computation of the features that a pipeline reads, by the encoders named in the model."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def prepare(
 ) -> Corpus:
     """Return the corpus with the features that the pipeline reads, as far as they can be computed.
 
-    Vectors and sequences of the corpus are used unchanged. Missing features are computed from text and audio by the encoders that the model
-    names. A model of raw waveforms gets the waveforms of the recordings. Features that cannot be computed count as missing and are
-    reported. Labels are converted to the labels of the pipeline's task if possible.
+    Features that the corpus already has are used unchanged. Other features are computed from text and audio by the encoders named in the
+    model. If the model reads raw waveforms, they are read from the recordings. Features that cannot be computed count as missing, and a
+    note reports them. Labels are converted to the labels of the pipeline's task; if this is impossible, all utterances become unlabelled.
 
     Args:
         corpus: A corpus, for example from `load_transcript`.
         pipeline: The pipeline that will read the features.
-        extractors: Modality → encoder, instead of the encoders that the model names.
-        recordings: Utterance id → audio file, for example from `find_recordings`; default: only the waveforms of the corpus.
+        extractors: Modality → name of the encoder that replaces the encoder named in the model.
+        recordings: Utterance id → audio file, for example from `find_recordings`; default: audio only from waveforms in the corpus.
         say: Function that is called once with each note for the user.
         encode: An encoder that is already loaded: a function from sentences to vectors.
         load: Function that loads a text encoder by name, for example with a cache; default: `load_text_encoder`.
         longest: Largest number of utterances of a conversation; `None`: no limit.
 
     Raises:
-        CorpusError: a conversation has more than `longest` utterances, vectors have another width, or no feature can be computed.
+        CorpusError: a conversation has more than `longest` utterances, vectors have a wrong width, or no feature can be computed.
         ConfigError: `extractors` names a modality that the pipeline does not read.
         CheckpointError: an encoder cannot be found, or the width of its vectors is not the width that the model reads.
     """
@@ -107,7 +107,7 @@ def prepare(
         raise CorpusError(_nothing(corpus, pipeline, named))
     if absent := [name for name in (*schema.widths, *schema.sequences) if name not in {*features, *sequences}]:
         made = [f"{name} ({named[name]})" if name in named else name for name in absent]
-        remarks.append(f"{', '.join(made)}: not given, and cannot be computed here; counts as missing in every utterance")
+        remarks.append(f"{', '.join(made)}: not in the input, and cannot be computed here; counted as missing in every utterance")
     if say:
         for remark in dict.fromkeys(remarks):
             say(remark)
@@ -120,12 +120,12 @@ def lacks(corpus: Corpus, schema: Schema) -> bool:
 
 
 def hears(schema: Schema) -> bool:
-    """Return whether the pipeline reads audio, which can be computed from recordings."""
+    """Return whether the pipeline reads audio features or waveforms, which can be computed from recordings."""
     return any(name.startswith("audio") for name in schema.modalities)
 
 
 def text_encoders(pipeline: Pipeline, extractors: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return modality → name of its text encoder, from the description of the model and from `extractors`."""
+    """Return modality → name of its text encoder; `extractors` overrides the names that are stored in the model."""
     schema, chosen = pipeline.schema, extractors or {}
     named = {**schema.provenance.get("extractors", {}), **chosen}
     vectors = [name for name in schema.widths if name.startswith("text") or (name in chosen and not name.startswith("audio"))]
@@ -134,7 +134,7 @@ def text_encoders(pipeline: Pipeline, extractors: Mapping[str, str] | None = Non
 
 
 def _for_task(corpus: Corpus, task: Task) -> Corpus:
-    """The corpus with the labels of the task; without any where it knows others."""
+    """Return the corpus with the labels of the task; if the labels cannot be converted, all utterances are unlabelled."""
     if corpus.task == task:
         return corpus
     try:
@@ -146,7 +146,10 @@ def _for_task(corpus: Corpus, task: Task) -> Corpus:
 
 
 def _waves(corpus: Corpus, recordings: Mapping[str, Path], remarks: list[str]) -> Ragged | None:
-    """Waveforms of the utterances: the corpus's own, or of its recordings; `None` where there are none. Remarks name what is broken."""
+    """Return the waveforms of all utterances from the corpus, or else from the recordings; `None` if there are no waveforms.
+
+    Recordings that cannot be read are reported in `remarks`.
+    """
     own = corpus.sequences.get("audio")
     if own is not None and own.item == ():
         return own
@@ -165,7 +168,7 @@ def _waves(corpus: Corpus, recordings: Mapping[str, Path], remarks: list[str]) -
 
 
 def _heard(waves: Ragged, name: str, width: int, modality: str) -> tuple[Tensor, Tensor]:
-    """Vectors `(U, width)` of the recordings, and which utterances have one `(U,)`."""
+    """Return the encoded waveforms `(U, width)`, and a mask `(U,)` of the utterances that have a vector."""
     rows = waves.present.nonzero()[:, 0].tolist()
     heard = _sound_encoder(name)([waves[row] for row in rows])
     vectors, present = torch.zeros(len(waves), width), torch.zeros(len(waves), dtype=torch.bool)
@@ -180,7 +183,7 @@ def _heard(waves: Ragged, name: str, width: int, modality: str) -> tuple[Tensor,
 
 @lru_cache(maxsize=2)
 def _sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]]:
-    """Kept for the next conversation: a speech model takes seconds to load."""
+    """Load an audio encoder, and cache it, because loading a speech model takes seconds."""
     from erc_graph.features.of_sound import load_sound_encoder
 
     return load_sound_encoder(name)
@@ -217,7 +220,7 @@ def _encoded(
 
 
 def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None, remarks: list[str]) -> Ragged:
-    """States of the tokens, or their ids, as a corpus has them that was trained on."""
+    """Return the states of all tokens of every text, or the token ids if the pooling of the encoder is `tokens`."""
     from erc_graph.features.text import TextEncoder
     from erc_graph.features.unfamiliar import reading_remarks
 

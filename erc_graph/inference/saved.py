@@ -1,10 +1,11 @@
 """Saved models: a self-contained folder of `config.json` and `model.safetensors`, or the weights of an experiment.
 
-The weights include the normalisation of the features as buffers; `config.json` is the result of `Method.describe`. The file
-`best.safetensors` of an experiment has the same description in its metadata. Reading a model runs no code of it, allocates no more memory
-than its tensors need, and checks every value. A folder can also contain the text encoders of its model, named by relative paths.
+The weights include the normalisation of the features as buffers. `config.json` contains the description of the model from
+`Method.describe`. The file `best.safetensors` of an experiment contains this description in its metadata. Loading a model runs no code from
+its files, and needs no more memory than its tensors. Every value of the description is checked. The folder can also contain the text
+encoders of the model; `config.json` names them by relative paths.
 
-The package contains one such model, `starter` (docs/starter.md).
+The package contains one saved model, `starter` (docs/starter.md).
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def save_network(method: Network, folder: str | os.PathLike[str]) -> None:
 
 
 def _for_others(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The description, without the folder of this installation."""
+    """Return the description in which encoder names are valid on other machines."""
     provenance = dict(description.get("provenance", {}))
     if "extractors" in provenance:
         provenance["extractors"] = {modality: portable(encoder) for modality, encoder in provenance["extractors"].items()}
@@ -70,12 +71,13 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
 
     Args:
         source: A folder written by `save_network`, a weights file, `starter`, or the name of a model on the Hugging Face hub
-            (`someone/model`). Also the folder of an experiment's run (its first seed) or of one seed. Write `./starter` for a folder of
-            this name.
+            (`someone/model`). The folder of a training run gives the model of its first seed; the folder of a seed gives its model.
+            `./starter` means a folder of this name instead of the starter model.
         own: The class of the method, if it is not part of the package.
 
     Raises:
-        CheckpointError: there is no model, it is damaged, a newer version wrote it, its method is unknown, or its encoder is not installed.
+        CheckpointError: there is no model; or the model is damaged, was written by a newer version, or has an unknown method; or the
+            encoder of the starter model is not installed.
     """
     path = starter_folder() if os.fspath(source) == STARTER else Path(source)
     try:
@@ -111,7 +113,7 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
 
 
 def _find(path: Path) -> tuple[Path, Path | None]:
-    """Weights, and the description beside them (`None`: in their metadata)."""
+    """Return the paths of the weights and of `config.json`; the second is `None` if the weights contain the description as metadata."""
     if path.is_file():
         if path.suffix != ".safetensors":
             raise CheckpointError(f"{path}: expected a folder or a .safetensors file")
@@ -132,8 +134,10 @@ def _find(path: Path) -> tuple[Path, Path | None]:
     inner = sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/{BEST}"))
     inner = inner or sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/*/{BEST}"))
     if inner:
-        raise CheckpointError(f"{path}: expected one trained model, found {len(inner)} (folds or rows); name one: {path / inner[0]}")
-    raise CheckpointError(f"{path}: no trained model in it; expected {CONFIG} and {WEIGHTS}, or the folder of a run with {FIRST}/{BEST}")
+        raise CheckpointError(
+            f"{path}: expected one trained model, found {len(inner)} (folds or rows); give the folder of one, such as {path / inner[0]}"
+        )
+    raise CheckpointError(f"{path}: contains no trained model; expected {CONFIG} and {WEIGHTS}, or the folder of a run with {FIRST}/{BEST}")
 
 
 def _json(text: str | bytes, where: Path) -> dict[str, Any]:
@@ -147,7 +151,10 @@ def _json(text: str | bytes, where: Path) -> dict[str, Any]:
 
 
 def _old_provenance(weights: Path) -> dict[str, Any]:
-    """What made the features, for weights of version 0, which do not say it: from the `result.json` of their run, if it is there."""
+    """Return the corpus and the feature extractors of weights of version 0; they are read from the `result.json` of the run.
+
+    The result is empty if there is no readable `result.json`.
+    """
     for folder in weights.parents[1:3]:
         try:
             result = json.loads(content_of(folder / RESULT))
@@ -190,7 +197,7 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
 
 
 def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
-    """The class of that name; no other one is imported."""
+    """Return the class of a method by its name; no other class is imported."""
     known, found = METHODS.classes, f"{str(name)[:60]!r}"
     if own is not None:
         if name == own.__name__:
@@ -205,13 +212,13 @@ def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
 
 
 def _beside(encoder: str, folder: Path) -> str:
-    """The name of an encoder, by its whole path where it is a folder as seen from the model's."""
+    """Return the name of an encoder; a path relative to the folder of the model is completed."""
     name, options = split_options(installed(encoder))
     return join_options(as_seen_from(folder, name), **options)
 
 
 def _checked(kind: type[Method], description: Mapping[str, Any], where: Path) -> tuple[Schema, dict[str, Any], GraphRecipe | None, int]:
-    """Schema, configurations, recipe and number of members, every value of the right type."""
+    """Check the type of every value of a description, and return schema, configurations, recipe and number of networks."""
     from pydantic import ConfigDict, create_model
 
     strict = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -226,13 +233,13 @@ def _checked(kind: type[Method], description: Mapping[str, Any], where: Path) ->
     saved: Any = create_model("Saved", __config__=strict, __module__=__name__, **fields).model_validate_json(json.dumps(values))
     task: Task = saved.task
     if task.kind == "classification" and (not task.labels or len(set(task.labels)) < len(task.labels)):
-        raise ValueError("task.labels: expected different names")
+        raise ValueError("task.labels: expected one or more names, all different")
     sizes = [*saved.widths.values(), *(size for item in saved.sequences.values() for size in item)]
     if not (saved.widths or saved.sequences) or min(sizes, default=1) < 1:
         raise ValueError("widths: expected modality → number of features (sequences: shape of an item), 1 or more")
     extractors = saved.provenance.get("extractors", {})
     if not isinstance(extractors, dict) or not all(isinstance(name, str) for name in extractors.values()):
-        raise ValueError("provenance.extractors: expected modality → name")
+        raise ValueError("provenance.extractors: expected modality → name of its encoder")
     sequences = {name: tuple(item) for name, item in saved.sequences.items()}
     beside = {name: _beside(encoder, where.parent) for name, encoder in extractors.items()}
     provenance = {**saved.provenance, "extractors": beside} if beside else saved.provenance
@@ -241,7 +248,7 @@ def _checked(kind: type[Method], description: Mapping[str, Any], where: Path) ->
 
 
 def _largest(value: Any) -> int:
-    """The largest whole number anywhere in plain values."""
+    """Return the largest absolute value of the integers in nested lists and dicts."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -251,7 +258,7 @@ def _largest(value: Any) -> int:
 
 @contextmanager
 def _refused(where: Path) -> Iterator[None]:
-    """Whatever a damaged or hostile description makes the constructors say becomes one clear line."""
+    """Convert errors that a damaged or malicious description causes in the `with` block to a `CheckpointError` of one line."""
     from pydantic import ValidationError
 
     try:

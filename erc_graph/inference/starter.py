@@ -21,7 +21,7 @@ def starter_folder() -> Path:
     """Return the folder of the saved model.
 
     Raises:
-        CheckpointError: the text encoder of the model is not installed.
+        CheckpointError: the text encoder of the model is not installed, or a file of the model is missing.
     """
     from erc_graph.features.text import PACKAGES
 
@@ -34,7 +34,7 @@ def starter_folder() -> Path:
 
 
 def portable(encoder: str) -> str:
-    """Return the name of an encoder for other machines; the encoder of the starter model loses the folder of this installation."""
+    """Return a name of an encoder that is valid on other machines; the name of the starter model's encoder gets no absolute path."""
     from erc_graph.features.encoder_names import join_options, split_options
 
     name, options = split_options(encoder)
@@ -42,7 +42,7 @@ def portable(encoder: str) -> str:
 
 
 def installed(encoder: str) -> str:
-    """Return the name of an encoder on this machine, the inverse of `portable`."""
+    """Return the name of an encoder on this machine from its portable name; this function is the inverse of `portable`."""
     from erc_graph.features.encoder_names import join_options, split_options
 
     name, options = split_options(encoder)
@@ -50,7 +50,7 @@ def installed(encoder: str) -> str:
 
 
 def shown(encoder: str) -> str:
-    """Return the name of an encoder for messages, in which the encoder of the starter model is named without its folder."""
+    """Return the name of an encoder for messages; the encoder of the starter model is called "the starter model"."""
     return "the starter model" if portable(encoder) != encoder else encoder
 
 

@@ -1,8 +1,8 @@
-"""Live conversations: utterances are labelled one by one, as they arrive.
+"""Live conversations: every utterance is labelled when it arrives, before later utterances are known.
 
-For every new utterance, the method runs a forward pass on this utterance only. Parts that read other utterances (`OverTurns`) are replaced
-by a step form, which stores the states that it needs of preceding utterances. The predictions therefore equal the predictions for the whole
-conversation, up to rounding. If the recipe and all parts have a window, the cost per utterance does not grow with the conversation.
+For every new utterance, the method runs a forward pass on this utterance only. Modules that read other utterances (`OverTurns`) store the
+states that they need of preceding utterances. The predictions therefore equal the predictions for the whole conversation, up to rounding.
+If the graph recipe and all these modules read a limited number of preceding utterances, the cost per utterance stays constant.
 
 >>> import torch
 >>> from erc_graph.data.sample.vectors import sample_corpus
@@ -48,7 +48,7 @@ class Turn:
     """The prediction for one utterance of a live conversation.
 
     Attributes:
-        turn: Position in the conversation, from 0.
+        turn: Position of the utterance in the conversation, from 0.
         speaker: Name of the speaker.
         emotion: The most probable label; `None` for a score task.
         probabilities: Label → probability; empty for a score task.
@@ -63,15 +63,15 @@ class Turn:
 
 
 class Stream:
-    """A live conversation.
+    """A live conversation, to which utterances are added by `push`.
 
-    Streams of one model are independent of each other, and do not change the model.
+    Several streams of one model are independent of each other, and do not change the model.
 
     Args:
-        method: A causal method.
+        method: A causal method: its predictions do not depend on later utterances.
 
     Raises:
-        ConfigError: the method also reads later utterances; the message names the parts that do.
+        ConfigError: the method reads sequences, or reads later utterances; the message names the modules that read later utterances.
     """
 
     def __init__(self, method: Network) -> None:
@@ -79,7 +79,7 @@ class Stream:
             networks = getattr(method, "networks", [method])
             ahead = ", ".join(name for name, part in networks[0].over_turns() if not part.causal)
             raise ConfigError(
-                f"stream: expected a model that reads no later utterances, found one whose part {ahead} reads them; "
+                f"stream: expected a model that reads no later utterances, found one that reads them in {ahead}; "
                 "train a model with pipeline.causal true"
             )
         if method.schema.sequences:
@@ -97,12 +97,12 @@ class Stream:
         """Predict the emotion of the next utterance.
 
         Args:
-            speaker: Name of the speaker; the same name is the same speaker throughout the conversation.
+            speaker: Name of the speaker. Equal names mean the same speaker.
             features: Modality → `(d,)` features as in the corpus, without normalisation. A missing modality is left out or `None`.
 
         Raises:
-            CorpusError: the speaker is not text; or features have an unknown modality, a wrong width, or values with scores that are not
-                finite. The stream stays unchanged.
+            CorpusError: the speaker is not text, a modality is unknown, a vector has a wrong width, or features or scores are not finite.
+                The stream stays unchanged.
             ErcGraphError: the computation of an earlier utterance was interrupted.
         """
         if not self._whole:
@@ -136,11 +136,11 @@ class Stream:
 
     @property
     def nbytes(self) -> int:
-        """Return the memory use of the stream in bytes; it is bounded if the recipe has a window."""
+        """Return the size of the stored states in bytes; the size is bounded if the graph recipe has a window."""
         return sum(_nbytes(part.memories) for part in self._parts)
 
     def _batch(self, speaker: str, features: Mapping[str, Feature]) -> Batch:
-        """The utterance as a batch of one row."""
+        """Return the utterance as a batch of one dialogue with one utterance."""
         widths = self.method.schema.widths
         if not isinstance(speaker, str):
             raise CorpusError(f"utterance {self.turns}: speaker: expected a name as text, found a {type(speaker).__name__}")
@@ -177,9 +177,9 @@ class Stream:
 
 
 class _Part(nn.Module):
-    """A part that looks at other utterances, in its form for one utterance.
+    """Wrapper of a module that reads other utterances; the wrapped module processes one utterance per call.
 
-    A part that is asked several times about an utterance (one GRU for all pairs) reads as many sequences, and has a memory of each.
+    A module can be called several times per utterance, such as one GRU for all pairs of modalities. Each of these calls has its own memory.
     """
 
     def __init__(self, part: OverTurns) -> None:
@@ -190,11 +190,11 @@ class _Part(nn.Module):
         self.asked = 0
 
     def start(self) -> None:
-        """Start an utterance."""
+        """Prepare the wrapper for the first call for a new utterance, and save the memories for `forget`."""
         self.before, self.asked = list(self.memories), 0
 
     def forget(self) -> None:
-        """Everything as before the utterance, which was whole; memories that were written on take it back."""
+        """Remove the newest utterance from all memories, so that they are as before it."""
         self.memories = self.before
         for memory in _each(self.memories):
             if hasattr(memory, "forget"):
@@ -209,7 +209,7 @@ class _Part(nn.Module):
 
 
 def _in_steps(module: nn.Module, parts: list[_Part], known: dict[nn.Module, nn.Module]) -> Any:
-    """The same module with the same parameters, in evaluation mode, with every part that looks at other utterances in its form for one."""
+    """Return a copy of a module in evaluation mode that shares its parameters, with every `OverTurns` module replaced by a `_Part`."""
     if module not in known:
         if isinstance(module, OverTurns):
             known[module] = part = _Part(module)
@@ -222,10 +222,10 @@ def _in_steps(module: nn.Module, parts: list[_Part], known: dict[nn.Module, nn.M
 
 
 def _each(memory: Any) -> list[Any]:
-    """All that is in a memory, lists taken apart."""
+    """Return all elements of a memory as one flat list; nested lists and tuples are flattened."""
     return [part for item in memory for part in _each(item)] if isinstance(memory, (list, tuple)) else [memory]
 
 
 def _nbytes(memory: Any) -> int:
-    """Bytes of all tensors and windows in a memory."""
+    """Return the size in bytes of all tensors and windows in a memory."""
     return sum(getattr(part, "nbytes", 0) for part in _each(memory))

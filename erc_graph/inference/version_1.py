@@ -1,7 +1,7 @@
 """Conversion of models that were saved in the format versions 0 and 1 to the current version.
 
-In these versions, the options of inputs and prior were among the options of the method, and modules had other names. A removed option is
-accepted if it has the value that is fixed now.
+In these versions, the options of the method also included the options of inputs and prior, and modules had other names. Some options no
+longer exist, because their values are now fixed. An option that no longer exists is accepted only if it has the fixed value.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ NAMES: dict[str, list[tuple[str, str]]] = {
 
 
 def upgraded(description: Mapping[str, Any], tensors: Mapping[str, Tensor], where: object) -> tuple[Values, dict[str, Tensor]]:
-    """Convert description and tensors to version 2.
+    """Convert description and tensors of a saved model to version 2.
 
     Raises:
-        CheckpointError: a removed option has a value other than the fixed value of today, or the description is not of version 1.
+        CheckpointError: an option that no longer exists has another value than the value that is now fixed.
     """
     kind = description.get("pipeline")
     config = description.get("config")
@@ -86,7 +86,7 @@ def moved_options(kind: str, config: Mapping[str, Any]) -> tuple[Values, Values,
 
     Args:
         kind: Name of the method's class.
-        config: Options under `[pipeline]`; missing options are allowed.
+        config: Options of version 1, as in the table `[pipeline]` of a settings file; it need not contain all options.
     """
     own, inputs, prior = MOVES[kind](dict(config)) if kind in MOVES else (dict(config), {}, {})
     return _without(own), inputs, prior
@@ -101,7 +101,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 
 def _without(values: Values, before: str = "") -> Values:
-    """Without what is gone."""
+    """Return the options without those that no longer exist (`WITHOUT_EFFECT`)."""
     return {
         name: _without(value, f"{before}{name}.") if isinstance(value, dict) else value
         for name, value in values.items()
@@ -110,7 +110,7 @@ def _without(values: Values, before: str = "") -> Values:
 
 
 def _take(config: Values, **names: str) -> Values:
-    """Take options out of a configuration; those that are there, under their new names."""
+    """Remove options from a configuration, and return those that it contained under their new names (old name = new name)."""
     return {new: config.pop(old) for old, new in names.items() if old in config}
 
 

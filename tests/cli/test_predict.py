@@ -108,7 +108,7 @@ def test_the_sound_beside_a_transcript_is_heard(tiny_encoder: Path, talk: Path, 
     command = ["predict", "--model", str(tmp_path / "model"), "--json", str(talk)]
     assert main(command) == 0
     silent = capsys.readouterr()
-    assert "audio (mfcc): not given, and cannot be computed here" in silent.err
+    assert "audio (mfcc): not in the input, and cannot be computed here" in silent.err
     soundfile.write(tmp_path / "talk_1.wav", torch.randn(8000, generator=torch.Generator().manual_seed(0)).numpy() / 8, 16_000)
     assert main(command) == 0
     heard = capsys.readouterr()

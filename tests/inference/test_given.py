@@ -118,7 +118,7 @@ def test_what_is_missing_is_noted_once(tiny_encoder: Path, notes: Callable[[], l
     talk = load_transcript(b'[[{"text": "hello"}], [{"text": "we won"}]]')
     notes()
     assert len(pipeline.predict(list(talk))) == 2
-    assert notes() == ["note: audio (Praat): not given, and cannot be computed here; counts as missing in every utterance"]
+    assert notes() == ["note: audio (Praat): not in the input, and cannot be computed here; counted as missing in every utterance"]
 
 
 def test_recordings_beside_a_file_are_heard(tiny_encoder: Path, tmp_path: Path, notes: Callable[[], list[str]]) -> None:
@@ -135,7 +135,9 @@ def test_recordings_beside_a_file_are_heard(tiny_encoder: Path, tmp_path: Path, 
 def test_long_conversations_are_read_in_windows(pipeline: Pipeline, notes: Callable[[], list[str]]) -> None:
     said = pipeline.predict(["hello"] * (LONGEST + 5))
     assert [row.turn for row in said] == list(range(LONGEST + 5))
-    assert notes()[-1] == f"note: 1 of 1 conversations are longer than {LONGEST} utterances: read in windows that share 200 utterances"
+    assert (
+        notes()[-1] == f"note: 1 of 1 conversations have more than {LONGEST} utterances; each is divided into windows that overlap by 200"
+    )
 
 
 def test_a_model_that_names_no_encoder_is_refused_with_the_way_out() -> None:
@@ -150,7 +152,7 @@ def test_a_model_that_names_no_encoder_is_refused_with_the_way_out() -> None:
         (b"Ann: hi", "found bytes"),
         ({"text": "hi"}, "found dict"),
         ({"hi", "there"}, "found set"),
-        (["hi", 3.5], "found strings mixed with float; give them separately"),
+        (["hi", 3.5], "found strings mixed with float; predict strings separately"),
         ([3.5], "found float"),
         (torch.zeros(2, 24), "found Tensor"),
         ([sample_corpus(dialogues=3)[0][0]], "found Utterance"),

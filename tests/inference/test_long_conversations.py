@@ -36,7 +36,9 @@ def test_answers_are_those_of_the_windows() -> None:
     longest, overlap = int(corpus.lengths.max()) - 3, 4
     found = predict_long(pipeline, corpus, longest=longest, overlap=overlap, say=notes.append)
     many = int((corpus.lengths > longest).sum())
-    assert notes == [f"{many} of 6 conversations are longer than {longest} utterances: read in windows that share {overlap} utterances"]
+    assert notes == [
+        f"{many} of 6 conversations have more than {longest} utterances; each is divided into windows that overlap by {overlap}"
+    ]
     places = [(row.dialogue, row.turn, row.speaker, row.text) for row in found]
     assert places == [(row.dialogue, row.turn, row.speaker, row.text) for row in pipeline.predict(corpus)]
     for dialogue in corpus:

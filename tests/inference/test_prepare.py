@@ -57,7 +57,7 @@ def test_what_is_missing_is_said_once_and_handled(tiny_encoder: Path) -> None:
     ready = prepare(TALK, pipeline, say=notes.append)
     assert notes == [
         "text: 1 of 4 utterances have no words and count as missing",
-        "audio (Praat), visual: not given, and cannot be computed here; counts as missing in every utterance",
+        "audio (Praat), visual: not in the input, and cannot be computed here; counted as missing in every utterance",
     ]
     assert len(pipeline.predict(ready)) == 4
 
@@ -115,7 +115,7 @@ def test_sound_that_cannot_be_heard_is_missing_and_said(tiny_encoder: Path, tmp_
         recordings = {ids[0]: tmp_path / "a.wav", **({ids[1]: tmp_path / "b.wav"} if made != "mfcc" else {})}
         ready = prepare(TALK, pipeline, recordings=recordings, say=notes.append)
         assert not ready.present["audio"].any() and "a.wav: not a readable audio file" in "".join(notes)
-        assert notes[-1] == f"audio ({made}): not given, and cannot be computed here; counts as missing in every utterance"
+        assert notes[-1] == f"audio ({made}): not in the input, and cannot be computed here; counted as missing in every utterance"
         notes.clear()
     with pytest.raises(CheckpointError, match=r"speech model '\./nowhere'"):
         prepare(TALK, pipeline, recordings=recordings, extractors={"audio": "./nowhere"})
@@ -151,7 +151,7 @@ def test_features_that_are_not_read_or_no_numbers_are_said() -> None:
     assert notes[2:] == [
         "features.text: 1 utterance with NaN, inf or numbers beyond 1e15 counts as missing (first: utterance 0)",
         "features of Audio, visal are not read: the model reads audio, text",
-        "audio: not given, and cannot be computed here; counts as missing in every utterance",
+        "audio: not in the input, and cannot be computed here; counted as missing in every utterance",
     ]
     del turns[0]["features"], turns[1]["features"]["text"]
     turns[1]["features"]["Audio"] = [1.0]

@@ -216,7 +216,9 @@ def test_several_folds_are_named(run: Path) -> None:
         shutil.copy(run / "seed-2" / "best.safetensors", run / "seed-2" / fold)
     (run / "seed-2" / "best.safetensors").unlink()
     (run / "seed-10" / "best.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"expected one trained model, found 2 \(folds or rows\); name one: .*session-1"):
+    with pytest.raises(
+        CheckpointError, match=r"expected one trained model, found 2 \(folds or rows\); give the folder of one, such as .*session-1"
+    ):
         Pipeline.from_pretrained(run)
     with pytest.raises(CheckpointError, match="expected one trained model, found 2"):
         Pipeline.from_pretrained(run / "seed-2")
@@ -228,7 +230,7 @@ def test_several_folds_are_named(run: Path) -> None:
 
 def test_places_without_a_model(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="no trained model in it"):
+    with pytest.raises(CheckpointError, match="contains no trained model"):
         Pipeline.from_pretrained(tmp_path / "empty")
     with pytest.raises(CheckpointError, match="no such file or folder"):
         Pipeline.from_pretrained(tmp_path / "nowhere")
@@ -281,8 +283,8 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda c: c["config"].update(layers=3), "the weights do not fit the description"),
         (lambda c: c.update(config=[]), "expected the description of a saved model, found problems"),
         (lambda c: c.pop("task"), "expected the description of a saved model, found problems .task: Field required"),
-        (lambda c: c["task"].update(labels=["joy", "joy"]), "task.labels: expected different names"),
-        (lambda c: c["task"].update(labels=[]), "task.labels: expected different names"),
+        (lambda c: c["task"].update(labels=["joy", "joy"]), "task.labels: expected one or more names, all different"),
+        (lambda c: c["task"].update(labels=[]), "task.labels: expected one or more names, all different"),
         (lambda c: c["task"]["labels"].pop(), "the weights do not fit the description"),
         (lambda c: c.update(widths={}), "widths: expected modality"),
         (lambda c: c.update(widths={"text": 10**30}), "the weights do not fit the description|not a description"),

@@ -274,7 +274,7 @@ def test_an_interrupted_turn_ends_the_stream() -> None:
 
 
 def test_a_model_that_reads_later_turns_is_refused_by_the_name_of_its_part() -> None:
-    ahead = "found one whose part .* reads them; train a model with pipeline.causal true"
+    ahead = "found one that reads them in .*; train a model with pipeline.causal true"
     methods: dict[Method, str] = {
         Pairwise(schema(), small("pairwise", causal=False)): "fusion.audio.text.encode.audio, .*fusion.audio.text.conv, ",
         Pairwise(schema(), small("causal", causal=False)): "fusion.audio.text.encode.audio, ",
