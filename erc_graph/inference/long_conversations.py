@@ -43,7 +43,8 @@ def predict_long(
     if say:
         long = sum(length > longest for length in lengths)
         say(
-            f"{long} of {len(lengths)} conversations have more than {longest} utterances; each is divided into windows that overlap by {overlap}"
+            f"{long} of {len(lengths)} conversations have more than {longest} utterances; each is divided into windows that overlap by "
+            f"{overlap} utterances"
         )
     rows: list[int] = []
     kept: list[bool] = []

@@ -1,6 +1,8 @@
-r"""Reliability diagram and expected calibration error, which compare the probabilities of predictions with their accuracy.
+r"""Reliability diagram and expected calibration error, which compare the probabilities of predictions with the accuracy.
 
-Predictions are divided into bins of equal width, closed on the right, by the probability of the predicted class (Guo et al., ICML 2017):
+Predictions are divided into bins of equal width, closed on the right, by the probability of the predicted class (Guo et al., ICML 2017).
+Bin :math:`b` has :math:`n_b` of the :math:`N` predictions, with accuracy :math:`\mathrm{acc}_b` and mean probability
+:math:`\mathrm{conf}_b`:
 
 .. math:: \mathrm{ECE} = \sum_b \frac{n_b}{N} |\mathrm{acc}_b - \mathrm{conf}_b|
 """
@@ -25,11 +27,11 @@ ACCURACY, GAP = "#006699", "#D55E00"
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Accuracy and confidence per bin of predictions.
+    """Accuracy and confidence of the predictions in each of `B` bins.
 
     Attributes:
-        edges: `(B + 1,)` limits of the bins of [0, 1].
-        count: `(B,)` number of predictions.
+        edges: `(B + 1,)` limits of the bins, from 0 to 1.
+        count: `(B,)` number of predictions per bin.
         confidence: `(B,)` mean probability of the predicted class; NaN for an empty bin.
         accuracy: `(B,)` share of correct predictions; NaN for an empty bin.
     """
@@ -47,7 +49,7 @@ class Reliability:
 
     @property
     def overconfidence(self) -> float:
-        """Return the mean confidence minus the accuracy; the method is overconfident if this is positive."""
+        """Return the mean confidence minus the accuracy; a positive difference means that the method is overconfident."""
         return float((np.nan_to_num(self.confidence - self.accuracy) * self.count).sum() / max(self.count.sum(), 1))
 
 
@@ -57,10 +59,10 @@ def reliability(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> 
     Args:
         probabilities: `(N, C)` class probabilities.
         target: `(N,)` label indices.
-        bins: Number of intervals of [0, 1].
+        bins: Number of bins of equal width from 0 to 1.
 
     Raises:
-        ConfigError: the shapes do not fit each other.
+        ConfigError: `probabilities` and `target` do not have the shapes `(N, C)` and `(N,)`.
 
     >>> reliability([[0.9, 0.1], [0.8, 0.2]], [0, 1], bins=2).accuracy.tolist()
     [nan, 0.5]
@@ -78,7 +80,7 @@ def reliability(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> 
 
 
 def plot_calibration(found: Reliability, path: str | Path) -> Path:
-    """Draw the reliability diagram: accuracy by confidence with the diagonal, and the number of predictions per bin below.
+    """Draw the reliability diagram (accuracy by confidence, with the diagonal), and below it the number of predictions per bin.
 
     Raises:
         ConfigError: the file type is unknown.

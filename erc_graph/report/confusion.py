@@ -22,13 +22,14 @@ MOST_WRITTEN, MOST_NAMES = 30, 60  # classes with figures in their cells; names 
 
 
 def plot_confusion(matrix: ArrayLike, labels: Sequence[str], path: str | Path, *, title: str | None = None) -> Path:
-    """Draw a confusion matrix. Shade and large number of a cell are the share of the true class; the small number is the count.
+    """Draw a confusion matrix.
 
-    With more than 30 classes, cells have no numbers; with more than 60, some names are left out.
+    The shade and the large number of a cell give the share of the true class; the small number gives the count. If there are more than 30
+    classes, cells have no numbers. If there are more than 60 classes, some names are left out.
 
     Args:
         matrix: `(C, C)` counts; rows are true classes, columns are predicted classes.
-        labels: `C` names of classes.
+        labels: Names of the `C` classes.
         path: File name that ends in `.png`, `.svg` or `.pdf`.
         title: Title; default: the accuracy and the number of utterances.
 
@@ -36,7 +37,7 @@ def plot_confusion(matrix: ArrayLike, labels: Sequence[str], path: str | Path, *
         The path.
 
     Raises:
-        ConfigError: the matrix is not square, has negative entries, or does not fit the labels; or the file type is unknown.
+        ConfigError: the matrix is not square, has a negative entry, or has not one row per label; or the file type is unknown.
         StorageError: the file cannot be written.
     """
     counts = np.asarray(matrix, dtype=np.float64)

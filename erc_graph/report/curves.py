@@ -15,7 +15,7 @@ _COLOURS = ("#006699", "#D55E00", "#00A060", "#8E5AA8", "#7F7F00")
 
 
 class EpochLike(Protocol):
-    """Protocol of an epoch: mean training `loss`, and metrics `dev` on the development split, which may be empty."""
+    """Protocol of an epoch, with the mean training `loss` and the development metrics `dev`."""
 
     @property
     def loss(self) -> float:
@@ -23,11 +23,11 @@ class EpochLike(Protocol):
 
     @property
     def dev(self) -> Mapping[str, float]:
-        """Return metric → value on the development split."""
+        """Return metric → value on the development split; empty if there is no development split."""
 
 
 class StageLike(Protocol):
-    """Protocol of a training stage: its name, its epochs, and the number of the selected epoch, from 1 (0: no epoch)."""
+    """Protocol of a training stage, with its name, its epochs and the number of the selected epoch."""
 
     @property
     def name(self) -> str:
@@ -39,7 +39,7 @@ class StageLike(Protocol):
 
     @property
     def chosen(self) -> int:
-        """Return the number of the selected epoch, from 1."""
+        """Return the number of the selected epoch, counted from 1; 0 means that no epoch is selected."""
 
 
 class HistoryLike(Protocol):
@@ -56,7 +56,7 @@ def plot_curves(history: HistoryLike, path: str | Path, *, metrics: Sequence[str
     Args:
         history: Training history.
         path: File name that ends in `.png`, `.svg` or `.pdf`.
-        metrics: Names of development metrics; default: accuracy and wF1 if they exist, otherwise the first three.
+        metrics: Names of development metrics; default: accuracy and weighted F1 if they exist, otherwise the first three metrics.
 
     Returns:
         The path.
@@ -99,7 +99,7 @@ def plot_curves(history: HistoryLike, path: str | Path, *, metrics: Sequence[str
                 if stage.chosen:
                     axes.axvline(stage.chosen, color=SOFT, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
             if stage.chosen:
-                text = f"kept: epoch {stage.chosen}"
+                text = f"selected: epoch {stage.chosen}"
                 late = stage.chosen > 0.6 * len(stage.epochs)
                 loss.annotate(
                     text, (stage.chosen, 1), xycoords=("data", "axes fraction"), xytext=(-4 if late else 4, -2),

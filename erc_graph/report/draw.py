@@ -1,7 +1,7 @@
-"""Drawing of conversation graphs: time runs from left to right, and every stream has a lane; nodes show emotion and speaker.
+"""Drawing of conversation graphs. The nodes of a modality (a stream) are drawn on one horizontal line (a lane), from left to right in time.
 
-The layout is computed in inches, so that long names or many utterances do not shift other parts. Names from a corpus are treated as data:
-they contain no mathematical markup or control characters, and are never part of a file name.
+The layout is computed in inches, so that long names or many utterances do not change the layout of other elements. Names from a corpus are
+treated as data: mathematical markup and control characters have no effect, and file names never contain such a name.
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ def draw_graph(
 ) -> Path:
     """Draw a graph to a PNG or SVG file, atomically.
 
-    A node has the colour of its emotion, or of the sign of its score; light grey means unlabelled. Shape and letter show the speaker. The
-    node is hollow and dashed if the stream is missing for this utterance. If no utterance has a label, nodes have the colours of the
+    The colour of a node shows the emotion, or the sign of the score; light grey means unlabelled. The shape and the letter of a node show
+    the speaker. A node is hollow and dashed if the modality is missing in the utterance. If no utterance has a label, the colours show the
     predictions.
 
     Arcs are edges within a stream, and lines are edges between streams. Every relation has a colour and a dash pattern; a wider and darker
     line means a larger weight. An arrowhead shows the direction, unless an edge and its reverse are equal. In a graph of one stream, edges
-    from later utterances are drawn below. If there are too many arcs, only the strongest arcs of each node are drawn, and the caption says
-    so. Hyperedges are outlines around their nodes, or rows of marks.
+    from later utterances are drawn below the nodes. If there are too many arcs, only the strongest arcs of each node are drawn, and the
+    caption reports this. Hyperedges are drawn as outlines around their nodes, or as rows of marks.
 
     Args:
         graph: Graph from `build_graph` or from the method `graph` of a pipeline.
         path: File name that ends in `.png` or `.svg`.
         labels: One label per utterance, instead of the labels of the graph: name, index, score (number or text) or `None`.
-        predictions: One prediction per utterance, in the same forms. They are drawn as a strip, and a node has a ring if its prediction is
-            wrong. A score counts as wrong if only one of prediction and label is negative.
+        predictions: One prediction per utterance, of the same types as `labels`. Predictions are drawn as a strip, and a node has a ring if
+            its prediction is wrong. A predicted score is wrong if exactly one of the prediction and the label is negative.
         title: Title; default: id and size of the dialogue.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: the file type is unknown, there are too many utterances, or labels do not fit the graph.
+        ConfigError: the file type is unknown, there are more than 1000 utterances, or labels or predictions do not fit the graph.
         StorageError: the file cannot be written.
     """
     path = Path(path)
@@ -89,7 +89,7 @@ def draw_graph(
 
 
 class _Picture:
-    """From the top: title, lanes with arcs and lines, hyperedges, utterances and what was said, predictions, keys, caption."""
+    """The picture, from top to bottom: title, lanes with edges, hyperedges, predictions, utterance numbers and texts, legend, caption."""
 
     def __init__(self, graph: HeteroData, true: list[str | None], guess: list[str | None] | None, title: str | None) -> None:
         from matplotlib.figure import Figure
@@ -183,7 +183,7 @@ class _Picture:
                 self.pen.text(x, y, letter(code), 8, ha="center", color=ink_on(colour) if here else SOFT)
 
     def _said(self) -> list[list[str]]:
-        """What was said, wrapped, where there is room below the utterances."""
+        """Return the wrapped lines of the text of every utterance; the list is empty if there is no room for texts below the nodes."""
         if not self.graph.texts or self.step < 0.6:
             return []
         return [wrapped(text, _WORDS, self.step - 0.16, 3) for text in self.graph.texts]
@@ -247,7 +247,7 @@ class _Picture:
 
 
 def _cut(text: str, room: float, size: float) -> str:
-    """As `shortened`, for bold text."""
+    """Shorten bold text to one line of at most `room` inches."""
     return shortened(text, size, room * 0.88)
 
 

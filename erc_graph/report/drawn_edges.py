@@ -17,16 +17,17 @@ STRANDS = 3  # an edge that is listed more often is drawn as often as this
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """The drawn edges between two streams, or within one stream; equal edges of a relation are one line.
+    """`E` lines that represent the edges between two streams (modalities), or within one stream.
 
-    An edge and its reverse with the same relation and weight are one line without direction.
+    Several edges with the same nodes and relation are one line. An edge and its reverse with the same relation and weight are one line
+    without direction.
 
     Attributes:
-        a: `(E,)` rows in the first stream; within one stream, the earlier row.
-        b: `(E,)` rows in the second stream.
+        a: `(E,)` index of the utterance in the first stream; within one stream, the index of the earlier utterance.
+        b: `(E,)` index of the utterance in the second stream; within one stream, the index of the later utterance.
         relation: `(E,)` index of the relation.
-        weight: `(E,)` mean weight; NaN if the graph has no weights.
-        towards: `(E,)` direction: 1 from a to b, -1 from b to a, 0 both.
+        weight: `(E,)` mean weight of the edges; NaN if the graph has no weights.
+        towards: `(E,)` direction: 1 from `a` to `b`, -1 from `b` to `a`, 0 for both directions.
         times: `(E,)` number of occurrences of the edge in the graph.
     """
 
@@ -38,7 +39,7 @@ class Lines:
     times: np.ndarray
 
     def take(self, chosen: np.ndarray) -> Lines:
-        """Return only the chosen lines."""
+        """Return the lines that are selected by a mask or by indices."""
         return Lines(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     @property
@@ -54,7 +55,7 @@ def joined_lines(graph: HeteroData, first: str, second: str, relations: list[str
     Args:
         graph: Graph from `build_graph`.
         first: Name of the first stream.
-        second: Name of the second stream, which can be the same.
+        second: Name of the second stream; it may equal `first`.
         relations: Names of all relations of the graph, in the order of the indices in `Lines.relation`.
     """
     index, weight, kind, forward = (
@@ -97,20 +98,25 @@ def joined_lines(graph: HeteroData, first: str, second: str, relations: list[str
 
 
 def carpet(count: int) -> tuple[int, int]:
-    """Return two limits for a picture of `count` utterances: pairs per node up to which all arcs are drawn, and neighbours beyond that."""
+    """Return two limits for a picture of `count` utterances.
+
+    All arcs are drawn if there are at most as many connected pairs per node as the first limit. Otherwise, each node has arcs to as many
+    neighbours as the second limit.
+    """
     return (3, 4) if count <= 16 else (3, 3) if count <= 30 else (2, 2)
 
 
 def crowded(lanes: Sequence[Lines], count: int) -> bool:
-    """Return whether a lane has too many connected pairs for a picture of `count` utterances; if so, all lanes show fewer arcs."""
+    """Return whether a stream has too many connected pairs of nodes to draw all arcs in a picture of `count` utterances."""
     return any(len(np.unique(lines.pair)) > carpet(count)[0] * count for lines in lanes)
 
 
 def strongest(lines: Lines, count: int) -> np.ndarray:
-    """Return the mask `(E,)` of the lines within one stream that a crowded picture shows.
+    """Return the mask `(E,)` of the lines within one stream that are drawn if not all lines can be drawn.
 
-    With weights, these are the lines to the strongest neighbours of each node (see `carpet`); a pair is as strong as its strongest line.
-    Without weights, they are the lines to the nearest neighbours of each node, per relation and direction.
+    If lines have weights, the lines to the strongest neighbours of each node are drawn; `carpet` gives the number of neighbours. The
+    strength of a neighbour is the weight of its strongest line. Without weights, the line to the nearest neighbour of each node is drawn,
+    per relation and direction.
 
     Args:
         lines: Lines within one stream.
@@ -140,11 +146,11 @@ def strongest(lines: Lines, count: int) -> np.ndarray:
 
 
 def strands(lines: Lines, apart: bool) -> tuple[Lines, np.ndarray]:
-    """Return one line per occurrence of an edge (at most three), and its position `(E,)`, from 0, among parallel lines of its node pair.
+    """Return one line per occurrence of an edge (at most three), and the position `(E,)` of each line among the parallel lines of a pair.
 
     Args:
         lines: The lines to draw.
-        apart: Whether lines backward in time are drawn elsewhere, so that their positions are counted separately.
+        apart: Whether lines backward in time are drawn below the nodes, so that their positions are counted separately, from 0.
     """
     many = lines.take(np.repeat(np.arange(len(lines.a)), np.minimum(lines.times, STRANDS)))
     bundle = 2 * many.pair + (many.towards < 0 if apart else 0)
@@ -155,24 +161,24 @@ def strands(lines: Lines, apart: bool) -> tuple[Lines, np.ndarray]:
 
 
 def arcs(start: np.ndarray, end: np.ndarray, y: float, height: np.ndarray) -> np.ndarray:
-    """Return half ellipses `(E, 65, 2)` from `start` to `end`, with `height (E,)` above `y`, or below it if negative (y axis down)."""
+    """Return half ellipses `(E, 65, 2)` from `start` to `end` at the y coordinate `y`; an arc with negative `height` hangs below `y`."""
     angle = np.linspace(math.pi, 0, 65)
     middle, reach = (start + end)[:, None] / 2, (end - start)[:, None] / 2
     return np.stack([middle + reach * np.cos(angle), y - height[:, None] * np.sin(angle)], axis=-1)
 
 
 def bows(start: np.ndarray, end: np.ndarray, y_start: float, y_end: float, bow: np.ndarray) -> np.ndarray:
-    """Return curves `(E, 25, 2)` between two lanes, bent to the right by `bow (E,)` to avoid nodes of lanes in between."""
+    """Return curves `(E, 25, 2)` between two lanes; they are bent to the right by `bow` `(E,)` to avoid nodes of the lanes in between."""
     t = np.linspace(0, 1, 25)
     x = start[:, None] + (end - start)[:, None] * t + bow[:, None] * 4 * t * (1 - t)
     return np.stack([x, np.broadcast_to(y_start + (y_end - y_start) * t, x.shape)], axis=-1)
 
 
 def heads(points: np.ndarray, centre: np.ndarray, radius: float, length: float, width: np.ndarray) -> np.ndarray:
-    """Return arrowheads `(E, 3, 2)`, tip first, at the outline of the node in which a curve ends.
+    """Return arrowheads `(E, 3, 2)`, tip first, at the outline of the node at which a curve ends.
 
     Args:
-        points: `(E, P, 2)` points of each curve, from source to target.
+        points: `(E, P, 2)`: the `P` points of each curve, from source to target.
         centre: `(E, 2)` centre of the target node.
         radius: Radius of a node.
         length: Length of an arrowhead.

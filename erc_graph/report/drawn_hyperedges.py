@@ -1,4 +1,7 @@
-"""Drawing data of hyperedges: a hyperedge within one utterance is an outline around its nodes; others are rows of marks below the lanes."""
+"""Data for the drawing of hyperedges.
+
+A hyperedge within one utterance is drawn as an outline around its nodes. Other hyperedges are drawn as rows of marks below the nodes.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Membership:
-    """The memberships of nodes in hyperedges, each pair of node and hyperedge once.
+    """The `I` memberships of nodes in `M` hyperedges; a membership is a pair of a node and a hyperedge that contains the node.
 
     Attributes:
         names: `(M,)` names of the hyperedges.
-        relations: `(M,)` relation (rule) of each hyperedge.
-        edge: `(I,)` hyperedge of each membership, sorted.
-        stream: `(I,)` index of the node's stream.
-        row: `(I,)` row of the node in its stream.
-        weight: `(I,)` mean weight of the two directions; NaN if there are no weights.
+        relations: `(M,)` name of the rule of the graph recipe that made each hyperedge.
+        edge: `(I,)` index of the hyperedge, in ascending order.
+        stream: `(I,)` index of the stream (modality) of the node.
+        row: `(I,)` index of the utterance of the node.
+        weight: `(I,)` mean weight of the edges from and to the hyperedge; NaN if there are no weights.
     """
 
     names: list[str]
@@ -35,7 +38,7 @@ class Membership:
 
     @property
     def upright(self) -> np.ndarray:
-        """Return the mask `(M,)` of hyperedges whose rule never connects different utterances."""
+        """Return the mask `(M,)` of hyperedges with a rule that, in this graph, connects only nodes of one utterance."""
         low, high = (np.full(len(self.names), start) for start in (np.iinfo(np.int64).max, -1))
         np.minimum.at(low, self.edge, self.row)
         np.maximum.at(high, self.edge, self.row)
@@ -44,7 +47,7 @@ class Membership:
 
 
 def membership(graph: HeteroData, streams: list[str]) -> Membership | None:
-    """Return the hyperedges of a graph with their nodes, or `None` if there are none."""
+    """Return the hyperedges of a graph with their nodes, or `None` if the graph has no hyperedges."""
     if HYPEREDGE not in graph.node_types:
         return None
     node = graph[HYPEREDGE]
@@ -74,13 +77,13 @@ def membership(graph: HeteroData, streams: list[str]) -> Membership | None:
 
 
 def rows_of(found: Membership, dialogue: np.ndarray) -> list[tuple[str, list[int]]]:
-    """Return the rows of marks, each with a name and its hyperedges; hyperedges of different dialogues can share a row.
+    """Return the rows of marks, each with a name and the indices of its hyperedges; hyperedges of different dialogues can share a row.
 
-    Hyperedges within one utterance (`upright`) have no row.
+    Hyperedges within one utterance (`upright`) are outlines, and have no row.
 
     Args:
         found: The hyperedges.
-        dialogue: `(N,)` dialogue of every row of a stream.
+        dialogue: `(N,)` index of the dialogue of every utterance.
     """
     where = dict(zip(found.edge.tolist(), dialogue[found.row].tolist(), strict=True))
     upright = found.upright

@@ -1,4 +1,4 @@
-"""Drawing of an explanation: the edges with the largest attributions, separated into edges for and against the label."""
+"""Drawing of an explanation: the edges with the largest attributions, separated into edges that support and that oppose the label."""
 
 from __future__ import annotations
 
@@ -37,29 +37,30 @@ class Explained(Protocol):
 
     @property
     def graphs(self) -> Mapping[str, HeteroData]:
-        """Return part of the graph → its graph."""
+        """Return name of a graph operator → its graph."""
 
     def edges(self, most: int | None = None, part: str | None = None) -> Sequence[Any]:
         """Return edges (`source`, `source_turn`, `target`, `target_turn`, `attribution`), the largest absolute attribution first."""
 
 
 def draw_explanation(explanation: Explained, path: str | Path, part: str | None = None, most: int = 12) -> Path:
-    """Draw the edges of one graph part with the largest attributions, separated into edges for and against the label.
+    """Draw the edges of one graph operator with the largest attributions.
 
-    The weight of an edge is its absolute attribution as a percentage of the sum of all absolute attributions. Self-loops are not drawn. An
-    edge to or from a hyperedge is a mark in the row of the hyperedge.
+    The relation `for` contains the edges that support the label, and `against` the edges that oppose the label. The weight of an edge is
+    its absolute attribution as a percentage of the sum of all absolute attributions. Self-loops are not drawn. An edge to or from a
+    hyperedge is drawn as a mark in the row of the hyperedge.
 
     Args:
         explanation: Result of `erc_graph.explain`.
         path: File name that ends in `.png` or `.svg`.
-        part: A pair such as `audio+text`, or `fused`; default: the last part, which reads all streams.
+        part: Name of a graph operator, such as `audio+text` or `fused`; default: the last operator.
         most: Largest number of edges.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: the method has no graph, the part does not exist, or the file type is unknown.
+        ConfigError: the method has no graph, no graph operator has the name `part`, or the file type is unknown.
         StorageError: the file cannot be written.
     """
     graphs = explanation.graphs
@@ -76,7 +77,7 @@ def draw_explanation(explanation: Explained, path: str | Path, part: str | None 
 
 
 def _weighty(whole: HeteroData, edges: Sequence[Any], most: int) -> HeteroData:
-    """The nodes of a graph with its weightiest edges, by side instead of by relation."""
+    """Return a graph with the nodes of `whole` and the `most` first edges, whose relations are `for` and `against`."""
     from torch_geometric.data import HeteroData
 
     graph = HeteroData()
@@ -111,7 +112,7 @@ def _weighty(whole: HeteroData, edges: Sequence[Any], most: int) -> HeteroData:
 
 
 def _add_hyperedges(graph: HeteroData, whole: HeteroData, incidences: dict[tuple[str, int, str, int], float]) -> None:
-    """Every hyperedge once per side of its incidences, with all its members."""
+    """Add hyperedges to the graph, with all their members; a hyperedge with edges for and against the label is added twice."""
     halves = sorted({(_SIDES.index(side), hyperedge) for _, _, side, hyperedge in incidences})
     node = graph[HYPEREDGE]
     node.kind = torch.tensor([side for side, _ in halves])

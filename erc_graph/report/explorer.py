@@ -1,19 +1,19 @@
-"""The data of the explorer: conversations with predictions and the strongest edges of their graphs, in a compact form.
+"""The data of the explorer, the view of conversations in a report page, in a compact form.
 
-One conversation is one JSON object with short keys, rounded numbers, and no object per utterance or edge:
+A conversation with its predictions and the strongest edges of its graph is one JSON object with short keys and rounded numbers:
 
 | key | content |
 |---|---|
 | `i`, `d` | id and split (empty: no split) |
-| `n`, `s` | names of the speakers, in the order of their first utterance on the page; speaker per utterance |
+| `n`, `s` | names of the speakers, in the order of their first utterance on the page; index of the speaker per utterance |
 | `t` | text per utterance (absent without text) |
 | `w` | time as text per utterance (absent without times) |
-| `y`, `p` | true and predicted class per utterance, -1: none |
+| `y`, `p` | index of the true and of the predicted class per utterance, -1: no class |
 | `q` | probability of every class in percent, utterance by utterance (absent for a score) |
 | `u` | unsure utterances (absent without a threshold) |
 | `v` | true and predicted score, utterance by utterance (scores only) |
 | `h` | present streams per utterance, one bit per stream (absent without a graph) |
-| `e` | per utterance `[target stream · S + source stream, source turn, weight ‰, …]`, the strongest first; weight -1: none |
+| `e` | per utterance `[target stream · S + source stream, source turn, weight ‰, …]` for `S` streams, strongest first; -1: no weight |
 | `m` | weight of every modality in percent, utterance by utterance (absent if the method has no such weights) |
 """
 
@@ -49,7 +49,7 @@ class Edges:
     weight: NDArray[np.float64]
 
     def strongest(self, most: int = MOST_EDGES) -> Edges:
-        """Return the `most` strongest edges to every node from every stream, strongest first, without self-loops."""
+        """Return the `most` strongest edges to every node from each stream, the strongest edge first, without self-loops."""
         other = (self.source != self.target).any(1)
         source, target, weight = self.source[other], self.target[other], self.weight[other]
         group = np.column_stack([target, source[:, 1]])
@@ -75,12 +75,12 @@ class Conversation:
         speakers: `T` names of speakers; empty: unknown.
         texts: `T` texts; empty: no text.
         times: `T` times as text; empty: no times.
-        target: `(T,)` true class; -1: unlabelled.
-        guess: `(T,)` predicted class; -1: no prediction.
+        target: `(T,)` index of the true class; -1: unlabelled.
+        guess: `(T,)` index of the predicted class; -1: no prediction.
         probabilities: `(T, C)` class probabilities; `None` for a score task.
-        scores: `(T, 2)` true and predicted score, NaN: none; `None` for a classification.
-        unsure: `(T,)` mask of predictions below the requested probability; `None` without a threshold.
-        present: `(T, S)` mask of present streams; `None` without a graph.
+        scores: `(T, 2)` true and predicted score, NaN if unknown; `None` for a classification.
+        unsure: `(T,)` mask of predictions with a probability below the threshold; `None` without a threshold.
+        present: `(T, S)` mask of the present modalities for the `S` streams of the graph; `None` without a graph.
         edges: All or the strongest edges of the graph; `None` without a graph.
         trust: Modality → `(T,)` weight of the modality in an utterance; empty if the method has no such weights.
     """
@@ -105,7 +105,7 @@ class Conversation:
 
 
 def pack(conversations: Sequence[Conversation], labels: Sequence[str], streams: Sequence[str], *, text: bool = True) -> dict[str, Any]:
-    """Return the data for the script of the page as plain values; the module documents the keys.
+    """Return the data for the script of the page as plain values; the module docstring lists the keys.
 
     Args:
         conversations: Conversations in the order of the list on the page.
@@ -158,7 +158,7 @@ def _rounded(values: NDArray[np.float64]) -> list[int]:
 
 
 def json_block(value: Any) -> str:
-    r"""Return JSON for a `<script type="application/json">` element; characters that could end the element or a line are escaped.
+    r"""Return a value as JSON for a `<script type="application/json">` element; characters that could end the element are escaped.
 
     >>> json_block("</script>&\u2028")
     '"\\u003c/script\\u003e\\u0026\\u2028"'

@@ -1,4 +1,4 @@
-"""Creation of picture files: no global state, text without markup, and atomic writes."""
+"""Creation of picture files without global state of matplotlib; text has no markup, and files are written atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hyperedges in a picture: outlines around the nodes of an utterance, rows of marks below the lanes, and their legend."""
+"""Hyperedges in a picture: outlines around the nodes of an utterance, rows of marks below the nodes, and the legend of hyperedges."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class HyperedgeMarks:
         return np.nan_to_num((weight - low) / (high - low), nan=0.5) if high > low else np.full(len(weight), 0.5)
 
     def draw(self, pen: Pen, x: np.ndarray, left: float, top: float, lanes: list[float], size: float) -> None:
-        """Draw outlines and rows.
+        """Draw the outlines and the rows of marks.
 
         Args:
             pen: Pen for the axes.
             x: `(N,)` x coordinate of every utterance.
-            left: x coordinate of the left end of the lanes.
+            left: x coordinate of the left end of the lanes (the lines of nodes of a modality).
             top: y coordinate of the upper end of the rows.
             lanes: y coordinate of every lane.
             size: Diameter of a node.
@@ -92,7 +92,7 @@ class HyperedgeMarks:
                     pen.mark([place], y, 0.07 + 0.07 * share, "s", colour, linewidths=0, zorder=4)
 
     def key_blocks(self) -> list[Block]:
-        """Return the legend: one entry per rule, and the meaning of the size of a mark."""
+        """Return the legend, with one entry per rule of the graph recipe and the weights of the largest and the smallest marks."""
         entries = []
         for relation in self.relations:
             edge = self.found.relations.index(relation)

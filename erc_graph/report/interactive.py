@@ -1,4 +1,4 @@
-"""Conversation graphs as one HTML page that opens offline; it shows the edges of an utterance with mouse or keyboard focus.
+"""Conversation graphs as one HTML page that opens offline; the page shows the edges of the utterance that has mouse or keyboard focus.
 
 The page uses no library. Libraries such as vis-network and plotly have half a megabyte or more, and their layouts do not order utterances
 by time. The page is `interactive.html` in this folder (20 kB) with the graphs as JSON. Texts are inserted only as text nodes, and the
@@ -82,7 +82,7 @@ def page(graphs: Iterable[HeteroData], *, predictions: Iterable[Labels | None] |
 
 
 def _views(graph: HeteroData, predictions: Labels | None) -> list[dict[str, Any]]:
-    """What the page knows of each dialogue of a graph, as plain JSON values; node `lane * turns + turn`."""
+    """Return the data of the page for each dialogue of a graph, as JSON values; `lane * turns + turn` is the index of a node."""
     lanes = streams_of(graph)
     node = graph[lanes[0]]
     score = node.y.is_floating_point()
@@ -102,7 +102,7 @@ def _views(graph: HeteroData, predictions: Labels | None) -> list[dict[str, Any]
         turns = last - first
 
         def own(rows: np.ndarray, first: int = first, turns: int = turns) -> np.ndarray:
-            """Node of this dialogue's view for a node of the graph."""
+            """Convert node indices of the whole graph to node indices of this dialogue."""
             return rows // count * turns + rows % count - first
 
         def inside(rows: np.ndarray, first: int = first, last: int = last) -> np.ndarray:
@@ -138,7 +138,7 @@ def _views(graph: HeteroData, predictions: Labels | None) -> list[dict[str, Any]
 
 
 def _edges(graph: HeteroData, kinds: list[tuple[str, str, str]], lanes: list[str], relations: list[str]) -> dict[str, np.ndarray]:
-    """All edges between nodes of streams; node `lane * rows + row`."""
+    """Return all edges between nodes of utterances; `lane * rows + row` is the index of a node."""
     parts: dict[str, list[np.ndarray]] = {key: [np.empty(0, dtype=np.int64)] for key in ("source", "target", "relation", "weight")}
     count = len(graph.speakers)
     for m, relation, n in kinds:
@@ -154,7 +154,7 @@ def _edges(graph: HeteroData, kinds: list[tuple[str, str, str]], lanes: list[str
 
 
 def _rest(graph: HeteroData, lanes: list[str], relations: list[str]) -> dict[str, np.ndarray]:
-    """The lines that are drawn while no utterance is chosen: as in `draw_graph`, within a lane those of the strongest neighbours."""
+    """Return the lines that the page shows while no utterance is selected; these are the lines that `draw_graph` draws."""
     count = len(graph.speakers)
     parts: dict[str, list[np.ndarray]] = {
         key: [np.empty(0, dtype=np.int64)] for key in ("a", "b", "relation", "weight", "towards", "times")
@@ -179,13 +179,13 @@ def _rest(graph: HeteroData, lanes: list[str], relations: list[str]) -> dict[str
 def _listed(
     flat: dict[str, np.ndarray], chosen: np.ndarray, own: Callable[[np.ndarray], np.ndarray], ends: tuple[str, str]
 ) -> dict[str, list[Any]]:
-    """The chosen rows of columns as lists, with the nodes of the view."""
+    """Return the selected rows of all columns as lists; `own` converts the node indices in the columns `ends`."""
     found = {key: own(values[chosen]) if key in ends else values[chosen] for key, values in flat.items()}
     return {key: _rounded(values) if key == "weight" else values.astype(np.int64).tolist() for key, values in found.items()}
 
 
 def _hyperedges(found: Membership, here: np.ndarray, first: int, turns: int) -> list[dict[str, Any]]:
-    """The hyperedges of one dialogue, with their members as nodes of the view."""
+    """Return the hyperedges of one dialogue with the node indices of their members."""
     upright = found.upright
     listed: dict[int, dict[str, Any]] = {}
     columns = (found.edge[here].tolist(), (found.stream * turns + found.row - first)[here].tolist(), _rounded(found.weight[here]))
@@ -198,7 +198,7 @@ def _hyperedges(found: Membership, here: np.ndarray, first: int, turns: int) -> 
 
 
 def _rounded(weights: np.ndarray) -> list[float | None]:
-    """Weights with three digits, as drawn; `None` where the graph has none."""
+    """Round weights to three digits; a missing weight is `None`."""
     return [None if weight != weight else round(weight, 3) for weight in weights.astype(np.float64).tolist()]
 
 

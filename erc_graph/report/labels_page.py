@@ -1,4 +1,4 @@
-"""A page of labelled conversations that opens offline, with the explorer of the report and a summary of each conversation."""
+"""A page of labelled conversations that opens offline; it has the conversation view of the report and a summary of each conversation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LabelsPage:
         labels: Names of the classes in index order.
         conversations: Conversations with speakers and predictions, without true labels.
         notes: Assumptions about the input, for the reader.
-        unsure: Threshold of the probability below which utterances are marked; default: no utterance is marked.
+        unsure: Threshold; an utterance is marked if the probability of its label is lower. Default: no utterance is marked.
     """
 
     title: str
@@ -71,12 +71,12 @@ def render_labels(page: LabelsPage) -> str:
 
 
 def packed(page: LabelsPage) -> dict[str, Any]:
-    """Return the data for the scripts of the page: the data of the explorer, with two more keys per conversation.
+    """Return the data for the scripts of the page: the data of `erc_graph.report.explorer`, with two more keys per conversation.
 
     | key | content |
     |---|---|
-    | `a` | number of utterances per label, speaker by speaker |
-    | `c` | turning points `[turn, turn before, change]`, the largest first; the change is in percent, or a difference of scores |
+    | `a` | number of utterances per label, for each speaker |
+    | `c` | turning points `[turn, turn before, change]`, largest change first; the change is in percent, or a difference of scores |
     """
     data = pack(page.conversations, page.labels, ())
     for one, c in zip(data["conversations"], page.conversations, strict=True):
@@ -90,7 +90,7 @@ def packed(page: LabelsPage) -> dict[str, Any]:
 
 
 def _tiles(page: LabelsPage) -> list[tuple[str, str]]:
-    """The figures at the top."""
+    """Return the name and the value of each number at the top of the page."""
     talks = page.conversations
     counts = [0] * len(page.labels)
     for c in talks:

@@ -18,7 +18,7 @@ from erc_graph.report.text_tables import cell_texts, numeric_columns
 TITLES: dict[str, Callable[[Sequence[Board], Path], Path]] = {
     "Figures and cost": plot_cost,
     "Measured and published": plot_published,
-    "If the epoch were chosen on the test set": plot_inflation,
+    "Effect of selecting the epoch on the test set": plot_inflation,
 }
 
 
@@ -42,12 +42,12 @@ class BoardTable:
 
     @property
     def numbers(self) -> list[bool]:
-        """Return for each column whether it contains numbers."""
+        """Return for each column whether the column contains only numbers."""
         return numeric_columns(cell_texts(self.header, self.rows))
 
 
 def write_leaderboard_page(path: str | Path, boards: Sequence[Board], tables: Sequence[BoardTable], ranks: Ranks | None = None) -> Path:
-    """Write the page atomically; a picture with too little data is left out.
+    """Write the page atomically; a picture without enough results is left out.
 
     Raises:
         StorageError: the file cannot be written.

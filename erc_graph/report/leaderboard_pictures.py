@@ -1,4 +1,4 @@
-"""Pictures of a leaderboard: results by cost, measured and published results, effect of epoch selection on the test set, mean ranks."""
+"""Pictures of a leaderboard: results and training time, measured and published results, selection of epochs on test data, mean ranks."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ COLOURS = {"graph": "#006699", "recurrent": "#D55E00", "transformer": "#8E5AA8",
 
 
 def done(board: Board) -> list[Mapping[str, Any]]:
-    """Return the rows with a finished seed."""
+    """Return the rows of the methods with at least one finished seed."""
     return [row for row in board["rows"] if row["seeds"]]
 
 
 def figure_of(row: Mapping[str, Any], part: str = "test") -> float:
-    """Return the mean weighted F1 of a row."""
+    """Return the weighted F1 of a method, averaged over seeds."""
     found = row["chosen_on_test"] if part == "chosen_on_test" else row[part]["weighted_f1"]
     return float(found["mean"])
 
 
 def colour(row: Mapping[str, Any]) -> str:
-    """Return the colour for the kind of method of a row."""
+    """Return the colour for the kind of a method."""
     return COLOURS.get(row["family"], SOFT)
 
 
 def plot_cost(boards: Sequence[Board], path: str | Path) -> Path:
     """Draw weighted F1 on the test split against processor seconds per epoch, with one panel per corpus.
 
-    A line connects the methods that no method of equal or lower cost exceeds.
+    A line connects the methods for which no method of equal or lower cost has a higher weighted F1.
 
     Raises:
-        ConfigError: nothing is trained yet, or the file type is unknown.
+        ConfigError: no method has a finished seed, or the file type is unknown.
     """
     boards = _some(boards)
     with picture(path, 4.6 * min(2, len(boards)), 3.6 * ((len(boards) + 1) // 2)) as figure:
@@ -71,7 +71,7 @@ def plot_cost(boards: Sequence[Board], path: str | Path) -> Path:
 
 
 def plot_published(boards: Sequence[Board], path: str | Path) -> Path:
-    """Draw measured against published weighted F1, which was measured on other features; both are equal on the dotted line.
+    """Draw measured against published weighted F1; on the dotted line, both are equal. Published results used other features.
 
     Raises:
         ConfigError: no measured method has a published result, or the file type is unknown.
@@ -96,10 +96,10 @@ def plot_published(boards: Sequence[Board], path: str | Path) -> Path:
 
 
 def plot_inflation(boards: Sequence[Board], path: str | Path) -> Path:
-    """Draw the increase in weighted F1 of each method if its epoch had been selected on the test set.
+    """Draw by how much the weighted F1 of each method would be higher if the epoch were selected on the test set.
 
     Raises:
-        ConfigError: nothing is trained yet, or the file type is unknown.
+        ConfigError: no method has a finished seed, or the file type is unknown.
     """
     boards = _some(boards)
     most = max(len(done(board)) for board in boards)
@@ -110,7 +110,7 @@ def plot_inflation(boards: Sequence[Board], path: str | Path) -> Path:
             axes.barh(range(len(rows)), gains, color=[colour(row) for row in rows], height=0.7)
             axes.set_yticks(range(len(rows)), [one_line(row["method"], 24) for row in rows], fontsize=7)
             axes.axvline(float(np.mean(gains)), lw=0.8, ls=":", color=INK)
-            axes.set(title=one_line(board["dataset"], 40), xlabel="wF1 gained by choosing on test")
+            axes.set(title=one_line(board["dataset"], 40), xlabel="wF1 gain by selection on test")
             axes.set_ylim(-0.6, len(rows) - 0.4)
             axes.tick_params(axis="y", length=0)
     return Path(path)
@@ -118,14 +118,14 @@ def plot_inflation(boards: Sequence[Board], path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Mean ranks of methods over blocks; rank 1 is the best.
+    """Mean ranks of methods over blocks, such as corpora; in every block, the best method has rank 1.
 
     Attributes:
         names: Names of the methods, the best first.
         mean: Mean rank of each method.
         blocks: Number of blocks.
-        what: Description of the blocks.
-        apart: Pairs of positions of methods with a significant difference.
+        what: Name for the blocks, for the axis label.
+        apart: Pairs of methods with a significant difference, as pairs of positions in `names`.
         families: Kind of each method.
     """
 
@@ -138,7 +138,7 @@ class Ranks:
 
     @property
     def groups(self) -> list[tuple[int, int]]:
-        """Return first and last position of the maximal groups of adjacent methods without a significant difference."""
+        """Return the first and last position of every group of adjacent methods without significant differences; groups are maximal."""
         found: list[tuple[int, int]] = []
         for start in range(len(self.names)):
             end = start
@@ -150,7 +150,7 @@ class Ranks:
 
 
 def plot_ranks(ranks: Ranks, path: str | Path) -> Path:
-    """Draw a critical-difference diagram: mean ranks, and bars over methods without a significant difference.
+    """Draw a critical-difference diagram: the mean ranks, and bars that join methods without a significant difference.
 
     Raises:
         ConfigError: the file type is unknown.
@@ -183,7 +183,7 @@ def plot_ranks(ranks: Ranks, path: str | Path) -> Path:
         axes.xaxis.tick_top()
         axes.set_xticks([tick for tick in axes.get_xticks() if low - 1 <= tick <= high + 1 and tick >= 1])
         axes.xaxis.set_label_position("top")
-        axes.set_xlabel(f"mean rank over {ranks.blocks} {ranks.what} (1 is best); a bar joins what cannot be told apart")
+        axes.set_xlabel(f"mean rank over {ranks.blocks} {ranks.what} (1 is best); bars join methods without a significant difference")
         axes.yaxis.set_visible(False)
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
@@ -199,7 +199,7 @@ def _some(boards: Sequence[Board]) -> list[Board]:
 
 
 def _name(axes: Axes, at: Mapping[str, tuple[float, float]], wanted: Sequence[str]) -> None:
-    """Names beside the points, where they do not stand in each other's way; what is wanted first has its name first."""
+    """Write the names of methods beside their points in the order of `wanted`; a name that would overlap others is left out."""
     size = 4.0  # pixels of half a letter, about
     axes.figure.get_figure(root=True).draw_without_rendering()  # so that the scale is known
     points = {name: tuple(axes.transData.transform(place)) for name, place in at.items()}
@@ -215,7 +215,7 @@ def _name(axes: Axes, at: Mapping[str, tuple[float, float]], wanted: Sequence[st
 
 
 def _kinds(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The legend."""
+    """Draw the legend of the kinds of methods."""
     for kind in [kind for kind in COLOURS if any(row["family"] == kind for row in rows)]:
         axes.plot([], [], "o", ms=4, color=COLOURS[kind], label=kind)
     axes.legend(fontsize=7, loc="lower right")

@@ -13,7 +13,7 @@ _ROW, _HEAD, _GAP = 0.2, 0.36, 0.35  # height of an entry, of a heading with the
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """An entry of the legend: a name, and a node (`marker`, `fill`, …), a line with its style, or no symbol."""
+    """An entry of the legend: a text with a node symbol (`marker`, `fill`, …), a line symbol, or no symbol."""
 
     text: str
     node: dict[str, Any] | None = None
@@ -58,7 +58,7 @@ def columns(blocks: list[Block], room: float) -> list[list[Block]]:
 
 
 def _broken(block: Block, most: int) -> list[Block]:
-    """A block as several of about the same length, at most `most` entries; only the first has a heading."""
+    """Divide a block into blocks of similar lengths with at most `most` entries; only the first block has the heading."""
     count = len(block.entries)
     share = math.ceil(count / math.ceil(count / most))
     return [Block("" if start else block.heading, block.entries[start : start + share]) for start in range(0, count, share)]
@@ -71,7 +71,7 @@ def size(found: list[list[Block]]) -> tuple[float, float]:
 
 
 def draw(pen: Pen, found: list[list[Block]], x: float, top: float) -> None:
-    """Draw the columns; `x` and `top` are the upper left corner."""
+    """Draw the columns; `x` and `top` are the coordinates of the upper left corner."""
     for column in found:
         y = top
         for block in column:

@@ -47,15 +47,15 @@ class Contents:
 
     Attributes:
         result: Content of the run's result.json.
-        columns: `(metric, heading)` of the headline, the most important metric first.
+        columns: `(metric, heading)` of the metrics at the top of the page, the most important metric first.
         protocol: Description of the evaluation: split, selection of the epoch, seeds.
         predictions: Predictions of the first seed.
         conversations: Conversations of the explorer, including all conversations of `predictions`.
-        streams: Streams of the graph; empty without a graph.
+        streams: Streams of the graph, such as modalities; empty without a graph.
         history: Training history of the first seed and fold; `None` if unknown.
-        states: `(N, k)` inputs of the classifier for the rows of the predictions; `None` if unknown.
-        pictures: `curves` and `projection` → a picture that is shown if `history` or `states` is unknown.
-        notes: Notes on missing parts with reasons, for the reader.
+        states: `(N, k)`: the `k` inputs of the classifier for each of the `N` predicted utterances; `None` if unknown.
+        pictures: Files of the pictures `curves` and `projection`, which are shown if `history` or `states` is unknown.
+        notes: Notes for the reader, which name missing sections and the reasons.
         text: Whether the page contains the texts of the corpus.
     """
 
@@ -139,7 +139,7 @@ def environment() -> Environment:
 
 
 def _tiles(contents: Contents) -> list[dict[str, str]]:
-    """The figures at the top."""
+    """Return name, mean and standard deviation of each metric at the top of the page."""
     test = contents.result["metrics"]["test"]
     return [
         {"name": heading, "value": value.partition(" ± ")[0], "spread": value.partition(" ± ")[2]}
@@ -149,7 +149,7 @@ def _tiles(contents: Contents) -> list[dict[str, str]]:
 
 
 def _compared(contents: Contents) -> list[tuple[str, list[str]]]:
-    """The method above its baselines."""
+    """Return the table rows of the method and its baselines."""
     rows = [(str(contents.result["method"]), contents.result["metrics"]["test"])]
     baselines = contents.result.get("baselines", {})
     rows += [(name, baselines[key]) for key, name in (("bigru", "BiGRU"), ("majority", "majority")) if key in baselines]
@@ -157,7 +157,7 @@ def _compared(contents: Contents) -> list[tuple[str, list[str]]]:
 
 
 def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Where the figures come from."""
+    """Return facts about the run: parameters, time, seeds, code version, packages and data."""
     machine = result.get("environment", {})
     facts = {
         "parameters": f"{result['parameters']:,}",
@@ -175,7 +175,7 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _confusion(found: Predictions) -> list[dict[str, Any]]:
-    """Rows of the matrix; a cell has its count and its share of the true class."""
+    """Return the rows of the confusion matrix; each cell has a count and a share of the true class."""
     counts = found.confusion
     total = counts.sum(1)
     return [
@@ -203,7 +203,7 @@ def _classes(contents: Contents) -> list[dict[str, Any]]:
 
 
 def _picture(contents: Contents, name: str) -> Markup | None:
-    """A drawing that follows the page's colours, or the run's own picture where there is nothing to draw from."""
+    """Return a drawing with the colours of the page; if the data for the drawing is unknown, return the picture file of the run."""
     history, states, found = contents.history, contents.states, contents.predictions
     try:
         if name == "curves" and history is not None:
@@ -230,7 +230,7 @@ def _calibration(found: Predictions) -> dict[str, Any] | None:
 
 
 def inline_svg(draw: Callable[[Path], object], name: str, title: str, colours: Mapping[str, str] | None = None) -> Markup:
-    """Return a drawing as inline SVG with the colours of the page, so that it follows the light or dark theme."""
+    """Return a drawing as inline SVG with the colour variables of the page, so that the drawing changes with the light or dark theme."""
     import matplotlib
     from markupsafe import Markup, escape
 
@@ -248,10 +248,10 @@ def inline_svg(draw: Callable[[Path], object], name: str, title: str, colours: M
 
 
 def _embedded(path: Path, name: str) -> Markup | None:
-    """A PNG as part of the page; `None` where there is none.
+    """Return an HTML element that contains a PNG file; `None` if the file cannot be read.
 
     Raises:
-        CheckpointError: no regular file.
+        CheckpointError: the path is not a regular file.
     """
     from markupsafe import Markup
 
@@ -266,7 +266,7 @@ def _embedded(path: Path, name: str) -> Markup | None:
 
 
 def _errors(contents: Contents) -> list[dict[str, Any]]:
-    """The errors worth reading, each with the utterances around it."""
+    """Return the most confident wrong predictions (or the largest errors of scores), each with the adjacent utterances."""
     found = contents.predictions
     place = {(c.id, name): (i, t) for i, c in enumerate(contents.conversations) for t, name in enumerate(c.utterances)}
     errors = []

@@ -24,7 +24,7 @@ DASHED = (0, (2, 1.6))
 
 @dataclass(frozen=True)
 class Pen:
-    """A pen that draws on axes in inches, with the y axis pointing down."""
+    """Draws markers and text on axes with coordinates in inches; the y axis points down."""
 
     axes: Axes
 
@@ -41,7 +41,7 @@ class Pen:
 
 
 def letter(code: int) -> str:
-    """Return the letter of a speaker: A, B, … Z, then 27, 28, …"""
+    """Return the letter for a speaker index: A, B, … Z; from the 27th speaker on, return a number: 27, 28, …"""
     return chr(ord("A") + code) if code < 26 else str(code + 1)
 
 

@@ -1,4 +1,4 @@
-"""The predictions of a run: the content of predictions.csv as arrays, and counts from them."""
+"""The predictions of a training run: the content of `predictions.csv` as arrays, and metrics per class."""
 
 from __future__ import annotations
 
@@ -50,14 +50,17 @@ class Predictions:
         return np.bincount(self.target * size + self.guess, minlength=size * size).reshape(size, size)
 
     def per_class(self) -> list[tuple[float, float, float, int]]:
-        """Return precision, recall, F1 and number of utterances per true class; a metric is 0 if it is undefined."""
+        """Return precision, recall, F1 and number of true utterances of every class; an undefined metric is 0."""
         counts = self.confusion
         hits, true, found = counts.diagonal(), counts.sum(1), counts.sum(0)
         rates = (hits / np.maximum(found, 1), hits / np.maximum(true, 1), 2 * hits / np.maximum(true + found, 1))
         return list(zip(*(rate.tolist() for rate in rates), true.tolist(), strict=True))
 
     def worst(self, most: int = 12, each: int = 3) -> list[int]:
-        """Return the rows of the most confident wrong predictions, or largest errors of a score; at most `each` per pair of classes."""
+        """Return the row indices of the most confident wrong predictions, or of the largest errors of a score task.
+
+        The result has at most `most` rows, and at most `each` rows per pair of true and predicted class.
+        """
         if self.probabilities is not None:
             wrong = np.flatnonzero(self.guess != self.target)
             size = self.probabilities[wrong, self.guess[wrong]]

@@ -29,11 +29,11 @@ def project(features: ArrayLike, *, method: Method | None = None, seed: int = 0)
 
     Args:
         features: Finite numbers.
-        method: `tsne` or `pca`; default: chosen by the number of points.
+        method: `tsne` or `pca`; default: selected by the number of points.
         seed: Seed of t-SNE.
 
     Returns:
-        `(N, 2)` points, and the method that was used; it is always PCA if all points are equal, because t-SNE is undefined then.
+        `(N, 2)` points, and the method that was used. The method is always PCA if all points are equal, because t-SNE is then undefined.
     """
     values = np.asarray(features, dtype=np.float64)
     centred = values - values.mean(0)
@@ -75,8 +75,8 @@ def plot_projections(
 ) -> Path:
     """Draw several projections side by side, with one legend (Fig. 4 of the pairwise paper: networks 11 to 16).
 
-    Rows with NaN or inf are left out. If there are more than `most` rows, a random sample is drawn; it is the same in all panels of equal
-    length.
+    Points with NaN or inf are left out. If there are more than `most` points, a random sample of the points is shown. Panels with the same
+    number of points show the same sample.
 
     Args:
         panels: `(title, features (N, k), labels (N,))`; a label is an index into `names`, or negative if unlabelled.
@@ -90,7 +90,8 @@ def plot_projections(
         The path.
 
     Raises:
-        ConfigError: there is no panel, features are not `(N, k)`, labels do not fit, or the file type is unknown.
+        ConfigError: there is no panel, features do not have the shape `(N, k)`, labels are not `N` indices into `names`, or the file type
+            is unknown.
         StorageError: the file cannot be written.
     """
     if not panels:
@@ -150,7 +151,7 @@ def plot_projections(
 def _choose(
     title: str, features: Any, labels: Any, classes: int, most: int, seed: int
 ) -> tuple[str, NDArray[np.float64], NDArray[np.int64], int]:
-    """Rows that are drawn: features, labels, and of how many they were chosen."""
+    """Return the title, the features and labels of the drawn points, and the number of points before sampling."""
     values, index = np.asarray(features, dtype=np.float64), np.asarray(labels)
     if values.ndim != 2 or not values.shape[1]:
         raise ConfigError(f"projection {title!r}: expected features of shape (utterances, width), found {values.shape}")
@@ -168,7 +169,7 @@ def _choose(
 
 
 def _frame(axes: Any) -> None:
-    """Distances between far points mean nothing in t-SNE: no ticks, only a light frame."""
+    """Draw a light frame without ticks, because distances between far points have no meaning in t-SNE."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(True)

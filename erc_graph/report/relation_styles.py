@@ -1,8 +1,8 @@
-"""Line styles of relations: a colour and a dash pattern, so that relations also differ in greyscale.
+"""Line styles of relations: each style has a colour and a dash pattern, so that relations also differ in greyscale.
 
-Relations of speaker pairs (`past_0_0`, `past_0_1`, …) share the style of their rule, because the picture shows the speakers at both ends.
-Names of two words (`same_past`, `same_future`, `other_past`, `other_future`) get one colour per first word and one dash pattern per second
-word. A relation that only connects streams is grey.
+Relations that differ only in the pair of speakers (`past_0_0`, `past_0_1`, …) share a style, because the nodes of a picture show the
+speakers. Relation names of two words (`same_past`, `same_future`, `other_past`, `other_future`) get one colour per first word and one dash
+pattern per second word. A relation whose edges only connect different modalities is grey.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def looks(edge_types: Iterable[tuple[str, str, str]]) -> tuple[list[Look], dict[
 
 
 def _places(names: list[str]) -> dict[str, tuple[int | None, int]]:
-    """Index of colour and pattern by name."""
+    """Return name → index of its colour and index of its dash pattern."""
     pairs = [name.partition("_")[::2] for name in names]
     heads, tails = (list(dict.fromkeys(words)) for words in zip(*pairs, strict=True)) if pairs else ([], [])
     if len(heads) > 1 < len(tails) <= len(DASHES) and len(heads) * len(tails) == len(names) and len(heads) <= len(COLOURS) and all(tails):

@@ -1,4 +1,4 @@
-"""The arcs and lines of a picture: their selection, positions and widths, and their entries in legend and caption."""
+"""The arcs and lines of the picture of a graph: selection, positions, widths, and entries in legend and caption."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEST = 0.045  # inches between the strands of a bundle
 
 
 class Strokes:
-    """The drawn edges between and within streams.
+    """The drawn edges between streams (modalities) and within streams; the nodes of a stream are drawn on one lane.
 
     Attributes:
         above: Height of the arcs above each lane, in inches.
@@ -73,7 +73,7 @@ class Strokes:
             self.remarks.append("arcs point forward in time only")
         if drawn < total:
             those = f"{carpet(count)[1]} strongest neighbours" if len(known) else "nearest neighbours of every kind"
-            self.remarks.append(f"{drawn} of {total} arcs drawn: those of each node's {those}")
+            self.remarks.append(f"{drawn} of {total} arcs drawn: for each node, the arcs to its {those}")
         if loops:
             self.remarks.append(f"{loops} self-loop{'s' if loops > 1 else ''} not drawn")
         if any((lines.times > 1).any() for lines in self.chosen.values()):
@@ -143,7 +143,7 @@ class Strokes:
         )
 
     def key_blocks(self) -> list[Block]:
-        """Return the legend: the drawn relations, and the range of weights."""
+        """Return the legend, with the drawn relations and the range of weights."""
         used = sorted({int(k) for look in self.look.values() for k in np.unique(look)})
         entries = [Entry(self.looks[k].name, line=_sample(0.6, self.looks[k].paint, DASHES[self.looks[k].dash])) for k in used]
         low, high = self.span

@@ -77,19 +77,19 @@ def text_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]], *, width: 
 
 
 def cell_texts(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[list[str]]:
-    """Return the text of all cells, with the headings as row 0; short rows are padded with empty cells, and `None` is a dash."""
+    """Return the text of all cells, with the headings as first row; short rows are padded with empty cells, and `None` becomes a dash."""
     size = max(len(headers), *(len(row) for row in rows), 0) if rows else len(headers)
     filled = [[*row, *[""] * (size - len(row))] for row in (headers, *rows)]
     return [["–" if cell is None else one_line(cell, 200) for cell in row] for row in filled]
 
 
 def numeric_columns(cells: list[list[str]]) -> list[bool]:
-    """Return for each column whether all cells below the heading are numbers, dashes or empty."""
+    """Return for each column whether every cell below the heading is a number, a dash or empty."""
     return [len(cells) > 1 and any(column[1:]) and all(_NUMBER.fullmatch(c) for c in column[1:]) for column in zip(*cells, strict=True)]
 
 
 def _columns(text: str) -> int:
-    """Width on a terminal: wide East Asian characters take two columns, combining marks none."""
+    """Return the width of text on a terminal; wide East Asian characters have width two, and combining marks have width zero."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 

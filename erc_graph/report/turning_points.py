@@ -24,7 +24,7 @@ class TurningPoint:
     Attributes:
         turn: Position of the utterance.
         before: Position of the same speaker's previous utterance.
-        change: Size of the change, defined in the module.
+        change: Size of the change, as defined in the module docstring.
     """
 
     turn: int
@@ -33,7 +33,7 @@ class TurningPoint:
 
 
 def turning_points(c: Conversation, most: int = MOST) -> list[TurningPoint]:
-    """Return the turning points with the largest changes, largest first; among equal changes, the earlier is first.
+    """Return the turning points with the largest changes, largest first; of two equal changes, the earlier change is first.
 
     Args:
         c: A conversation with speakers and predictions.

@@ -1,4 +1,7 @@
-"""Pictures of the attention of words to audio frames in their time windows, as a heat map and as a graph."""
+"""Pictures of the attention between the words and the audio frames of an utterance, as a heat map and as a graph.
+
+A time window is a short sequence of audio frames; every word attends to the frames of one time window (see `erc_graph.encoders.sawa`).
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,19 @@ MOST_MARKED = 20  # frames with their number below
 
 
 def plot_heat(maps: Mapping[str, ArrayLike], path: str | Path) -> Path:
-    """Draw a heat map of the mean attention weight of every frame, per window, with one panel per attention and one scale (MFDR, Fig. 3).
+    """Draw a heat map of the mean attention weight of every frame in every time window, as in MFDR, Fig. 3.
+
+    Each map has its own panel, and all panels have the same colour scale.
 
     Args:
-        maps: Title → `(windows, frames)` mean weights.
+        maps: Title → `(windows, frames)` mean attention weights.
         path: File name that ends in `.png`, `.svg` or `.pdf`.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: there is no map, a map is not a matrix of finite numbers, or the file type is unknown.
+        ConfigError: there is no map; a map is not a matrix of finite numbers; or the file type is unknown.
         StorageError: the file cannot be written.
     """
     found = {title: np.asarray(value, dtype=np.float64) for title, value in maps.items()}
@@ -55,7 +60,7 @@ def plot_heat(maps: Mapping[str, ArrayLike], path: str | Path) -> Path:
 
 
 def plot_word_frames(graph: HeteroData, path: str | Path, *, title: str | None = None) -> Path:
-    """Draw the bipartite graph of words (above) and frames (below) of an utterance; the width of an edge is its attention weight.
+    """Draw the bipartite graph of words (above) and frames (below) of an utterance; the width of an edge shows the attention weight.
 
     Args:
         graph: Graph from `erc_graph.graphs.word_windows.window_graph`.

@@ -1,4 +1,4 @@
-"""Moving averages of weights, which are evaluated and saved instead of the weights."""
+"""Moving averages of the weights, which are evaluated and saved instead of the weights of the last step."""
 
 from __future__ import annotations
 

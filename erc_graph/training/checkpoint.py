@@ -1,8 +1,8 @@
 """The files of a training run: the state after every epoch, and the best weights.
 
-`last.safetensors` is the state after the last complete epoch, with everything that is needed to continue. It is replaced atomically, and
-contains named groups of tensors (`model`, `optimizer`, `ema`, `best`, `rng`) and the progress as JSON. `best.safetensors` contains only
-the best weights of the method, which are used for evaluation and for new conversations. Nothing is pickled.
+`last.safetensors` contains the state after the last complete epoch, from which the training can continue. The file has named groups of
+tensors (such as `model` and `optimizer`) and the progress as JSON, and is replaced atomically. `best.safetensors` contains only the best
+weights of the method, which are used for evaluation and for new conversations. The files contain no pickled objects.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class State:
 
     Attributes:
         stage: Index of the current stage.
-        finished: Whether the training is complete; if so, `model` has the final weights.
+        finished: Whether the training is complete. If so, the tensors of the group `model` are the final weights.
         seed: Seed of the run.
-        config: The training configuration, as plain values.
-        history: Metrics of every epoch so far, as plain values.
-        tensors: Group → name → tensor.
+        config: The training configuration, as JSON values.
+        history: Metrics of every epoch so far, as JSON values.
+        tensors: Name of the group → name of the tensor → tensor.
     """
 
     stage: int
@@ -80,7 +80,7 @@ class State:
             return cls(tensors=tensors, **json.loads(metadata["progress"]))
 
     def expect(self, path: Path, seed: int, config: Mapping[str, Any]) -> None:
-        """Check that the settings equal the settings with which the run was started.
+        """Check that the seed and the configuration are unchanged since the start of the run.
 
         Raises:
             CheckpointError: a setting differs; the message names all settings that differ.
@@ -97,13 +97,15 @@ class State:
 
 @contextmanager
 def refused(path: Path, advice: str = "") -> Iterator[None]:
-    """Convert an error in the content of a file to a `CheckpointError` of one line that ends in `advice`."""
+    """Convert an error that is raised in the `with` block to a `CheckpointError` about the file `path`; its message ends with `advice`."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{path}: does not fit this method or is damaged: {type(error).__name__}: {error}{advice}") from error
+        raise CheckpointError(
+            f"{path}: the file does not fit this method, or is damaged: {type(error).__name__}: {error}{advice}"
+        ) from error
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
@@ -121,15 +123,18 @@ def save_weights(module: nn.Module, path: Path, metadata: Mapping[str, str] | No
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return `{parameter}.{name}` → tensor; learning rates and similar values come from the configuration."""
+    """Return the state tensors of an optimizer, named `{index of the parameter}.{name}`.
+
+    Learning rates and other settings are not included, because they are in the configuration.
+    """
     return {f"{i}.{name}": value for i, values in optimizer.state_dict()["state"].items() for name, value in values.items()}
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Restore an optimizer from `optimizer_tensors`.
+    """Restore an optimizer from the result of `optimizer_tensors`.
 
     Raises:
-        ValueError: a tensor does not fit its parameter.
+        ValueError: a tensor has another shape than its parameter.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
@@ -143,7 +148,7 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Return the states of PyTorch's random number generators."""
+    """Return the states of PyTorch's random number generators, of the CPU and of a CUDA device."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -151,7 +156,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """Restore the random number generators from `random_state`."""
+    """Restore the random number generators from the result of `random_state`."""
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)

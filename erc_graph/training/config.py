@@ -32,33 +32,35 @@ _NUMBERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """The training loop.
+    """The options of the training loop. A method is trained in one or more stages, one after the other.
 
     Attributes:
-        epochs: Passes over the training split per stage, unless the stage sets its own number.
-        batch_size: Dialogues per step, over all processes together.
+        epochs: Number of passes over the training split in every stage; a stage can replace this number.
+        batch_size: Number of dialogues per training step, summed over all processes.
         batch_tokens: Largest number of utterances per step, padding included; 0: only `batch_size` limits a step.
-        learning_rate: Step size of Adam, unless the stage sets its own.
-        weight_decay: L2 regularisation, unless the stage sets its own.
-        decay: `coupled`: the L2 term is part of the gradient (Adam, as in the papers); `decoupled`: AdamW.
-        patience: Stop a stage after this many epochs without a better development metric; 0: never. Needs selection `dev`.
-        clip: Largest norm of the gradient; 0: no limit.
-        schedule: Learning rate after the warm-up: `constant`, `step` (a tenth in the second half), `cosine` or `linear` (decay to zero), or
-            `plateau`. With `plateau`, it is reduced when the development metric stops improving, or the training loss if there is no
-            development split.
+        learning_rate: Learning rate of Adam; a stage can replace this value.
+        weight_decay: Factor of the L2 regularisation; a stage can replace this value.
+        decay: Kind of weight decay. `coupled`: the L2 term is part of the gradient (Adam); `decoupled`: AdamW.
+        patience: Number of epochs without a better development metric after which a stage stops; 0: no early stopping. Only used if
+            `selection` is `dev`.
+        clip: Largest norm of the gradient; a larger gradient is scaled down. 0: no limit.
+        schedule: Learning rate after the warm-up: `constant`, `step` (one tenth in the second half of a stage), `cosine` or `linear` (decay
+            to zero), or `plateau`. With `plateau`, the rate is reduced when the development metric stops improving. Without a development
+            split, `plateau` uses the training loss.
         plateau: With schedule `plateau`: number of consecutive epochs without improvement before the rate is reduced.
         plateau_factor: With schedule `plateau`: factor by which the rate is multiplied.
-        warmup: Share of a stage's steps in which the learning rate grows linearly from zero.
+        warmup: Share of the steps of a stage in which the learning rate grows linearly from zero.
         loss: `cross_entropy`, `focal`, or `legacy_focal` (from the public code of MMGCN and M3NET). A score task always uses the absolute
             error.
         focal_gamma: Exponent of both focal losses; with 0, `focal` is the cross entropy.
         class_weights: Class weights from the training split: `none`, `balanced` (inverse class frequency), or `sqrt` (square root of the
             inverse frequency).
         label_smoothing: Share of the target probability that is spread over all classes.
-        selection: Selected epoch: `dev`, the best on the development split; or `last`, the last epoch.
-        criterion: Development metric that selects the epoch. For a score task, `weighted_f1` and `accuracy` refer to two classes.
+        selection: Epoch whose weights are used: `dev`, the best epoch on the development split; or `last`, the last epoch.
+        criterion: Development metric that selects the epoch. For a score task, `weighted_f1` and `accuracy` are computed for two classes:
+            negative and not negative.
         ema: Decay of an exponential moving average of the weights, which is evaluated and saved instead of the weights; 0: off.
-        mixed_precision: `no`, `bf16`, or `fp16` (needs a GPU).
+        mixed_precision: Numerical precision: `no` (full precision), `bf16`, or `fp16` (needs a GPU).
     """
 
     epochs: int = 60

@@ -11,7 +11,7 @@ class Epoch:
     """The metrics of one epoch.
 
     Attributes:
-        loss: Mean loss during the epoch, over the `judged` training utterances and the networks of an ensemble.
+        loss: Mean training loss during the epoch, over the utterances that count in the loss and over the networks of an ensemble.
         dev: Metrics on the development split after the epoch; empty if there is no development split.
         seconds: Elapsed time of the training steps, in seconds.
         cpu_seconds: Processor time of the training steps in all threads, in seconds.
@@ -25,7 +25,7 @@ class Epoch:
 
 @dataclass
 class StageHistory:
-    """The epochs of one stage; `chosen` is the number of the selected epoch, from 1 (0: no epoch yet)."""
+    """The epochs of one stage. `chosen` is the number of the selected epoch, counted from 1; 0 means that no epoch is selected yet."""
 
     name: str
     epochs: list[Epoch] = field(default_factory=list)
@@ -39,13 +39,13 @@ class StageHistory:
 
 @dataclass
 class History:
-    """The history of all stages. A comparison of two histories ignores times."""
+    """The history of all stages. Two histories are equal if they differ only in times."""
 
     stages: list[StageHistory] = field(default_factory=list)
 
     @property
     def dev(self) -> dict[str, float]:
-        """Return the development metrics of the finished method."""
+        """Return the development metrics of the selected epoch of the last stage."""
         return self.stages[-1].best.dev
 
     @property

@@ -36,7 +36,7 @@ def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfi
     Args:
         task: The task: labels or a score.
         train: Dialogues to train on.
-        dev: Development dialogues, which select the epoch; not needed with selection `last`.
+        dev: Development dialogues, on which the epoch is selected; `None` is allowed if `config.selection` is `last`.
         config: Options of the training.
         device: `auto`, `cpu` or `cuda`.
 
@@ -44,8 +44,8 @@ def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfi
         An accelerator with the requested device and precision.
 
     Raises:
-        ConfigError: device, precision, criterion or selection are not possible.
-        CorpusError: a split has no utterance that is `judged` and has a target.
+        ConfigError: the device, precision, criterion or selection is not available.
+        CorpusError: a split has no utterance that counts in the loss (see `erc_graph.training.losses.counted`).
     """
     if config.criterion not in METRICS[task.kind]:
         known = ", ".join(METRICS[task.kind])
@@ -55,7 +55,9 @@ def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfi
     for name, part in (("train", train), ("dev", dev if config.selection == "dev" else None)):
         if part is not None and not counted(part, task).any():
             advice = "; label some, or set training.selection to 'last'" if name == "dev" else ""
-            raise CorpusError(f"{name}: expected `judged` utterances with a target, found none among {part.utterances} utterances{advice}")
+            raise CorpusError(
+                f"{name}: expected utterances with a target that count in the loss, found none among {part.utterances} utterances{advice}"
+            )
     return make_accelerator(config, device)
 
 
@@ -74,14 +76,14 @@ def fit(
     on_epoch: Callable[[History], None] | None = None,
     watch: Watch | None = None,
 ) -> History:
-    """Train a method in place, stage by stage; afterwards it has the weights of the selected epoch.
+    """Train a method in place, stage by stage; afterwards the method has the weights of the selected epoch.
 
-    Ctrl-C stops the training at once; the checkpoint of the last complete epoch is kept.
+    Ctrl-C stops the training at once; the checkpoint of the last complete epoch remains.
 
     Args:
         method: A module with `task`, `stages()` and `start_stage()`.
-        train: Dialogues to train on; only utterances that are `judged` and have a target count in the loss.
-        dev: Development dialogues, which select the epoch; not needed with selection `last`.
+        train: Dialogues to train on. An utterance counts in the loss if its target is known and its entry in `train.judged` is true.
+        dev: Development dialogues, on which the epoch is selected; `None` is allowed if `config.selection` is `last`.
         config: Options of the training.
         seed: Seed of the order of the dialogues and of dropout; the caller sets the initial weights.
         folder: Folder for `last.safetensors` and `best.safetensors`; default: no files.
@@ -91,13 +93,13 @@ def fit(
         description: Text before the progress bar.
         on_epoch: Function that is called with the history after every epoch, once the checkpoint is written.
         watch: Function that is called after every epoch, before the checkpoint is written. Its arguments are the index of the stage, the
-            number of its epochs, and a function that predicts a batch with the current weights. It cannot change the training.
+            number of its epochs, and a function that predicts a batch with the current weights. The call does not affect the training.
 
     Raises:
-        ConfigError: device, precision or criterion are not possible, or the loss is not finite.
-        CorpusError: a split has no utterance that is `judged` and has a target.
-        CheckpointError: the checkpoint cannot be continued.
-        StorageError: a checkpoint could not be written; the previous checkpoint is kept.
+        ConfigError: the device, precision, criterion or selection is not available, or the loss is not finite.
+        CorpusError: a split has no utterance that counts in the loss.
+        CheckpointError: the training cannot continue from the checkpoint in `folder`.
+        StorageError: a checkpoint could not be written; the previous checkpoint remains.
     """
     task: Task = method.task
     accelerator = check_fit(task, train, dev, config, device)

@@ -1,7 +1,7 @@
 """Loss functions.
 
-The loss of a task is summed over the `judged` utterances that have a target, and divided by their number. Utterances in short and long
-dialogues therefore have the same weight, and utterances without a label do not count.
+The loss of a task is the mean over the utterances with a target. Utterances in short and long dialogues therefore have the same weight.
+Utterances that are only context for other utterances (`Batch.judged` is false) are left out.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from erc_graph.training.config import TrainingConfig
 
 
 def counted(batch: Batch, task: Task) -> Tensor:
-    """Return the mask `(N,)` of utterances that count in the loss: they are `judged` and have a target."""
+    """Return the mask `(N,)` of the utterances that count in the loss: their target is known, and `batch.judged` is true."""
     return batch.judged & (batch.target >= 0 if task.kind == "classification" else ~batch.target.isnan())
 
 
 def class_weights(target: Tensor, classes: int, kind: Literal["none", "balanced", "sqrt"]) -> Tensor | None:
-    """Return one weight per class from its inverse frequency, scaled so that the mean weight over the given targets is one.
+    """Return one weight per class from the inverse class frequency, scaled so that the mean weight over all targets is one.
 
     Args:
         target: `(n,)` label indices of the training split.
@@ -42,14 +42,14 @@ def class_weights(target: Tensor, classes: int, kind: Literal["none", "balanced"
 
 
 def cross_entropy(scores: Tensor, target: Tensor, weight: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
-    """Compute the cross entropy per utterance, `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero."""
+    """Compute the cross entropy per utterance from scores `(N, C)` and targets `(N,)`; a target of -1 gives zero."""
     return F.cross_entropy(scores, target, weight, ignore_index=-1, reduction="none", label_smoothing=label_smoothing)
 
 
 def focal(scores: Tensor, target: Tensor, gamma: float = 2.0, weight: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
-    r"""Compute the focal loss :math:`-(1-p)^\gamma \log p` per utterance, `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero.
+    r"""Compute the focal loss :math:`-(1-p)^\gamma \log p` per utterance from scores `(N, C)` and targets; a target of -1 gives zero.
 
-    `p` is the probability of the true class. The loss tends to zero as `p` tends to one, in contrast to `legacy_focal`.
+    `p` is the probability of the true class. The loss tends to zero as `p` tends to one; `legacy_focal` does not have this property.
     """
     log_p = scores.log_softmax(-1).gather(-1, target.clamp_min(0)[:, None]).squeeze(-1)
     doubt = -torch.expm1(log_p)  # 1 - p, exact where p is close to one
@@ -57,11 +57,11 @@ def focal(scores: Tensor, target: Tensor, gamma: float = 2.0, weight: Tensor | N
 
 
 def legacy_focal(scores: Tensor, target: Tensor, gamma: float = 2.5) -> Tensor:
-    r"""Compute the focal loss of the public code of MMGCN and M3NET per utterance, `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero.
+    r"""Compute the focal loss of the public code of MMGCN and M3NET per utterance; a target of -1 gives zero.
 
-    :math:`-\frac1C \sum_c (1 - y_c \log p_c)^\gamma \log p_c`, with the one-hot target `y`. In contrast to the focal loss, it has log p
-    instead of p in the factor, and sums over all classes. It therefore *rises* as the probability of the true class tends to one. Use it
-    only to reproduce published results.
+    The loss is :math:`-\frac1C \sum_c (1 - y_c \log p_c)^\gamma \log p_c`, with the one-hot target `y`. The focal loss has p instead of
+    log p in the factor, and only the term of the true class. This loss therefore *rises* as the probability of the true class tends to
+    one. Use this loss only to reproduce published results.
     """
     log_p = scores.log_softmax(-1)
     right = F.one_hot(target.clamp_min(0), scores.shape[-1])
@@ -69,13 +69,13 @@ def legacy_focal(scores: Tensor, target: Tensor, gamma: float = 2.5) -> Tensor:
 
 
 def absolute_error(scores: Tensor, target: Tensor) -> Tensor:
-    """Compute the absolute error per utterance of a score task, `(N, 1)`, `(N,)` → `(N,)`; a target of NaN gives zero."""
+    """Compute the absolute error per utterance from predicted scores `(N, 1)` and targets `(N,)`; a target of NaN gives zero."""
     known = ~target.isnan()
     return (scores.squeeze(-1) - target.nan_to_num()).abs() * known
 
 
 class Criterion:
-    """The loss of a task, with class weights from the training split: scores and batch → sum over the utterances that count."""
+    """The loss function of a task: the sum of the losses of all counted utterances, with class weights from the training split."""
 
     def __init__(self, task: Task, config: TrainingConfig, train: Batch) -> None:
         self.task = task
@@ -85,7 +85,7 @@ class Criterion:
             self.weight = class_weights(train.target[counted(train, task)], len(task.labels), config.class_weights)
 
     def __call__(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Sum of the losses of the counted rows: `(N, C)` → scalar, without waiting for the device."""
+        """Compute the sum of the losses of the counted utterances from scores `(N, C)`, without synchronising with the GPU."""
         scores, keep = scores.float(), counted(batch, self.task)
         if self.task.kind == "score":
             return absolute_error(scores, batch.target.masked_fill(~keep, float("nan"))).sum()

@@ -36,20 +36,20 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
     - `accuracy`, also under the name `weighted_accuracy` (WA); `unweighted_accuracy` (UA): mean recall of the classes that occur;
     - `weighted_f1`: F1 weighted by class frequency; `f1/<label>`: F1 of a class;
     - `macro_f1`: mean F1 over the classes that occur among targets or predictions;
-    - `calibration_error`: see `calibration_error`; `loss`: mean cross entropy.
+    - `calibration_error`: expected calibration error (see the function `calibration_error`); `loss`: mean cross entropy.
 
     Score:
 
-    - `acc2`: negative against not negative; `f1`: weighted F1 of these two classes;
-    - `acc2_nonzero`, `f1_nonzero`: negative against positive, without utterances whose target is zero;
-    - `acc7`: scores rounded to whole numbers in [-3, 3];
+    - `acc2`, `f1`: accuracy and weighted F1 of two classes, negative and not negative;
+    - `acc2_nonzero`, `f1_nonzero`: accuracy and weighted F1 of two classes, negative and positive, without utterances with target zero;
+    - `acc7`: accuracy of seven classes, which are the scores rounded to whole numbers in [-3, 3];
     - `mae`: mean absolute error, also under the name `loss`; `pearson`: Pearson correlation, 0 if predictions or targets are constant;
     - `accuracy`, `weighted_f1`: equal to `acc2` and `f1`, so that these two names exist for all tasks.
 
     Args:
         scores: `(N, C)` logits, or `(N, 1)` for a score task.
         target: `(N,)` label index (-1: unlabelled) or score (NaN: unlabelled).
-        task: The task: kind and label names.
+        task: The task, which defines the kind of target and the label names.
 
     Raises:
         CorpusError: no utterance has a target.
@@ -149,12 +149,12 @@ def confusion(scores: Tensor, target: Tensor, task: Task) -> NDArray[np.int64]:
 
 
 def predict(method: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Tensor:
-    """Compute the scores of all utterances of `batch`, in the same order; see `erc_graph.methods.stage.infer`."""
+    """Compute the scores of all utterances, in the order of `batch`; see `erc_graph.methods.stage.infer`."""
     return infer(method, batch, batch_size, forward=forward).scores
 
 
 def majority(train: Tensor, rows: int, classes: int) -> Tensor:
-    """Return the scores `(rows, classes)` of the majority baseline: one for the most frequent class, zero for the others.
+    """Return the scores `(rows, classes)` of the majority baseline: 1 for the most frequent class, 0 for all other classes.
 
     Args:
         train: Label indices of the training split (-1: unlabelled).

@@ -1,4 +1,4 @@
-"""Bootstrap over whole dialogues, from sums per dialogue; it also covers metrics such as F1 that are not means over utterances."""
+"""Paired bootstrap that draws whole dialogues; it also works for metrics such as F1, which are not means over utterances."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def bootstrap_dialogues(
 ) -> Comparison:
     """Compute the paired percentile bootstrap of `figure(first) - figure(second)`, with dialogues as sampling units.
 
-    Each bootstrap sample draws all dialogues with replacement, the same dialogues for both methods. A metric depends only on sums over
-    utterances, such as a confusion matrix. One matrix product therefore gives the sums of all samples.
+    A bootstrap sample has as many dialogues as the split, drawn with replacement. Both methods get the same dialogues. The metric must
+    depend only on sums over utterances, such as the entries of a confusion matrix. The sums of all samples are then one matrix product.
 
     Args:
-        first: `(dialogues, K)` sums per dialogue of the first method.
-        second: `(dialogues, K)` sums per dialogue of the second method, on the same dialogues.
-        figure: Function from `(draws, K)` sums to `(draws,)` values of a metric.
+        first: `(dialogues, K)`: `K` sums for every dialogue, from the predictions of the first method.
+        second: `(dialogues, K)`: the sums of the second method for the same dialogues.
+        figure: Function that computes the metric from the sums of every bootstrap sample, `(draws, K)` → `(draws,)`.
         confidence: Confidence level of the interval.
         resamples: Number of bootstrap samples.
         seed: Seed of the bootstrap samples.
 
     Raises:
-        ConfigError: the two methods have different shapes, or fewer than two dialogues.
+        ConfigError: `first` and `second` have different shapes, or there are fewer than two dialogues.
     """
     if first.shape != second.shape or first.ndim != 2 or len(first) < 2:
         raise ConfigError(f"comparison: expected the same dialogues for both methods, at least two, found {first.shape} and {second.shape}")
@@ -62,10 +62,10 @@ def bootstrap_dialogues(
 
 
 def class_sums(units: ArrayLike, true: NDArray[np.int64], guessed: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Compute one flattened confusion matrix (true × predicted class) per unit, `(units, classes²)`, for `class_figures`.
+    """Compute one flattened confusion matrix (true × predicted class) per sampling unit, `(units, classes²)`, for `class_figures`.
 
     Args:
-        units: `(n,)` unit of each utterance, for example its dialogue.
+        units: `(n,)` sampling unit of each utterance, for example its dialogue.
         true: `(n,)` true classes.
         guessed: `(n,)` predicted classes.
         classes: Number of classes.
@@ -77,7 +77,7 @@ def class_sums(units: ArrayLike, true: NDArray[np.int64], guessed: NDArray[np.in
 
 
 def score_sums(units: ArrayLike, true: NDArray[np.float64], guessed: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the sums `(units, 6)` that `score_figures` needs; the arguments are those of `class_sums`, with scores instead of classes."""
+    """Compute the sums `(units, 6)` per sampling unit that `score_figures` needs, from true and predicted scores `(n,)`."""
     from erc_graph.training.metrics import seven
 
     unit = np.unique(np.asarray(units), return_inverse=True)[1]
@@ -91,7 +91,7 @@ def score_sums(units: ArrayLike, true: NDArray[np.float64], guessed: NDArray[np.
 def class_figures(classes: int) -> dict[str, Figure]:
     """Return the metrics of a classification, as functions of `(draws, classes²)` flattened confusion matrices (true × predicted class).
 
-    Names and definitions are those of `metrics.evaluate`; the F1 of a class is `f1/<index>`.
+    `metrics.evaluate` defines the metrics and their names. Only the F1 of a class has another name: `f1/<index>`.
     """
 
     def counts(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

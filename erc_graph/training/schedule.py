@@ -21,7 +21,7 @@ def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int], batch_tok
         lengths: `(D,)` number of utterances per dialogue, on the CPU.
         batch_size: Largest number of dialogues per step. Without `batch_tokens`, the sizes of the steps differ by at most one.
         seed: Integers that seed the order of this epoch.
-        batch_tokens: Largest number of utterances per step, padding included. A longer dialogue gets a step of its own. 0: no limit.
+        batch_tokens: Largest number of utterances per step, padding included; 0: no limit. A longer dialogue is the only one of its step.
     """
     batch_size = min(batch_size, len(lengths))  # any larger number is the same, but may be too large for a tensor
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
@@ -41,7 +41,10 @@ def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int], batch_tok
 
 
 def _budget(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> list[int]:
-    """How many dialogues stand in each step, in order: as many as the budget holds once they are padded to the longest."""
+    """Return the number of dialogues of every step.
+
+    A step has as many consecutive dialogues as `batch_size` and `batch_tokens` allow; all are padded to the longest dialogue of the step.
+    """
     counts, count, longest = [], 0, 0
     for length in lengths:
         if count and (count == batch_size or (count + 1) * max(longest, length) > batch_tokens):
@@ -63,14 +66,14 @@ def rate(step: int, steps: int, config: TrainingConfig) -> float:
 
 
 def plateau(figures: Sequence[float], *, lower: bool, wait: int, factor: float) -> float:
-    """Return the factor of the learning rate after some epochs, as in `torch.optim.lr_scheduler.ReduceLROnPlateau` with threshold 0.
+    """Return the factor of the learning rate after the given epochs, as in `torch.optim.lr_scheduler.ReduceLROnPlateau` with threshold 0.
 
-    It is computed from the whole history, so that a continued run needs no further state.
+    The factor is computed from all epochs, so that the checkpoint of a run needs no state of the schedule.
 
     Args:
         figures: Value of the metric after each epoch.
         lower: Whether lower values are better.
-        wait: Number of consecutive epochs without improvement that are tolerated; the next one reduces the rate and restarts the count.
+        wait: Number of consecutive epochs without improvement that are allowed; the next such epoch reduces the rate and resets the count.
         factor: Factor of each reduction.
 
     >>> plateau([0.5, 0.6, 0.6, 0.6], lower=False, wait=1, factor=0.1)

@@ -32,7 +32,7 @@ class Range:
         low: Smallest value; if both ends are integers, only integers are searched.
         high: Largest value.
         log: Search on a logarithmic scale.
-        choices: Any values that TOML has, instead of an interval.
+        choices: List of values, of any TOML type, instead of an interval.
     """
 
     low: float | None = None
@@ -41,7 +41,7 @@ class Range:
     choices: tuple[Any, ...] = ()
 
     def problem(self) -> str | None:
-        """Return the problem of the range, or `None`."""
+        """Return a description of what a valid range has, or `None` if this range is valid."""
         if self.choices:
             return None if self.low is None and self.high is None and not self.log else "choices or an interval, not both"
         ends = (self.low, self.high)
@@ -52,7 +52,7 @@ class Range:
         return "`low` above 0 with `log`" if self.log and self.low <= 0 else None  # type: ignore[operator]
 
     def distribution(self) -> BaseDistribution:
-        """Return the range as a distribution of optuna; choices are given by index, because optuna does not accept all TOML values."""
+        """Return the range as a distribution of optuna; choices become their indices, because optuna does not accept all TOML types."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.choices:
@@ -63,13 +63,13 @@ class Range:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Dotted configuration key (`training.learning_rate`) → its range."""
+    """The search space: one range for every searched configuration key, such as `training.learning_rate`."""
 
     ranges: Mapping[str, Range]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SearchSpace:
-        """Read the ranges from a table of TOML.
+        """Read the ranges from a TOML table.
 
         For example `"training.learning_rate" = {low = 1e-5, high = 1e-3, log = true}` or `"model.width" = {choices = [128, 256]}`.
 
@@ -95,7 +95,7 @@ class SearchSpace:
 
 @dataclass
 class Trial:
-    """One evaluated setting; if it failed, `value` is unset and `error` gives the reason."""
+    """One evaluated setting of the configuration keys. If the evaluation failed, `value` is `None`, and `error` gives the reason."""
 
     number: int
     parameters: dict[str, Any]
@@ -137,21 +137,21 @@ def run_search(
     context: Mapping[str, Any] | None = None,
     quiet: bool | None = None,
 ) -> Search:
-    """Search with optuna's tree-structured Parzen estimator.
+    """Search for the best values of configuration keys with optuna's tree-structured Parzen estimator.
 
-    After every trial, all trials are recorded in `folder/trials.json`. An interrupted search continues from this record, with the same
-    settings as without the interruption.
+    After every trial, all trials are recorded in `folder/trials.json`. An interrupted search continues from this record, and evaluates the
+    same settings as an uninterrupted search.
 
     Args:
-        objective: Function that takes configuration key → value, and returns a metric on the development split, never on the test split.
-            A trial fails if the function raises an `ErcGraphError`, if memory is exhausted, or if the metric is not finite.
+        objective: Function from a dict (configuration key → value) to a metric on the development split, never on the test split. A trial
+            fails if the function raises an `ErcGraphError`, if memory is exhausted, or if the metric is not finite.
         space: The ranges to search.
         trials: Total number of trials, including recorded trials.
         seed: Seed of the search.
         folder: Folder of the record.
         direction: Whether the metric is maximised or minimised.
-        context: Everything else that determines the metric, as JSON values, such as a digest of the data and fixed settings. It is stored
-            in the record; a record with another context is not continued.
+        context: All other facts that determine the metric, as JSON values, such as a digest of the data and fixed settings. The context is
+            stored in the record. A search does not continue from a record with another context.
         quiet: True: show no progress; default: a bar on a terminal, otherwise one line per minute.
 
     Raises:
@@ -195,7 +195,7 @@ def run_search(
 
 
 def _frozen(trial: Trial, space: SearchSpace, distributions: dict[str, BaseDistribution]) -> Any:
-    """A recorded trial for optuna, which refuses parameters that are missing or out of range."""
+    """Convert a recorded trial to a trial of optuna; optuna raises an error for parameters that are missing or out of range."""
     import optuna
 
     if trial.value is not None and not (isinstance(trial.value, (int, float)) and math.isfinite(trial.value)):
@@ -207,7 +207,7 @@ def _frozen(trial: Trial, space: SearchSpace, distributions: dict[str, BaseDistr
 
 
 def _read(path: Path, head: dict[str, Any]) -> list[Trial]:
-    """Trials of an earlier part of the same search."""
+    """Return the recorded trials of an interrupted search; the list is empty if there is no record."""
     if not path.exists():
         return []
     with _refused(path):
@@ -226,7 +226,7 @@ def _read(path: Path, head: dict[str, Any]) -> list[Trial]:
 
 @contextmanager
 def _refused(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with the content of a record into one clear error."""
+    """Convert errors that a damaged record causes in the `with` block to a `CheckpointError`."""
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
@@ -237,12 +237,12 @@ def _refused(path: Path) -> Iterator[None]:
 
 
 def _plain(values: dict[str, Any]) -> Any:
-    """As they come back from the record: tuples as lists, no NaN and infinity."""
+    """Return the values as they are after writing and reading JSON: tuples become lists, NaN and infinity become `None`."""
     return json.loads(json.dumps(values, default=str), parse_constant=lambda _: None)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of everything in nested tables."""
+    """Yield the dotted name and the value of every entry of nested dicts."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")

@@ -24,12 +24,12 @@ def improved(history: StageHistory, config: TrainingConfig) -> bool:
 
 
 def stalled(history: StageHistory, config: TrainingConfig) -> bool:
-    """Return whether early stopping ends the stage now."""
+    """Return whether early stopping ends the stage after the latest epoch."""
     return config.selection == "dev" and 0 < config.patience <= len(history.epochs) - history.chosen
 
 
 def reduced(history: StageHistory, config: TrainingConfig) -> float:
-    """Return the factor of the learning rate after the epochs so far; 1 unless the schedule is `plateau`."""
+    """Return the factor of the learning rate in the next epoch; the factor is 1 unless the schedule is `plateau`."""
     if config.schedule != "plateau":
         return 1.0
     judged = all(epoch.dev for epoch in history.epochs)
@@ -39,6 +39,6 @@ def reduced(history: StageHistory, config: TrainingConfig) -> float:
 
 
 def figure(epoch: Epoch, config: TrainingConfig) -> dict[str, float]:
-    """Return name → value of the metric that selects the epoch, or of the training loss if there is no development split."""
+    """Return a dict with name and value of the metric that selects the epoch, or of the training loss if there is no development split."""
     name = config.criterion
     return {f"dev {name}": epoch.dev[name]} if epoch.dev else {"loss": epoch.loss}

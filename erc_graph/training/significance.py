@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The comparison of two methods: first minus second.
+    """The result of a paired comparison of two methods.
 
     Attributes:
-        difference: Mean of the paired differences.
+        difference: Metric of the first method minus metric of the second method, averaged over the pairs if there is one value per pair.
         p_value: Two-sided p-value.
         low: Lower end of the confidence interval of the difference; NaN if the test gives no interval.
         high: Upper end of the confidence interval.
@@ -36,7 +36,7 @@ class Comparison:
 def _differences(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
-        raise ConfigError(f"comparison: expected two rows of the same length, two or more, found shapes {a.shape} and {b.shape}")
+        raise ConfigError(f"comparison: expected two lists of the same length, at least 2, found shapes {a.shape} and {b.shape}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ConfigError("comparison: expected finite values, found NaN or inf; leave out the pairs in which a run failed")
     return a - b
@@ -54,7 +54,7 @@ def paired_permutation(first: ArrayLike, second: ArrayLike, *, resamples: int = 
         seed: Seed of the random sign patterns.
 
     Raises:
-        ConfigError: the two rows differ in length, have fewer than two values, or contain values that are not finite.
+        ConfigError: `first` and `second` differ in length, have fewer than two values, or contain values that are not finite.
 
     >>> paired_permutation([3, 4, 5, 6], [1, 1, 1, 1]).p_value
     0.125

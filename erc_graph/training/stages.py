@@ -74,12 +74,12 @@ class Run:
 
     @cached_property
     def lengths(self) -> Tensor:
-        """Return the number of utterances of every training dialogue, `(D,)`, on the CPU, where the order of the dialogues is drawn."""
+        """Return the number of utterances of every training dialogue, `(D,)`, on the CPU."""
         return torch.tensor(self.train.sizes)
 
     @cached_property
     def judged(self) -> Tensor:
-        """Return the number of utterances that count in the loss for every dialogue, `(D,)`, on the CPU."""
+        """Return the number of utterances that count in the loss in every training dialogue, `(D,)`, on the CPU."""
         counts = counted(self.train, self.task).long()
         return torch.zeros(len(self.train), dtype=torch.long).index_add(0, self.train.dialogue.cpu(), counts.cpu())
 
@@ -109,7 +109,7 @@ class Run:
             State(stage, finished, self.seed, asdict(self.config), asdict(self.history), tensors).save(self.folder / LAST)
 
     def load(self) -> State | None:
-        """Load the method and the history of a saved run; the current stage is restored by `StageRun.restore`."""
+        """Load the weights of the method and the history of a saved run; `StageRun.restore` restores the current stage."""
         path = self.folder / LAST if self.folder else None
         if path is None or not path.exists():
             return None
@@ -122,7 +122,7 @@ class Run:
 
 
 class _Step(nn.Module):
-    """A stage's forward pass as a module, so that accelerate can wrap it."""
+    """The forward pass of a stage as a module, because accelerate can only wrap modules."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class _Step(nn.Module):
 
 
 class StageRun:
-    """The current stage of a training run: optimiser, moving averages and best weights."""
+    """The current stage of a training run, with its optimiser, moving averages and best weights."""
 
     def __init__(self, run: Run, index: int, stage: Stage) -> None:
         self.run, self.index, self.stage, config = run, index, stage, run.config
@@ -198,7 +198,7 @@ class StageRun:
         log.info("%s: epoch %d of %d chosen, %s", title, history.chosen, len(history.epochs), chosen)
 
     def epoch(self, train: Batch, number: int) -> float:
-        """Train for one pass over the training split, and return the mean loss of the `judged` utterances.
+        """Train for one pass over the training split, and return the mean loss of the utterances that count in the loss.
 
         Raises:
             ConfigError: the loss is not finite.
@@ -231,7 +231,7 @@ class StageRun:
             number: Number of the epoch, from 0.
 
         Returns:
-            Sum of the losses of the `judged` utterances, on the device.
+            Sum of the losses of all utterances that count in the loss, on the device.
         """
         config, accelerator = self.run.config, self.run.accelerator
         total = torch.zeros((), device=train.device)
@@ -262,8 +262,8 @@ class StageRun:
     def loss(self, answer: Prediction, batch: Batch, count: int, rows: int) -> Tensor:
         """Compute the loss that a step minimises; the whole batch has `rows` utterances, of which `count` count in the loss.
 
-        The loss is scaled so that its mean over all processes is the loss of the whole batch, because accelerate averages gradients. For
-        an ensemble, it is the sum of the losses of the networks, so that each network gets its own gradient.
+        The loss is scaled so that its mean over all processes is the loss of the whole batch, because accelerate averages gradients. The
+        loss of an ensemble is the sum of the losses of its networks, so that each network gets its own gradient.
         """
         if answer.members:
             return torch.stack([self.loss(member, batch, count, rows) for member in answer.members]).sum()
@@ -275,7 +275,7 @@ class StageRun:
         return total / (count / processes) + share * answer.penalty
 
     def judge(self, dev: Batch) -> dict[str, float]:
-        """Compute the metrics on the development split; `loss` is the training loss function on this split.
+        """Compute the metrics on the development split; the metric `loss` is the value of the training loss function.
 
         Raises:
             ConfigError: the scores or the loss are not finite.
@@ -298,7 +298,7 @@ class StageRun:
         return scores
 
     def asked(self, batch: Batch) -> Tensor:
-        """Compute the scores `(N, C)` of dialogues outside the training and development splits."""
+        """Compute the scores `(N, C)` of any dialogues with the current weights, for the function `watch`."""
         with torch.no_grad(), evaluating(self.run.method):
             return self.answers(self.run.method.start_stage(self.index, batch))  # type: ignore[operator]
 
@@ -308,7 +308,7 @@ class StageRun:
             return infer(self.run.method, batch, min(self.run.config.batch_size, len(batch)), forward=self.stage.forward).scores
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Return the state of the stage that is needed to continue, except the weights of the method."""
+        """Return the state from which the stage can continue, without the weights of the method."""
         scaler = self.run.accelerator.scaler
         return {
             "optimizer": optimizer_tensors(self.optimizer),
@@ -319,7 +319,7 @@ class StageRun:
         }
 
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
-        """Continue from the result of `tensors`; the weights are already in the method."""
+        """Restore the state of the stage from the result of `tensors`; `Run.load` restores the weights of the method."""
         accelerator = self.run.accelerator
         restore_optimizer(self.optimizer, tensors.get("optimizer", {}))
         for i, average in enumerate(self.average):

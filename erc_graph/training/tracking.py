@@ -32,10 +32,12 @@ def check_tracker(name: str) -> None:
 
 @contextmanager
 def tracked(name: str | None, project: str, run: str, folder: Path | None, config: Mapping[str, Any]) -> Iterator[Tracker | None]:
-    """Yield a tracker for one run, which is closed at the end of the block; `None` without a name, or in processes except the first.
+    """Yield a tracker for one run, and close the tracker at the end of the `with` block.
+
+    The tracker is `None` if `name` is `None`. With several processes, the tracker is `None` in all processes except the first.
 
     Args:
-        name: `tensorboard` (files in `folder/tensorboard`), or `wandb` or `mlflow` (at their configured location).
+        name: `tensorboard` (writes files to `folder/tensorboard`), or `wandb` or `mlflow` (write to the location of their configuration).
         project: Name of the project, which groups runs.
         run: Name of the run.
         folder: Folder of the run.
@@ -53,9 +55,9 @@ def tracked(name: str | None, project: str, run: str, folder: Path | None, confi
 
 
 class Tracker:
-    """One run in a tracker, which starts with the first metrics.
+    """One run in a tracker; the run is created when the first metrics are logged.
 
-    If the tracker fails later, the failure is reported once, and the training continues.
+    If the tracker fails after the creation, the failure is reported once, and the training continues.
     """
 
     def __init__(self, name: str, project: str, run: str, folder: Path, config: Mapping[str, Any]) -> None:
@@ -65,7 +67,7 @@ class Tracker:
         self.steps = 0
 
     def epoch(self, history: History) -> None:
-        """Log loss and development metrics of the latest epoch, under the name of the stage; the step is the epoch over all stages."""
+        """Log loss and development metrics of the latest epoch, with the stage name as prefix; the step counts the epochs of all stages."""
         stage = history.stages[-1]
         newest = stage.epochs[-1]
         self.steps = sum(len(stage.epochs) for stage in history.stages)
@@ -110,11 +112,11 @@ class Tracker:
             call(*arguments, **options)
         except Exception as error:
             self.failed = True
-            print(f"no longer tracked by {self.name}: {_line(error)}", file=sys.stderr)
+            print(f"the run is no longer tracked by {self.name}: {_line(error)}", file=sys.stderr)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Return dotted key → plain value; lists are written as JSON, and unset or empty values are left out.
+    """Return nested settings as one dict of dotted key → plain value; lists are written as JSON, and unset or empty values are left out.
 
     >>> flat({"seeds": 2, "task": None, "pipeline": {"mal": {"layers": 4}, "names": ["a", "b"]}})
     {'seeds': 2, 'pipeline.mal.layers': 4, 'pipeline.names': '["a", "b"]'}

@@ -136,7 +136,8 @@ def test_long_conversations_are_read_in_windows(pipeline: Pipeline, notes: Calla
     said = pipeline.predict(["hello"] * (LONGEST + 5))
     assert [row.turn for row in said] == list(range(LONGEST + 5))
     assert (
-        notes()[-1] == f"note: 1 of 1 conversations have more than {LONGEST} utterances; each is divided into windows that overlap by 200"
+        notes()[-1]
+        == f"note: 1 of 1 conversations have more than {LONGEST} utterances; each is divided into windows that overlap by 200 utterances"
     )
 
 

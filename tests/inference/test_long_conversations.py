@@ -37,7 +37,7 @@ def test_answers_are_those_of_the_windows() -> None:
     found = predict_long(pipeline, corpus, longest=longest, overlap=overlap, say=notes.append)
     many = int((corpus.lengths > longest).sum())
     assert notes == [
-        f"{many} of 6 conversations have more than {longest} utterances; each is divided into windows that overlap by {overlap}"
+        f"{many} of 6 conversations have more than {longest} utterances; each is divided into windows that overlap by {overlap} utterances"
     ]
     places = [(row.dialogue, row.turn, row.speaker, row.text) for row in found]
     assert places == [(row.dialogue, row.turn, row.speaker, row.text) for row in pipeline.predict(corpus)]

@@ -26,8 +26,8 @@ def words(history: History, folder: Path, **options) -> set[str]:
 def test_stages_metrics_and_kept_epoch(tmp_path: Path) -> None:
     dev = {"accuracy": 0.4, "weighted_f1": 0.3, "loss": 2.0}
     found = words(History([stage("pairs $1$", 20, 12, **dev), stage("features", 5, 0, **dev), stage("not run", 0, 0)]), tmp_path)
-    assert {"pairs $1$", "features", "kept: epoch 12", "accuracy", "wF1", "training loss", "development", "epoch"} <= found
-    assert not {"not run", "loss", "kept: epoch 0"} & found
+    assert {"pairs $1$", "features", "selected: epoch 12", "accuracy", "wF1", "training loss", "development", "epoch"} <= found
+    assert not {"not run", "loss", "selected: epoch 0"} & found
     assert "loss" in words(History([stage("a", 3, 1, **dev)]), tmp_path, metrics=["loss"])
 
 

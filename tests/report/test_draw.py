@@ -175,7 +175,7 @@ def test_keys_name_what_is_there() -> None:
     for name in set(corpus[0].speakers):
         assert any(text[2:] == name for text in found)
     assert "predicted" not in found
-    assert any("each node's 3 strongest neighbours" in text for text in found)
+    assert any("for each node, the arcs to its 3 strongest neighbours" in text for text in found)
     guess = ["anger" if label != "anger" else "fear" for label in corpus[0].labels]
     assert {"predicted", "predicted otherwise"} <= set(texts(picture(graph, guess)))
 

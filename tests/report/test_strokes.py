@@ -95,7 +95,10 @@ def test_an_edge_that_counts_several_times_has_several_strands() -> None:
 def test_of_a_crowded_graph_the_strongest_neighbours_are_drawn() -> None:
     strokes, lines, _ = drawn(four_relations(20, window=19))
     assert len(segments(lines)) < 200
-    assert any(f"{len(segments(lines))} of 380 arcs drawn: those of each node's 3 strongest neighbours" in text for text in strokes.remarks)
+    assert any(
+        f"{len(segments(lines))} of 380 arcs drawn: for each node, the arcs to its 3 strongest neighbours" in text
+        for text in strokes.remarks
+    )
 
 
 def test_arcs_of_the_last_of_several_lanes_hang_below_it() -> None:

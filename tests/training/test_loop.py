@@ -269,7 +269,7 @@ def test_check_fit_is_what_fit_refuses_first(build, train, dev, tmp_path):
     assert check_fit(task, train, dev, CONFIG, "cpu").device.type == "cpu"
     silent = replace(dev, judged=torch.zeros_like(dev.judged))
     for message, part, config, device in (
-        (r"dev: expected `judged` utterances .* or set training\.selection to 'last'", silent, CONFIG, "cpu"),
+        (r"dev: expected utterances with a target .* or set training\.selection to 'last'", silent, CONFIG, "cpu"),
         (r"training\.selection: expected 'last'", None, CONFIG, "cpu"),
         (r"training\.criterion: expected one of", dev, replace(CONFIG, criterion="mae"), "cpu"),
         (r"device: expected one of", dev, CONFIG, "tpu"),
@@ -302,9 +302,9 @@ def test_a_batch_may_be_larger_than_any_part(build, train, dev):
 
 def test_refusals(build, train, dev, batches, score_task):
     silent = replace(train, judged=torch.zeros_like(train.judged))
-    with pytest.raises(CorpusError, match="train: expected `judged` utterances"):
+    with pytest.raises(CorpusError, match="train: expected utterances with a target"):
         run(build(), silent, dev)
-    with pytest.raises(CorpusError, match="dev: expected `judged` utterances"):
+    with pytest.raises(CorpusError, match="dev: expected utterances with a target"):
         run(build(), train, silent)
     with pytest.raises(ConfigError, match=r"training\.selection: expected 'last'"):
         run(build(), train, None)
@@ -351,7 +351,7 @@ def test_checkpoints_that_cannot_be_continued(build, train, dev, tmp_path):
     with pytest.raises(CheckpointError, match=r"seed 3 → 4"):
         run(build(), train, dev, folder=tmp_path, resume=True, seed=4)
     wide = replace(train, features={"x": train.features["x"].repeat(1, 2)})
-    with pytest.raises(CheckpointError, match="does not fit this method or is damaged"):
+    with pytest.raises(CheckpointError, match="the file does not fit this method, or is damaged"):
         run(build(width=10), wide, wide, folder=tmp_path, resume=True)
 
     path, good = tmp_path / LAST, (tmp_path / LAST).read_bytes()

@@ -39,7 +39,7 @@ def test_holm():
 
 def test_refusals():
     for a, b in (([1, 2], [1, 2, 3]), ([1], [2]), ([[1, 2]], [[1, 2]])):
-        with pytest.raises(ConfigError, match="comparison: expected two rows of the same length"):
+        with pytest.raises(ConfigError, match="comparison: expected two lists of the same length"):
             paired_permutation(a, b)
     with pytest.raises(ConfigError, match="comparison: expected finite values"):
         paired_permutation([1, float("nan")], [1, 2])

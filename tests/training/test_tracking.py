@@ -113,7 +113,7 @@ def test_wandb_has_one_run_per_job(job: Job, wandb: Wandb) -> None:
 def test_a_tracker_that_fails_later_costs_no_training(job: Job, wandb: Wandb, capsys: pytest.CaptureFixture[str]) -> None:
     wandb.broken = 2
     assert len(run_job(job, sample_corpus(dialogues=24, seed=3), quiet=True, track="wandb")[1].stages[3].epochs) == 2
-    assert capsys.readouterr().err.splitlines() == ["no longer tracked by wandb: no route"]
+    assert capsys.readouterr().err.splitlines() == ["the run is no longer tracked by wandb: no route"]
 
 
 def test_a_tracker_that_cannot_begin_is_refused(job: Job, wandb: Wandb, monkeypatch: pytest.MonkeyPatch) -> None:
