@@ -1,12 +1,13 @@
 """`python -m benchmarks.angular_conv`: forward and backward pass of four layers of angular graph convolution, in all implementations.
 
-- Case `reference`: sixteen dialogues of 30 to 90 utterances, three modalities, width 200, recipe `pairwise`.
-- Case `small`: two dialogues of ten utterances, which also allow a loop over edges.
-- Cases `windowed N`: one conversation of N utterances, one modality, width 64, recipe `window`; they show whether the time per utterance
-  is constant.
+- Case `reference`: sixteen dialogues of 30 to 90 utterances, three modalities, width 200, graph recipe `pairwise`.
+- Case `small`: two dialogues of ten utterances. Only this case also measures a slow loop over edges.
+- Cases `windowed N`: one conversation of N utterances, one modality, width 64, graph recipe `window`. These cases show whether the time per
+  utterance is constant.
 
-Edges, masks and layouts depend only on lengths, and are computed in advance. `auto` is compiled if there is a compiler (environment
-`compiled`), and `batched` is the same in PyTorch. `list`, `blocks` and `dgl` are the edge layouts of every operator.
+Edges and masks depend only on the lengths of the dialogues, and are computed in advance. The implementation `auto` uses compiled code if
+there is a compiler; the results file then has `compiled` in `environment`. `batched` is the same computation without compiled code.
+`list`, `blocks` and `dgl` are the edge layouts that every graph operator supports.
 """
 
 from __future__ import annotations

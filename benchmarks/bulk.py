@@ -1,14 +1,16 @@
 """`python -m benchmarks.bulk`: bulk labelling of many conversations by one worker, by two workers, by Ray, and with two interruptions.
 
-- `vectors`: Parquet with a vector of 16 numbers per utterance, for a model without a text encoder.
-- `text`: JSON lines of sentences, for a model with the encoder all-MiniLM-L6-v2 (extra [minilm]).
-- `files`: a folder of 200 transcripts in one process, in milliseconds per file without the encoder; `lines`: one long transcript.
+- Case `vectors`: a Parquet file with a vector of 16 numbers per utterance, for a model without a text encoder.
+- Case `text`: a JSON-lines file of sentences, for a model with the encoder all-MiniLM-L6-v2 (extra [minilm]).
+- Case `files`: a folder of 200 transcripts in one process. The result is the time per file in milliseconds, without the encoder.
+- Case `lines`: one long transcript in one process.
 
-Input is generated, and models are untrained, which takes the same time as trained models. All ways must give the same bytes. Memory is
-sampled from /proc: of the largest process, and of all processes at one moment (a shared page counts once).
+The input is generated. The models are untrained, because training does not change the time. All runs of a case must write files with the
+same bytes. The memory is read from /proc. It is given for the largest process, and as the sum over all processes at one moment; the sum
+counts a shared memory page once.
 
-`--turns 10000 --encoded 300 --lines 500` is a short trial; `--cases vectors` repeats this case and keeps the other rows. `make tables`
-writes the rows into docs/predict.md.
+`--turns 10000 --encoded 300 --lines 500` gives a short trial. `--cases vectors` measures only this case; the rows of other cases remain.
+`make tables` writes the rows into docs/predict.md.
 """
 
 from __future__ import annotations

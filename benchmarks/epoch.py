@@ -1,19 +1,20 @@
-"""`python -m benchmarks.epoch`: one training epoch of every method on real corpora, with the same batches as a two-layer BiGRU.
+"""`python -m benchmarks.epoch`: time of one training epoch of every method and of a two-layer BiGRU, on real corpora with equal batches.
 
-The corpora are `iemocap/` and `meld/` in the folder ERC_GRAPH_DATA. The time of an epoch excludes the reading of the corpus and the
-evaluation on the development split.
+The corpora are `iemocap/` and `meld/` in the folder that the environment variable ERC_GRAPH_DATA names. The time of an epoch excludes
+reading the corpus and evaluation on the development split.
 
 | case | batches | methods |
 |---|---|---|
-| `iemocap6`, `meld` | 16 dialogues | every method that reads vectors, with its own number of layers and states of width 128 |
-| `pairwise` | 8 dialogues, as committed | pairwise fusion with the settings of `experiments/pairwise/iemocap6.toml`, and the BiGRU |
+| `iemocap6`, `meld` | 16 dialogues | every method that reads vectors, with its default number of layers and states of width 128 |
+| `pairwise` | 8 dialogues | pairwise fusion with the settings of `experiments/pairwise/iemocap6.toml`, and the BiGRU |
 
-The reference of each table is `bigru`, which is `erc_graph.methods.bigru` with width 256. `bigru_torch` is the same network by
-`torch.nn.GRU(num_layers=2, bidirectional=True)` on packed sequences. For a method of several stages, the epochs of all stages are summed.
+All times are compared with `bigru`, which is `erc_graph.methods.bigru` with width 256. `bigru_torch` is the same network, implemented by
+`torch.nn.GRU(num_layers=2, bidirectional=True)` on packed sequences. If a method has several training stages, the times of one epoch of
+every stage are summed.
 
-`outside` (case `pairwise`) is the share of an epoch outside tensor operations. It is the time under `torch.profiler` that is not spent in
-an operation, a compiled pass, a gradient or an optimiser kernel. Python code of gradients and the overhead of the profiler, some
-microseconds per operation, count as outside.
+`outside` (only case `pairwise`) is the share of the epoch time outside tensor operations. This share is measured with `torch.profiler`: it
+excludes operations, compiled passes, gradients and optimiser kernels. It includes Python code of gradients and the overhead of the
+profiler, which is some microseconds per operation.
 """
 
 from __future__ import annotations

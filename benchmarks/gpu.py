@@ -5,12 +5,12 @@
 | `tests` | the tests marked `gpu` |
 | `angular_conv` | `benchmarks.angular_conv` on the GPU |
 | `epoch` | `benchmarks.epoch` for every method, on IEMOCAP |
-| `bf16` | a training of two epochs on MELD in bf16 |
-| `waiting` | a check that the host never waits for the device during an epoch |
+| `bf16` | a training of two epochs on MELD with precision bf16 |
+| `waiting` | a check that the CPU never waits for the GPU during an epoch |
 
-The run installs nothing, and uses the Python interpreter that runs it. Steps whose packages or corpora are missing are skipped and
-reported; corpora are in the folder ERC_GRAPH_DATA. Every step writes a JSON file to OUT. `gpu.json` has the name of the device and the
-outcome of each step.
+The run installs no packages, and uses the current Python interpreter. The corpora are in the folder that the environment variable
+ERC_GRAPH_DATA names. A step is skipped and reported if its packages or corpora are missing. Every step writes a JSON file to OUT. The file
+`gpu.json` contains the name of the GPU and the outcome of each step.
 """
 
 from __future__ import annotations

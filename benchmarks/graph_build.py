@@ -1,14 +1,16 @@
-"""`python -m benchmarks.graph_build`: edges of all IEMOCAP dialogues with three modalities and recipe `pairwise`, by several methods.
+"""`python -m benchmarks.graph_build`: time to compute the graph edges of all IEMOCAP dialogues, by several methods.
+
+The dialogues have three modalities, and the graph recipe is `pairwise`.
 
 | method | computation |
 |---|---|
-| `block` | index arithmetic over the whole corpus in int32, from lengths on the host, without a cache |
-| `block_int64` | the same in int64, which PyTorch Geometric needs |
-| `cartesian` | `torch.cartesian_prod` per dialogue and modality, and edges between modalities of an utterance; concatenated |
-| `loop` | a Python loop over the utterances, converted to tensors at the end; the reference |
-| `cached` | a later call for the same lengths |
+| `block` | index arithmetic over the whole corpus in int32, from the lengths of the dialogues on the CPU, without a cache |
+| `block_int64` | as `block`, but in int64, which PyTorch Geometric needs |
+| `cartesian` | `torch.cartesian_prod` for each dialogue and modality; edges between the modalities of an utterance are appended |
+| `loop` | a Python loop over the utterances, with conversion to tensors at the end; the other methods are compared with it |
+| `cached` | as `block`, but the edges for these lengths are already in the cache |
 
-The lengths are those of the 151 public dialogues of IEMOCAP, in the order of the public feature file.
+The lengths of the 151 dialogues are taken from the public feature file of IEMOCAP, in the order of the file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`python -m benchmarks.long_conversation`: forward and backward pass for one conversation of thousands of utterances, complete graph.
 
-Recipe `pairwise`, three modalities, width 200, four layers. `whole` stores all edge weights if they fit into memory; `tiled` stores none.
-The memory includes states, gradients and all other tensors of one run.
+The model has the graph recipe `pairwise`, three modalities, width 200 and four layers. The method `whole` stores all edge weights; the
+method `tiled` stores no edge weights. The measured memory includes states, gradients and all other tensors of one run.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Measurement for all benchmarks: interleaved timing of methods in one process, and memory in a separate process.
+"""Functions that measure time and memory for all benchmarks: interleaved timing in one process, and memory in a separate process.
 
-A benchmark is a module with `prepare` and `main`. `prepare(case, method)` makes the inputs and returns the function to time. `main`
-collects rows with `rows_of` and ends with `finish`. Data that a method caches, such as a list of edges, is computed in the first call.
-This call is not timed, but its memory counts. `WARM` of a module is a small case that is run first; the memory therefore excludes code
-that is loaded on first use. The floor of a table is the time of necessary operations only.
+A benchmark is a module with the functions `prepare` and `main`. `prepare(case, method)` makes the inputs and returns the function to time.
+`main` collects the rows of the table with `rows_of`, and calls `finish` at the end. Data that a method caches, such as a list of edges, is
+computed in the first call. The first call is not timed, but its memory is included. The constant `WARM` of a module names a small case that
+is run first, so that the memory excludes code that is loaded at first use. The `floor` of a table is the time of only those operations that
+every implementation needs.
 
-`python -m benchmarks.measure MODULE CASE METHOD THREADS DEVICE` prints the bytes and the seconds of one run.
+`python -m benchmarks.measure MODULE CASE METHOD THREADS DEVICE` prints the memory in bytes and the time in seconds of one run.
 
-With `--device cuda`, inputs and model are on the GPU, and memory is the peak of PyTorch's allocator without the inputs.
+With `--device cuda`, inputs and model are on the GPU. The memory is then the peak of PyTorch's allocator, without the inputs.
 """
 
 from __future__ import annotations

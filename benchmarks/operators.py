@@ -1,15 +1,16 @@
-"""`python -m benchmarks.operators`: forward and backward pass of one layer of every graph operator, in all edge layouts and in PyG.
+"""`python -m benchmarks.operators`: time of one layer of every graph operator (forward and backward pass), in all edge layouts and in PyG.
 
-The input is sixteen dialogues with lengths from IEMOCAP (740 utterances), one stream, width 128, four attention heads, one thread. Recipe
-`complete` connects all utterances of a dialogue by one relation. Recipe `speaker` connects utterances at distances up to ten by four
-relations: same or other speaker, past or future. Edges and everything that follows from lengths and speakers are computed in advance.
+The input has sixteen dialogues with lengths from IEMOCAP (740 utterances) and one node per utterance. The layers have width 128 and four
+attention heads, and run in one thread. The graph recipe `complete` connects all utterances of a dialogue by one relation. The graph recipe
+`speaker` connects utterances at distances up to ten by four relations: same or other speaker, past or future. Edges and all other data that
+depend only on lengths and speakers are computed in advance.
 
-`blocks`, `list` and `dgl` are layouts of `erc_graph.graphs.edges`. `pyg` is PyG's `TransformerConv`, `RGCNConv`, `GraphConv` with attention
-weights (one per relation), `FAConv` or `HypergraphConv`. Case `directed` has four layers of DAG-ERC, and for comparison two layers of a
-bidirectional GRU of the same width (`gru`).
+`blocks`, `list` and `dgl` are the edge layouts of `erc_graph.graphs.edges`. `pyg` is one of PyG's operators `TransformerConv`, `RGCNConv`,
+`GraphConv` (with attention weights, one operator per relation), `FAConv` and `HypergraphConv`. The case `directed` has four layers of
+DAG-ERC. It is compared with two layers of a bidirectional GRU of the same width (`gru`).
 
-The floor is only the necessary matrix products, with allocated outputs. They are the linear maps with their two gradients, and on the
-complete graph also the products within each dialogue.
+The `floor` is the time of only the necessary matrix products, with outputs that are already allocated. These products are the linear maps
+with their two gradients. On the complete graph, the products within each dialogue are added.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.picture`: docs/performance.png, from the recorded results of `angular_conv` and `epoch`."""
+"""`python -m benchmarks.picture`: draw docs/performance.png from the recorded results of the benchmarks `angular_conv` and `epoch`."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Time of `erc-graph predict`: a new process for a transcript of 50 utterances, and one conversation with a loaded model.
+"""Time of `erc-graph predict` for a transcript of 50 utterances in a new process, and of one conversation with a model already in memory.
 
     python -m benchmarks.predict --model RUN [--out FILE]
 
 RUN is a text-only model with the encoder all-MiniLM-L6-v2, for example
-`erc-graph experiment pairwise --data corpora/meld --modalities '["text"]' --out runs/meld-text`. The import of PyTorch, which every new
-process needs, is measured alternately, so that other load affects both times.
+`erc-graph experiment pairwise --data corpora/meld --modalities '["text"]' --out runs/meld-text`. Every new process must import PyTorch. The
+time of this import is measured in alternation with the command, so that other load on the machine affects both times.
 """
 
 from __future__ import annotations

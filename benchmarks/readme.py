@@ -6,9 +6,9 @@
 - docs/features.md: results with fine-tuned text; docs/predict.md: bulk labelling; docs/starter.md: results of the starter model;
 - docs/searches.md: evaluations on test sets.
 
-Results are `result.json` files of `erc-graph experiment METHOD`, recorded as `<corpus>/<method>.json`. Ablation tables are `table-N.json`
-files, recorded as `<corpus>/<method>-table-N.json`. A name can have a suffix (`sample-raw/hff-none.json`). Runs of `pairwise` on fine-tuned
-text are `<corpus>/tuned-<name>.json`.
+The results are copies of files that `erc-graph experiment METHOD` writes. A file `result.json` is copied to `<corpus>/<method>.json`. A
+file `table-N.json` of an ablation is copied to `<corpus>/<method>-table-N.json`. A name can have a suffix, as in
+`sample-raw/hff-none.json`. Runs of `pairwise` on fine-tuned text features are copied to `<corpus>/tuned-<name>.json`.
 """
 
 from __future__ import annotations

@@ -1,22 +1,23 @@
-"""Robustness to failing modalities: weighted F1 if a share of the test vectors of a modality is missing or replaced by noise.
+"""Robustness to failing modalities: weighted F1 if part of the feature vectors of a modality is missing or replaced by noise.
 
     python -m benchmarks.robustness --data corpora/mosi --seeds 3 [--json FILE] [--png FILE]
     python -m benchmarks.robustness --data corpora/mosi --seeds 3 --folds 5 --others visual
 
-Three methods are compared on the same inputs, folds and seeds, each without modality dropout and with two rates of it:
+Three methods are compared on the same inputs, folds and seeds. Each method is trained without modality dropout and with two rates of
+modality dropout:
 
-- hierarchical feature fusion, with the committed settings of the corpus;
-- concatenation: the same network with a linear layer and a ReLU over all modalities instead of the fusion. It has one node per
-  utterance, because more nodes make it worse;
-- the BiGRU, with the swap noise of these settings, and also without it.
+- hierarchical feature fusion, with the settings in `experiments/hff/` for the corpus;
+- concatenation: the same network, but a linear layer and a ReLU over all modalities replace the fusion. This network has one node per
+  utterance, because its results are worse with more nodes;
+- the BiGRU, with the same swap noise as hierarchical feature fusion, and also without swap noise.
 
-Each method is trained once per seed. Then one modality at a time fails in randomly drawn test utterances. There are ten draws, the same for
-all methods, and a result is the mean over the draws. Noise is normally distributed with the mean and standard deviation of each feature in
-the training split.
+Each method is trained once per seed. Then one modality at a time fails in randomly drawn test utterances. The utterances are drawn ten
+times, equally for all methods, and a result is the mean over the ten draws. Noise is normally distributed with the mean and standard
+deviation of each feature in the training split.
 
 With `--folds K`, the test split is not used. Every training and development dialogue is evaluated once, by a network that was trained on
-the other folds. Metrics are computed over all these dialogues. `--others` names features that were fitted to their labels. In
-the evaluation, these features are taken from random utterances of other dialogues, also in ten draws.
+the other folds. Metrics are computed over all these dialogues. `--others` names modalities with features that were fitted to the labels of
+these dialogues. In the evaluation, such features are replaced by those of random utterances of other dialogues, also in ten draws.
 """
 
 from __future__ import annotations

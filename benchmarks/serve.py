@@ -1,14 +1,15 @@
-"""`python -m benchmarks.serve`: load of `erc-graph serve` on the local host, and overhead of HTTP for a conversation of 20 utterances.
+"""`python -m benchmarks.serve`: test `erc-graph serve` under load, and measure the overhead of HTTP for a conversation of 20 utterances.
 
-The service runs in a separate process with its default limits. The model is a causal pairwise model of three modalities, with the widths of
-the sample corpus and random weights, which do not affect the time. Clients are threads of this process, on the same cores.
-The floor is the time for labelling the same conversation in this process, from JSON to labels.
+The service runs in a separate process with its default limits. The model is a causal pairwise model of three modalities with the feature
+widths of the sample corpus. Its weights are random, because the weights do not affect the time. The clients are threads of the benchmark
+process, on the same machine and CPU cores. The `floor` is the time for labelling the same conversation without HTTP, from JSON to labels.
 
-- `200 at once`: 200 clients with one conversation each; a request without an answer of status 200 is lost.
-- `memory`: resident bytes of the service after a quarter of the requests and after all of them, with 8 clients.
-- `shutdown`: SIGTERM while the service processes 200 requests; accepted requests must be answered, and the exit code must be 0.
-- `whole`: seconds of a conversation of 20 utterances, sent in one request to `/predict`.
-- `live`: seconds of the same conversation, sent utterance by utterance as a live conversation; `turn`: seconds per utterance.
+- `200 at once`: 200 clients send one conversation each. A request without an answer of status 200 counts as lost.
+- `memory`: memory of the service in bytes, after a quarter of the requests and after all requests of 8 clients.
+- `shutdown`: the service gets SIGTERM while it processes 200 requests. It must answer accepted requests and exit with code 0.
+- `whole`: time in seconds for a conversation of 20 utterances, sent in one request to `/predict`.
+- `live`: time in seconds for the same conversation, sent utterance by utterance as a live conversation.
+- `turn`: time in seconds per utterance of the live conversation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.stream`: time for one more utterance of a live conversation.
+"""`python -m benchmarks.stream`: time to label the next utterance of a live conversation, for conversations of different lengths.
 
-The model has three modalities, default widths and random weights, which do not affect the time. `stream` labels only the next utterance;
-`prefix` computes the whole conversation again. The floor is one product of every weight matrix with a vector. All lengths are
-interleaved in one process; `held_bytes` is the memory of a stream.
+The model has three modalities and default widths. Its weights are random, because the weights do not affect the time. The method `stream`
+computes only the next utterance. The method `prefix` computes the whole conversation again. The `floor` is the time of one product of every
+weight matrix with a vector. The runs of all lengths are interleaved in one process. `held_bytes` is the memory of a stream in bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`python -m benchmarks.workers`: four short training runs, one after the other and by two workers.
 
-The runs are four seeds of the pairwise method on the sample corpus, each with one thread. `workers 2` includes the start of two processes,
-a few seconds, mostly for the import of PyTorch. `workers 2, less the start` excludes it, as is typical of long runs. The floor is half the
-serial time.
+The runs are four seeds of the pairwise method on the sample corpus, each with one thread. The time `workers 2` includes the start of two
+processes. The start takes a few seconds, mostly for the import of PyTorch. The time `workers 2, less the start` excludes the start, which
+is negligible in long runs. The `floor` is half the time of the four runs one after the other.
 """
 
 from __future__ import annotations

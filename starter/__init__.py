@@ -1,1 +1,1 @@
-"""Training (`make starter`), evaluation and description of the starter model of the package; docs/starter.md is its model card."""
+"""Training (`make starter`) and evaluation of the starter model, and the tables of its model card (docs/starter.md)."""

@@ -1,4 +1,4 @@
-"""The tables of docs/starter.md, from experiments/results/starter (`make tables`)."""
+"""The tables of docs/starter.md, made from the files in experiments/results/starter by `make tables`."""
 
 from __future__ import annotations
 

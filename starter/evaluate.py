@@ -1,8 +1,9 @@
 """`python -m starter.evaluate --data FOLDER`: evaluate the starter model, and write experiments/results/starter/figures.json.
 
-`--data` contains goemotions/, emorynlp/, meld/ and iemocap/. MELD and IEMOCAP are zero-shot: no training or selection used them.
-If a corpus lacks classes of the model, the probabilities of the other classes are renormalised. The standard deviation is over graphs of
-several seeds with the same encoder, from the folder `--work` of `starter.train`. The first seed is the model of the package.
+The folder `--data` contains goemotions/, emorynlp/, meld/ and iemocap/. MELD and IEMOCAP are zero-shot test corpora: neither training nor
+model selection used these corpora. If a corpus lacks classes of the model, the probabilities of its classes are renormalised. The standard
+deviation is over graph networks of several seeds with the same encoder. These networks are in the folder `--work` of `starter.train`. The
+network of the first seed is in the package.
 """
 
 from __future__ import annotations

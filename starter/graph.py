@@ -1,4 +1,4 @@
-"""Training of the starter model's conversation graph on two corpora with different classes, and its calibration."""
+"""Training and calibration of the graph network of the starter model, on two corpora with different classes."""
 
 from __future__ import annotations
 

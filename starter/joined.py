@@ -1,7 +1,7 @@
 """The corpus of the starter model: comments of GoEmotions and dialogues of EmoryNLP, with the labels of `ekman7`.
 
-The label set of EmoryNLP has neither surprise nor disgust. The absence of these labels says nothing about its utterances. Every utterance
-therefore has a mask of the classes that were offered to its annotators (`Joined.offered`).
+The label set of EmoryNLP contains neither surprise nor disgust. An utterance of EmoryNLP may still express these emotions. Every utterance
+therefore has a mask of the classes that its annotators could choose (`Joined.offered`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`python -m starter.shared_dialogues --emorynlp FOLDER --meld FOLDER`: list dialogues of EmoryNLP that share texts with MELD.
 
-Both corpora are from the same television series. EmoryNLP's training and development dialogues are left out of the training if they share
-a text of more than 20 characters with MELD's development or test split. MELD therefore evaluates the starter model on unseen text.
-Case and punctuation are ignored. `shared_dialogues.json` contains names of scenes and no text. `--check` writes nothing, and returns exit
-code 1 if the list differs.
+Both corpora are from the same television series. A training or development dialogue of EmoryNLP is left out of the training if it shares a
+text of more than 20 characters with the development or test split of MELD. The starter model is therefore evaluated on unseen text of MELD.
+The comparison of texts ignores case and punctuation. `shared_dialogues.json` contains names of scenes and no text. `--check` writes
+nothing, and returns exit code 1 if the list has changed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """`python -m starter.train --goemotions FOLDER --emorynlp FOLDER`: train the starter model of the package (`make starter`).
 
 Low-rank adapters of all-MiniLM-L6-v2 are fine-tuned on single utterances of both corpora: once on all training utterances, and once per
-fold. A conversation graph is trained on cross-fitted outputs: the encoder of a fold predicts dialogues that it was not trained on. The
-package contains the encoder of all utterances. The scores are calibrated on its outputs for the development splits. The files go to
-`erc_graph/starter`. Finished steps are kept in `--work` and not repeated. `--compare` also trains the graphs that were not selected, and
-records the development metrics of all graphs. The training takes 40 minutes on two idle cores. The same command on the same machine gives
-the same model.
+fold. A graph network is trained on the outputs of the encoders of the folds; each encoder encodes only dialogues that it was not trained
+on. The package contains the encoder that was trained on all training utterances. The scores are calibrated on the development splits with
+this encoder. The model is written to `erc_graph/starter`. Finished steps are stored in the folder `--work`, and are not repeated.
+`--compare` also trains the graph networks that were not selected, and records the development metrics of all graph networks. The training
+takes 40 minutes on two idle CPU cores. The same command on the same machine gives the same model.
 """
 
 from __future__ import annotations
