@@ -5,7 +5,7 @@ reading the corpus and evaluation on the development split.
 
 | case | batches | methods |
 |---|---|---|
-| `iemocap6`, `meld` | 16 dialogues | every method that reads vectors, with its default number of layers and states of width 128 |
+| `iemocap6`, `meld` | 16 dialogues | every method with vectors as input, with its default number of layers and states of width 128 |
 | `pairwise` | 8 dialogues | pairwise fusion with the settings of `experiments/pairwise/iemocap6.toml`, and the BiGRU |
 
 All times are compared with `bigru`, which is `erc_graph.methods.bigru` with width 256. `bigru_torch` is the same network, implemented by

@@ -1,7 +1,7 @@
 """`python -m benchmarks.gcpu`: forward and backward pass of the gated context perception unit and of PyTorch's GRU.
 
 Case `paper` has the batch size of the paper: 32 utterances of 50 words, width 256. Case `short` has 64 utterances of 12 words, width 128.
-The units `gcpu` and `mgru` read two input vectors per time step; the unit `gru` reads one input vector.
+The units `gcpu` and `mgru` have two input vectors per time step; the unit `gru` has one input vector.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`python -m benchmarks.method_pages`: write a page per method for the website (`make docs`) and the tables of methods (`make tables`).
 
 A page contains a description of the method, a table of measured results, a table of published results, and the docstring of the method
-file with all equations. The columns `streams` and `causal` are determined by running the method. The column `parameters` gives the number of
-parameters with the settings for IEMOCAP, with 384 text features and 73 audio features.
+file with all equations. The columns `streams` and `causal` are determined by running the method. The column `parameters` gives the number
+of parameters with the settings for IEMOCAP, with 384 text features and 73 audio features.
 """
 
 from __future__ import annotations

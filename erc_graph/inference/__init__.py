@@ -1,1 +1,1 @@
-"""Prediction for new and live conversations, and explanation of single predictions; independent of training and experiments."""
+"""Prediction for new and live conversations, and explanation of single predictions."""

@@ -87,7 +87,7 @@ class Answer:
 
 
 class Answers(list[Answer]):
-    """A list of `Answer`, one per utterance, in the order of the input; `to_frame` converts it to a pandas table."""
+    """A list of `Answer`, one per utterance, in the order of the input; `to_frame` converts the list to a pandas table."""
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> Answer: ...
@@ -163,13 +163,13 @@ def answers(method: Network, corpus: Corpus) -> Answers:
 
 
 def complete(corpus: Corpus, method: Network) -> Corpus:
-    """Return the corpus with exactly the features that the method reads.
+    """Return the corpus with exactly the features that the method uses.
 
     If the corpus lacks a modality, the modality is marked as missing in every utterance.
 
     Raises:
-        CorpusError: the corpus has no modality of the method, a vector or an item of a sequence has a wrong shape, or a value is not
-            finite or too large.
+        CorpusError: the corpus has none of the modalities that the method uses, a vector or an item of a sequence has a wrong shape, or
+            a value is not finite or too large.
     """
     widths, items = method.schema.widths, method.schema.sequences
     if not any(name in corpus.features for name in widths) and not any(name in corpus.sequences for name in items):
@@ -183,7 +183,7 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
         present[name] = corpus.present.get(name, torch.zeros(corpus.utterances, dtype=torch.bool))
         if (found := features[name].shape[1]) != width:
             raise CorpusError(
-                f"{corpus.name}: features.{name}: expected vectors of {width} numbers, found {found}; give the features of the training"
+                f"{corpus.name}: features.{name}: expected vectors of {width} numbers, found {found}; use the same features as in training"
             )
     for name, item in items.items():
         nothing = Ragged(torch.zeros(0, *item), torch.zeros(corpus.utterances + 1, dtype=torch.long))

@@ -139,15 +139,15 @@ def explain(
 
     Args:
         pipeline: A pipeline, or a trained method. The training or evaluation mode of the method is restored afterwards.
-        dialogue: The conversation, with all features that the method reads.
+        dialogue: The conversation, with all features that the method uses.
         turn: Position of the utterance, from 0; a negative value counts from the end.
         label: The label to explain; default: the predicted label.
         tolerance: Largest error of the sum of attributions, relative to the exact sum. The number of integration steps is doubled, from 50
             up to 1600, until the error is at most this value.
 
     Raises:
-        ConfigError: the utterance or label does not exist, `tolerance` is not above 0, or the method reads sequences.
-        CorpusError: `dialogue` is not a dialogue, lacks features that the method reads, or has features of a wrong width.
+        ConfigError: the utterance or label does not exist, `tolerance` is not above 0, or the method uses sequences.
+        CorpusError: `dialogue` is not a dialogue, lacks features that the method uses, or has features of a wrong width.
     """
     method = pipeline if isinstance(pipeline, (Method, Ensemble)) else pipeline.method
     if not isinstance(dialogue, Dialogue):
@@ -166,14 +166,14 @@ def explain(
         raise ConfigError(f"label: expected one of {', '.join(labels) or 'none (a score has no labels)'}, found {label!r}")
     if method.schema.sequences:
         read = ", ".join(method.schema.sequences)
-        raise ConfigError(f"explain: expected a model that reads one vector per utterance, found one that reads sequences ({read})")
+        raise ConfigError(f"explain: expected a model that uses one vector per utterance, found one that uses sequences ({read})")
     batch = dialogue.batch(method.schema.widths).to(method.device)
     for name, width in method.schema.widths.items():
         if batch.features[name].shape[1] != width:
             found = batch.features[name].shape[1]
             raise CorpusError(
-                f"{dialogue.id!r}: expected {width} {name} features per utterance, as in training, found {found}; give the features of "
-                f"the training"
+                f"{dialogue.id!r}: expected {width} {name} features per utterance, as in training, found {found}; use the same features "
+                f"as in training"
             )
     with _asked(method):
         seen, scores = look(method, batch)

@@ -4,9 +4,9 @@
 |---|---|
 | a corpus, a dialogue | the corpus, the dialogue |
 | a string | a conversation of one utterance |
-| strings | one conversation of one speaker, with one utterance per string |
+| a list of strings | one conversation of one speaker, with one utterance per string |
 | a `pathlib.Path` | the conversations in a file, read by `load_transcript` |
-| dicts, a pandas table | utterances with the fields `speaker`, `text` and the other fields of a JSON file of conversations |
+| a list of dicts, a pandas table | utterances with the fields `speaker`, `text` and the other fields of a JSON file of conversations |
 | a list of several inputs | the conversations of all inputs, in order; lists of strings are named `conversation_0`, `conversation_1`, … |
 """
 
@@ -79,7 +79,7 @@ def _is_nan(value: Any) -> bool:
 
 
 def _spoken(texts: Sequence[str], name: str) -> Corpus:
-    """Return the corpus of one conversation with one utterance per string; notes tell the user how doubtful strings are interpreted."""
+    """Return the corpus of one conversation with one utterance per string; a note warns if a string is a file name or has several lines."""
     for text in texts:
         if os.path.isfile(text):
             note(f"{one_line(text)!r} is read as the text of an utterance; to read the file, give pathlib.Path({one_line(text)!r})")

@@ -1,4 +1,7 @@
-"""Labelling of input files in shards: a shard is a file, or a part of it with whole conversations, and is labelled independently."""
+"""Labelling of input files in shards.
+
+A shard is a file, or a section of a file that contains only whole conversations. The results of a shard do not depend on other shards.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Labelled:
     Attributes:
         rows: Prediction of every utterance with the additional columns of its input row, in the order of the input.
         refused: Inputs that could not be read or labelled.
-        notes: Notes for the user, without repetitions.
+        notes: Notes for the user; equal notes are listed once.
         conversations: Number of labelled conversations.
     """
 
@@ -65,11 +68,13 @@ class Labeller:
         self.hears = hears(pipeline.schema)
 
     def __call__(self, shard: Shard) -> Labelled:
-        """Label a shard; if this raises an error, label each of its conversations separately, so that only faulty ones are refused.
+        """Label a shard, and return the results.
+
+        If an error occurs, each conversation is labelled separately. Conversations that cause an error are then listed in `refused`.
 
         Raises:
-            CheckpointError: an encoder cannot be found, or its vectors do not have the width that the model reads.
-            ConfigError: `extractors` names a modality that the model does not read.
+            CheckpointError: an encoder cannot be found, or its vectors do not have the width that the model uses.
+            ConfigError: `extractors` names a modality that the model does not use.
         """
         said = Labelled()
         self.add(shard, said)
@@ -85,7 +90,7 @@ class Labeller:
         said.notes = list(dict.fromkeys(said.notes))
 
     def load(self, path: str | Path, said: Labelled) -> tuple[Corpus, dict[str, Path]]:
-        """Read a whole file, and find its recordings if the model reads audio; notes about the file are added to `said`.
+        """Read a whole file, and find its recordings if the model uses audio; notes about the file are added to `said`.
 
         Raises:
             CorpusError: `load_transcript` cannot read the file.
@@ -95,7 +100,7 @@ class Labeller:
         return corpus, find_recordings(corpus, Path(path).parent) if self.hears and str(path) not in MADE else {}
 
     def prepared(self, corpus: Corpus, said: Labelled, recordings: Mapping[str, Path] | None = None) -> Corpus:
-        """Return the conversations with the features that the model reads, computed by `prepare`; notes are added to `said`."""
+        """Return the conversations with the features that the model uses, computed by `prepare`; notes are added to `said`."""
         return prepare(
             corpus,
             self.pipeline,

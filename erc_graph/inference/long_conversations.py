@@ -28,7 +28,7 @@ def predict_long(
 
     Args:
         pipeline: The model.
-        corpus: Conversations with the features that the model reads, from `prepare`.
+        corpus: Conversations with the features that the model uses, from `prepare`.
         longest: Number of utterances in a window.
         overlap: Number of utterances that two adjacent windows share; smaller than `longest`.
         say: Function that is called with a note if windows are used.
@@ -68,8 +68,8 @@ def predict_long(
 def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int, int, int]]:
     """Return `(start, end, first, last)` for every window of a conversation.
 
-    The window contains the utterances from `start` to `end` (exclusive). Of its predictions, only those for the utterances from `first` to
-    `last` (exclusive) are used.
+    The window contains the utterances from `start` to `end` (exclusive). Only its predictions for the utterances from `first` to `last`
+    (exclusive) are used.
 
     >>> windows(10, 6, 2)
     [(0, 6, 0, 5), (4, 10, 5, 10)]

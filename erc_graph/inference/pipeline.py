@@ -35,7 +35,7 @@ class Pipeline:
     """A trained method, or an ensemble of networks, ready for prediction.
 
     Args:
-        method: The method or ensemble; the pipeline changes neither its weights nor its mode.
+        method: The method or ensemble; the pipeline changes neither the weights nor the mode (training or evaluation).
 
     >>> from erc_graph import METHODS, Pipeline, Schema, load_corpus
     >>> corpus = load_corpus("sample")
@@ -57,7 +57,8 @@ class Pipeline:
 
         Args:
             folder: A folder written by `save_pretrained`, a weights file, `starter`, or the name of a model on the Hugging Face hub
-                (`someone/model`). The folder of a training run gives the model of its first seed; the folder of a seed gives its model.
+                (`someone/model`). The folder of a training run gives the model of its first seed; the folder of one seed gives the
+                model of that seed.
             method: The class of the method, if it is not part of the package; `erc_graph.methods.own_file.load_method` loads it.
 
         Raises:
@@ -75,7 +76,7 @@ class Pipeline:
 
     @property
     def schema(self) -> Schema:
-        """Return the schema of the method: the features that it reads and the task that it predicts."""
+        """Return the schema of the method, which describes its input features and its task."""
         return self.method.schema
 
     @property
@@ -111,7 +112,7 @@ class Pipeline:
 
         Args:
             dialogues: A corpus; one or several dialogues; a list of strings, which is one conversation; a string, which is one utterance;
-                or files (`pathlib.Path`). If the method reads audio, recordings in the folder of a file are used. Conversations of more
+                or files (`pathlib.Path`). If the method uses audio, recordings in the folder of a file are used. Conversations of more
                 than 2000 utterances are divided into overlapping windows.
 
         Raises:
@@ -140,7 +141,7 @@ class Pipeline:
         """Return a new live conversation that is labelled utterance by utterance; see `erc_graph.inference.stream`.
 
         Raises:
-            ConfigError: the method also reads later utterances.
+            ConfigError: the method also uses later utterances.
         """
         return Stream(self.method)
 

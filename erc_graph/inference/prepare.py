@@ -1,4 +1,4 @@
-"""Computation of the features that a pipeline reads, by the encoders named in the model."""
+"""Computation of the features that a pipeline uses, by the encoders named in the model."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def prepare(
     load: Callable[[str], Any] | None = None,
     longest: int | None = LONGEST,
 ) -> Corpus:
-    """Return the corpus with the features that the pipeline reads, as far as they can be computed.
+    """Return the corpus with the features that the pipeline uses, as far as they can be computed.
 
     Features that the corpus already has are used unchanged. Other features are computed from text and audio by the encoders named in the
-    model. If the model reads raw waveforms, they are read from the recordings. Features that cannot be computed count as missing, and a
+    model. If the model uses raw waveforms, they are read from the recordings. Features that cannot be computed count as missing, and a
     note reports them. Labels are converted to the labels of the pipeline's task; if this is impossible, all utterances become unlabelled.
 
     Args:
         corpus: A corpus, for example from `load_transcript`.
         pipeline: The pipeline that will read the features.
         extractors: Modality → name of the encoder that replaces the encoder named in the model.
-        recordings: Utterance id → audio file, for example from `find_recordings`; default: audio only from waveforms in the corpus.
+        recordings: Utterance id → audio file, for example from `find_recordings`; default: only waveforms in the corpus are used.
         say: Function that is called once with each note for the user.
         encode: An encoder that is already loaded: a function from sentences to vectors.
         load: Function that loads a text encoder by name, for example with a cache; default: `load_text_encoder`.
@@ -58,14 +58,14 @@ def prepare(
 
     Raises:
         CorpusError: a conversation has more than `longest` utterances, vectors have a wrong width, or no feature can be computed.
-        ConfigError: `extractors` names a modality that the pipeline does not read.
-        CheckpointError: an encoder cannot be found, or the width of its vectors is not the width that the model reads.
+        ConfigError: `extractors` names a modality that the pipeline does not use.
+        CheckpointError: an encoder cannot be found, or the width of its vectors is not the width that the model uses.
     """
     schema = pipeline.schema
     if longest is not None and int(corpus.lengths.max()) > longest:
         raise CorpusError(f"{corpus.name}: expected up to {longest} utterances, found {int(corpus.lengths.max())}; divide the conversation")
     if unknown := [name for name in extractors or {} if name not in schema.modalities]:
-        raise ConfigError(f"extractor: expected a modality that the model reads ({', '.join(schema.modalities)}), found {unknown[0]!r}")
+        raise ConfigError(f"extractor: expected a modality that the model uses ({', '.join(schema.modalities)}), found {unknown[0]!r}")
     named = {**schema.provenance.get("extractors", {}), **(extractors or {})}
     features = {name: corpus.features[name] for name in schema.widths if name in corpus.features}
     present = {name: corpus.present[name] for name in features}
@@ -84,12 +84,12 @@ def prepare(
         if sounds := sum(bool(NOT_SPOKEN.fullmatch(text.strip())) for text in corpus.texts):
             remarks.append(
                 f"{name}: {sounds} of {corpus.utterances} utterances contain only music or a sound in brackets, which the model "
-                f"reads as words"
+                f"treats as words"
             )
         if silent := corpus.utterances - int(present[name].sum()):
             remarks.append(f"{name}: {silent} of {corpus.utterances} utterances have no words and count as missing")
     if unread := [name for name in corpus.features if name not in schema.widths]:
-        remarks.append(f"features of {', '.join(unread)[:200]} are not read: the model reads {', '.join(schema.modalities)}")
+        remarks.append(f"features of {', '.join(unread)[:200]} are not used: the model uses {', '.join(schema.modalities)}")
     here = {*features, *sequences}
     unheard = [name for name in (*schema.widths, *schema.sequences) if name.startswith("audio") and name not in here]
     if unheard and (waves := _waves(corpus, recordings or {}, remarks)) is not None:
@@ -115,12 +115,12 @@ def prepare(
 
 
 def lacks(corpus: Corpus, schema: Schema) -> bool:
-    """Return whether the corpus lacks vectors or sequences that the pipeline reads."""
+    """Return whether the corpus lacks vectors or sequences that the pipeline uses."""
     return not (corpus.features.keys() >= schema.widths.keys() and corpus.sequences.keys() >= schema.sequences.keys())
 
 
 def hears(schema: Schema) -> bool:
-    """Return whether the pipeline reads audio features or waveforms, which can be computed from recordings."""
+    """Return whether the pipeline uses audio features or waveforms, which can be computed from recordings."""
     return any(name.startswith("audio") for name in schema.modalities)
 
 
@@ -227,7 +227,7 @@ def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None, r
     encoder = _loaded(name, load)
     if not isinstance(encoder, TextEncoder) or encoder.pooling not in ("words", "tokens"):
         raise CheckpointError(
-            f"the model reads the states of all tokens, but the encoder {name!r} gives one vector; expected pooling=words or tokens"
+            f"the model uses the states of all tokens, but the encoder {name!r} gives one vector; expected pooling=words or tokens"
         )
     remarks += reading_remarks(encoder.tokens, texts, texts, shown(name))
     return Ragged.of([states if text.strip() else states[:0] for text, states in zip(texts, encoder.words(texts), strict=True)])
@@ -236,13 +236,13 @@ def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None, r
 def _nothing(corpus: Corpus, pipeline: Pipeline, named: Mapping[str, object]) -> str:
     if not pipeline.schema.widths:
         read = ", ".join(f"{name} ({shape_text(item)})" for name, item in pipeline.schema.sequences.items())
-        return f"{corpus.name}: this model reads sequences: {read}; expected a corpus with these sequences, or recordings for its audio"
+        return f"{corpus.name}: this model uses sequences: {read}; expected a corpus with these sequences, or recordings for its audio"
     widths = ", ".join(f'"{name}": [{width} numbers]' for name, width in pipeline.schema.widths.items())
     if corpus.features:
         return f'{corpus.name}: expected "features": {{{widths}}}, found only {", ".join(corpus.features)[:200]}'
     if any(name.startswith("text") and name in named for name in pipeline.schema.widths):
         return f'{corpus.name}: expected text, or "features": {{{widths}}} in JSON, found neither'
     return (
-        f"{corpus.name}: this model names no text encoder for the vectors that it reads; give vectors per utterance in JSON, "
+        f"{corpus.name}: this model names no text encoder for the vectors that it uses; give vectors per utterance in JSON, "
         f'"features": {{{widths}}}, or name the encoder of the training (--extractor text=FOLDER, or `extractors` of `prepare`)'
     )

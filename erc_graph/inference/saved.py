@@ -59,7 +59,7 @@ def save_network(method: Network, folder: str | os.PathLike[str]) -> None:
 
 
 def _for_others(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the description in which encoder names are valid on other machines."""
+    """Return a copy of the description with encoder names that are valid on other machines."""
     provenance = dict(description.get("provenance", {}))
     if "extractors" in provenance:
         provenance["extractors"] = {modality: portable(encoder) for modality, encoder in provenance["extractors"].items()}
@@ -71,8 +71,8 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
 
     Args:
         source: A folder written by `save_network`, a weights file, `starter`, or the name of a model on the Hugging Face hub
-            (`someone/model`). The folder of a training run gives the model of its first seed; the folder of a seed gives its model.
-            `./starter` means a folder of this name instead of the starter model.
+            (`someone/model`). The folder of a training run gives the model of its first seed; the folder of one seed gives the model
+            of that seed. `starter` is the starter model; `./starter` is a folder with the name `starter`.
         own: The class of the method, if it is not part of the package.
 
     Raises:
@@ -212,7 +212,7 @@ def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
 
 
 def _beside(encoder: str, folder: Path) -> str:
-    """Return the name of an encoder; a path relative to the folder of the model is completed."""
+    """Return the name of an encoder; a path relative to the folder of the model becomes a full path."""
     name, options = split_options(installed(encoder))
     return join_options(as_seen_from(folder, name), **options)
 

@@ -34,7 +34,7 @@ def starter_folder() -> Path:
 
 
 def portable(encoder: str) -> str:
-    """Return a name of an encoder that is valid on other machines; the name of the starter model's encoder gets no absolute path."""
+    """Return a name of an encoder that is valid on other machines; for the encoder of the starter model, the name is a constant."""
     from erc_graph.features.encoder_names import join_options, split_options
 
     name, options = split_options(encoder)

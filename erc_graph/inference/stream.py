@@ -1,8 +1,8 @@
 """Live conversations: every utterance is labelled when it arrives, before later utterances are known.
 
-For every new utterance, the method runs a forward pass on this utterance only. Modules that read other utterances (`OverTurns`) store the
+For every new utterance, the method runs a forward pass on this utterance only. Modules that use other utterances (`OverTurns`) store the
 states that they need of preceding utterances. The predictions therefore equal the predictions for the whole conversation, up to rounding.
-If the graph recipe and all these modules read a limited number of preceding utterances, the cost per utterance stays constant.
+If the graph recipe and all these modules use a limited number of preceding utterances, the cost per utterance stays constant.
 
 >>> import torch
 >>> from erc_graph.data.sample.vectors import sample_corpus
@@ -71,7 +71,7 @@ class Stream:
         method: A causal method: its predictions do not depend on later utterances.
 
     Raises:
-        ConfigError: the method reads sequences, or reads later utterances; the message names the modules that read later utterances.
+        ConfigError: the method uses sequences, or uses later utterances; the message names the modules that use later utterances.
     """
 
     def __init__(self, method: Network) -> None:
@@ -79,12 +79,12 @@ class Stream:
             networks = getattr(method, "networks", [method])
             ahead = ", ".join(name for name, part in networks[0].over_turns() if not part.causal)
             raise ConfigError(
-                f"stream: expected a model that reads no later utterances, found one that reads them in {ahead}; "
+                f"stream: expected a model that uses no later utterances, found one that uses them in {ahead}; "
                 "train a model with pipeline.causal true"
             )
         if method.schema.sequences:
             read = ", ".join(method.schema.sequences)
-            raise ConfigError(f"stream: expected a model that reads one vector per utterance, found one that reads sequences ({read})")
+            raise ConfigError(f"stream: expected a model that uses one vector per utterance, found one that uses sequences ({read})")
         self.method = method
         self.turns = 0
         self._speakers: dict[str, int] = {}
@@ -102,7 +102,7 @@ class Stream:
 
         Raises:
             CorpusError: the speaker is not text, a modality is unknown, a vector has a wrong width, or features or scores are not finite.
-                The stream stays unchanged.
+                The stream is then unchanged.
             ErcGraphError: the computation of an earlier utterance was interrupted.
         """
         if not self._whole:
@@ -177,7 +177,7 @@ class Stream:
 
 
 class _Part(nn.Module):
-    """Wrapper of a module that reads other utterances; the wrapped module processes one utterance per call.
+    """Wrapper of a module that uses other utterances; the wrapped module processes one utterance per call.
 
     A module can be called several times per utterance, such as one GRU for all pairs of modalities. Each of these calls has its own memory.
     """
@@ -194,7 +194,7 @@ class _Part(nn.Module):
         self.before, self.asked = list(self.memories), 0
 
     def forget(self) -> None:
-        """Remove the newest utterance from all memories, so that they are as before it."""
+        """Remove the newest utterance from all memories, which then equal the memories before this utterance."""
         self.memories = self.before
         for memory in _each(self.memories):
             if hasattr(memory, "forget"):

@@ -86,7 +86,7 @@ def moved_options(kind: str, config: Mapping[str, Any]) -> tuple[Values, Values,
 
     Args:
         kind: Name of the method's class.
-        config: Options of version 1, as in the table `[pipeline]` of a settings file; it need not contain all options.
+        config: Options of version 1, as in the table `[pipeline]` of a settings file; options can be missing.
     """
     own, inputs, prior = MOVES[kind](dict(config)) if kind in MOVES else (dict(config), {}, {})
     return _without(own), inputs, prior

@@ -43,7 +43,7 @@ class StageLike(Protocol):
 
 
 class HistoryLike(Protocol):
-    """Protocol of a training history (`training.history.History`)."""
+    """Protocol of a training history, such as `erc_graph.training.history.History`."""
 
     @property
     def stages(self) -> Sequence[StageLike]:

@@ -43,9 +43,9 @@ def draw_graph(
 ) -> Path:
     """Draw a graph to a PNG or SVG file, atomically.
 
-    The colour of a node shows the emotion, or the sign of the score; light grey means unlabelled. The shape and the letter of a node show
-    the speaker. A node is hollow and dashed if the modality is missing in the utterance. If no utterance has a label, the colours show the
-    predictions.
+    The colour of a node shows the emotion, or the sign of the score. A light grey node has no label. The shape and the letter of a node
+    show the speaker. A node is hollow and dashed if the modality is missing in the utterance. If no utterance has a label, the colours show
+    the predictions.
 
     Arcs are edges within a stream, and lines are edges between streams. Every relation has a colour and a dash pattern; a wider and darker
     line means a larger weight. An arrowhead shows the direction, unless an edge and its reverse are equal. In a graph of one stream, edges
@@ -183,7 +183,7 @@ class _Picture:
                 self.pen.text(x, y, letter(code), 8, ha="center", color=ink_on(colour) if here else SOFT)
 
     def _said(self) -> list[list[str]]:
-        """Return the wrapped lines of the text of every utterance; the list is empty if there is no room for texts below the nodes."""
+        """Return the wrapped lines of the text of every utterance; the list is empty without texts, or without room below the nodes."""
         if not self.graph.texts or self.step < 0.6:
             return []
         return [wrapped(text, _WORDS, self.step - 0.16, 3) for text in self.graph.texts]
@@ -233,9 +233,9 @@ class _Picture:
             people.append(Entry(f"and {len(called) - 12} more"))
         marks: list[Entry] = []
         if not all(bool(self.graph[stream].present.all()) for stream in self.lanes):
-            marks.append(Entry("absent", node={"edgecolors": SOFT, "linestyles": DASHED}))
+            marks.append(Entry("modality missing", node={"edgecolors": SOFT, "linestyles": DASHED}))
         if self.wrong.any():
-            marks.append(Entry("predicted otherwise", node={"ring": True}))
+            marks.append(Entry("wrong prediction", node={"ring": True}))
         blocks = [
             Block("Speaker", people),
             Block("Predicted" if self.predicted else "Emotion", emotions),

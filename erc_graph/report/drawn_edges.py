@@ -100,8 +100,8 @@ def joined_lines(graph: HeteroData, first: str, second: str, relations: list[str
 def carpet(count: int) -> tuple[int, int]:
     """Return two limits for a picture of `count` utterances.
 
-    All arcs are drawn if there are at most as many connected pairs per node as the first limit. Otherwise, each node has arcs to as many
-    neighbours as the second limit.
+    The first limit is the largest number of connected pairs per node for which all arcs are drawn. If there are more pairs, only arcs to
+    the strongest neighbours of each node are drawn; the second limit is the number of these neighbours.
     """
     return (3, 4) if count <= 16 else (3, 3) if count <= 30 else (2, 2)
 

@@ -12,7 +12,7 @@ A conversation with its predictions and the strongest edges of its graph is one 
 | `q` | probability of every class in percent, utterance by utterance (absent for a score) |
 | `u` | unsure utterances (absent without a threshold) |
 | `v` | true and predicted score, utterance by utterance (scores only) |
-| `h` | present streams per utterance, one bit per stream (absent without a graph) |
+| `h` | present streams (modalities) per utterance, one bit per stream (absent without a graph) |
 | `e` | per utterance `[target stream · S + source stream, source turn, weight ‰, …]` for `S` streams, strongest first; -1: no weight |
 | `m` | weight of every modality in percent, utterance by utterance (absent if the method has no such weights) |
 """

@@ -35,7 +35,7 @@ STYLE = {
 
 @contextmanager
 def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
-    """Yield an empty figure of `width` × `height` inches; it is written to `path` if the `with` block ends without an error.
+    """Yield an empty figure of `width` × `height` inches, and write the figure to `path` if the `with` block ends without an error.
 
     Raises:
         ConfigError: the file name does not end in .png, .svg or .pdf.

@@ -1,8 +1,8 @@
 """Conversation graphs as one HTML page that opens offline; the page shows the edges of the utterance that has mouse or keyboard focus.
 
-The page uses no library. Libraries such as vis-network and plotly have half a megabyte or more, and their layouts do not order utterances
-by time. The page is `interactive.html` in this folder (20 kB) with the graphs as JSON. Texts are inserted only as text nodes, and the
-content security policy of the page allows nothing from other sources.
+The page uses no library. Libraries such as vis-network and plotly have a size of at least half a megabyte, and their layouts do not order
+utterances by time. The page is the file `interactive.html` of this folder (about 30 kB), into which the graphs are written as JSON. Texts
+are inserted only as text nodes, and the content security policy of the page allows nothing from other sources.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _rounded(weights: np.ndarray) -> list[float | None]:
 
 @dataclass(frozen=True, eq=False)
 class GraphView:
-    """A view of a graph: a notebook shows it as an interactive page, and `save` writes it to a file.
+    """A view of a graph. A notebook shows the view as an interactive page, and `save` writes the graph to a file.
 
     Attributes:
         graph: Graph from `build_graph` or from the method `graph` of a pipeline.

@@ -16,7 +16,7 @@ _ESCAPES = {
 
 
 def latex(text: str) -> str:
-    r"""Escape text for LaTeX, so that it contains no commands.
+    r"""Escape text for LaTeX, so that the text contains no commands.
 
     >>> print(latex("f1_macro 0.6 ± 0.1 & \\input{x}"))
     f1\_macro 0.6 $\pm$ 0.1 \& \textbackslash{}input\{x\}
@@ -25,7 +25,7 @@ def latex(text: str) -> str:
 
 
 def latex_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    r"""Return a `tabular` with the rules of booktabs; columns of numbers are aligned to the right.
+    r"""Return a `tabular` with the horizontal lines of booktabs; columns of numbers are aligned to the right.
 
     >>> print(latex_table(["method", "wF1"], [["BiGRU", "0.625"]]))
     \begin{tabular}{lr}

@@ -1,4 +1,4 @@
-"""A leaderboard as one HTML page with pictures and one sortable table per corpus; it loads nothing from other sources."""
+"""A leaderboard as one HTML page with pictures and one sortable table per corpus; the page loads nothing from other sources."""
 
 from __future__ import annotations
 

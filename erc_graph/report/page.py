@@ -125,7 +125,7 @@ def digest(script: str) -> str:
 
 
 def environment() -> Environment:
-    """Return the jinja2 environment of this folder's templates; it escapes all values that are not marked as markup."""
+    """Return the jinja2 environment of the page templates, which escapes all values that are not marked as markup."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -162,7 +162,7 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = {
         "parameters": f"{result['parameters']:,}",
         "time per epoch": f"{result['seconds_per_epoch']:.2f} s on {machine.get('device', 'an unknown device')}",
-        "seeds": f"{', '.join(map(str, result['seeds']))}; everything except means is of seed {result['seeds'][0]}",
+        "seeds": f"{', '.join(map(str, result['seeds']))}; results that are not means are from seed {result['seeds'][0]}",
         "commit": machine.get("git_commit"),
         "packages": ", ".join(f"{name} {version}" for name, version in machine.get("packages", {}).items()),
         "SHA-256 of the data": result.get("data_sha256"),
@@ -212,7 +212,7 @@ def _picture(contents: Contents, name: str) -> Markup | None:
             return inline_svg(
                 lambda path: plot_projection(states, found.target, found.labels, path),
                 name,
-                "States of the test turns in the plane, coloured by true emotion",
+                "Inputs of the classifier for the test utterances in two dimensions, coloured by true emotion",
                 {colour: f"e{i}" for i, colour in enumerate(label_colours(list(found.labels)))},
             )
     except ErcGraphError:  # nothing to draw, for example no epoch
@@ -259,7 +259,7 @@ def _embedded(path: Path, name: str) -> Markup | None:
         content = base64.b64encode(content_of(path, CheckpointError)).decode()
     except OSError:
         return None
-    return Markup(f'<img alt="{name} as the run drew it" src="data:image/png;base64,{content}">')
+    return Markup(f'<img alt="{name}, drawn by the run" src="data:image/png;base64,{content}">')
 
 
 # -- errors ---------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class Strokes:
         if loops:
             self.remarks.append(f"{loops} self-loop{'s' if loops > 1 else ''} not drawn")
         if any((lines.times > 1).any() for lines in self.chosen.values()):
-            self.remarks.append("parallel lines of one kind: an edge that counts several times")
+            self.remarks.append("parallel lines of one kind: an edge that occurs several times")
 
     def strength(self, weight: np.ndarray) -> np.ndarray:
         """Scale weights to [0, 1] from the smallest to the largest; return 0.5 if all weights are equal, or for a missing weight."""

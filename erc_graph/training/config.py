@@ -59,7 +59,8 @@ class TrainingConfig:
         selection: Epoch whose weights are used: `dev`, the best epoch on the development split; or `last`, the last epoch.
         criterion: Development metric that selects the epoch. For a score task, `weighted_f1` and `accuracy` are computed for two classes:
             negative and not negative.
-        ema: Decay of an exponential moving average of the weights, which is evaluated and saved instead of the weights; 0: off.
+        ema: Decay of the exponential moving averages of the weights. The averages are evaluated and saved instead of the weights of the
+            last step. 0: no averages.
         mixed_precision: Numerical precision: `no` (full precision), `bf16`, or `fp16` (needs a GPU).
     """
 

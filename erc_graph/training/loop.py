@@ -86,10 +86,11 @@ def fit(
         dev: Development dialogues, on which the epoch is selected; `None` is allowed if `config.selection` is `last`.
         config: Options of the training.
         seed: Seed of the order of the dialogues and of dropout; the caller sets the initial weights.
-        folder: Folder for `last.safetensors` and `best.safetensors`; default: no files.
-        resume: Continue from the checkpoint in `folder`, if there is one; the result is the same as without the interruption.
+        folder: Folder for `last.safetensors` and `best.safetensors`; default: no files are written.
+        resume: Whether the training continues from the checkpoint in `folder`, if the folder has a checkpoint. The result equals the result
+            of an uninterrupted training.
         device: `auto`, `cpu` or `cuda`.
-        quiet: True: show no progress; default: a bar on a terminal, otherwise one line per minute.
+        quiet: `True`: no progress is shown. Default: a progress bar on a terminal; without a terminal, one line per minute.
         description: Text before the progress bar.
         on_epoch: Function that is called with the history after every epoch, once the checkpoint is written.
         watch: Function that is called after every epoch, before the checkpoint is written. Its arguments are the index of the stage, the

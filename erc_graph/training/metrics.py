@@ -1,4 +1,4 @@
-"""Metrics of predictions, computed by scikit-learn where it defines them."""
+"""Metrics of predictions; scikit-learn computes the standard metrics."""
 
 from __future__ import annotations
 

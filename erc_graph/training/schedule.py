@@ -21,7 +21,7 @@ def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int], batch_tok
         lengths: `(D,)` number of utterances per dialogue, on the CPU.
         batch_size: Largest number of dialogues per step. Without `batch_tokens`, the sizes of the steps differ by at most one.
         seed: Integers that seed the order of this epoch.
-        batch_tokens: Largest number of utterances per step, padding included; 0: no limit. A longer dialogue is the only one of its step.
+        batch_tokens: Largest number of utterances per step, padding included; 0: no limit. A longer dialogue is alone in its step.
     """
     batch_size = min(batch_size, len(lengths))  # any larger number is the same, but may be too large for a tensor
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))

@@ -26,12 +26,12 @@ _NO_MEMORY = re.compile("allocate memory|out of memory|not enough memory")  # Py
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """The values of one configuration key: an interval, or choices.
+    """The range of one configuration key: an interval, or a list of choices.
 
     Attributes:
-        low: Smallest value; if both ends are integers, only integers are searched.
+        low: Smallest value. If `low` and `high` are integers, only integers are searched.
         high: Largest value.
-        log: Search on a logarithmic scale.
+        log: Whether the search uses a logarithmic scale.
         choices: List of values, of any TOML type, instead of an interval.
     """
 
@@ -113,7 +113,7 @@ class Search:
 
     @property
     def best(self) -> Trial:
-        """Return the best trial; among equal trials, return the earliest.
+        """Return the best trial, or the earliest of several best trials.
 
         Raises:
             ConfigError: every trial failed.
@@ -152,10 +152,10 @@ def run_search(
         direction: Whether the metric is maximised or minimised.
         context: All other facts that determine the metric, as JSON values, such as a digest of the data and fixed settings. The context is
             stored in the record. A search does not continue from a record with another context.
-        quiet: True: show no progress; default: a bar on a terminal, otherwise one line per minute.
+        quiet: `True`: no progress is shown. Default: a progress bar on a terminal; without a terminal, one line per minute.
 
     Raises:
-        CheckpointError: the record is damaged, or belongs to another search or context.
+        CheckpointError: the record is damaged, or was written by a search with other arguments.
         StorageError: the record cannot be written.
     """
     import optuna

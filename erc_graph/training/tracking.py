@@ -19,7 +19,7 @@ TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
 def check_tracker(name: str) -> None:
-    """Check that a tracker is known and installed, before anything is trained.
+    """Check that a tracker is known and installed, before the training starts.
 
     Raises:
         ConfigError: the tracker is unknown or not installed; the message says what to install.
@@ -37,7 +37,7 @@ def tracked(name: str | None, project: str, run: str, folder: Path | None, confi
     The tracker is `None` if `name` is `None`. With several processes, the tracker is `None` in all processes except the first.
 
     Args:
-        name: `tensorboard` (writes files to `folder/tensorboard`), or `wandb` or `mlflow` (write to the location of their configuration).
+        name: `tensorboard` (writes files to `folder/tensorboard`), `wandb` or `mlflow` (each writes to its configured location).
         project: Name of the project, which groups runs.
         run: Name of the run.
         folder: Folder of the run.

@@ -65,7 +65,7 @@ def test_a_modality_that_is_not_there_counts_as_missing(pipeline: Pipeline, corp
 
 def test_features_that_do_not_fit(pipeline: Pipeline, corpus: Corpus) -> None:
     bare = replace(corpus, features={}, present={})
-    with pytest.raises(CorpusError, match=r"this model names no text encoder for the vectors that it reads"):
+    with pytest.raises(CorpusError, match=r"this model names no text encoder for the vectors that it uses"):
         pipeline.predict(bare)
     with pytest.raises(CorpusError, match=r"expected features .*text \(.*found none"):
         answer.answers(pipeline.method, bare)

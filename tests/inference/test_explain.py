@@ -243,7 +243,7 @@ def test_impossible_questions_are_refused(arguments: dict, message: str, pipelin
 
 def test_a_model_of_sequences_is_refused(corpus: Corpus) -> None:
     words = BiGRU(Schema(widths={}, sequences={"text": (4,)}, task=corpus.task), BiGRUConfig(width=8))
-    with pytest.raises(ConfigError, match=r"explain: expected a model that reads one vector per utterance, found one that reads seq"):
+    with pytest.raises(ConfigError, match=r"explain: expected a model that uses one vector per utterance, found one that uses seq"):
         explain(words, corpus[0], 0)
 
 

@@ -48,7 +48,7 @@ def test_sounds_in_brackets_are_named(tiny_encoder: Path) -> None:
     prepare(
         load_transcript("\n".join(f"Ann: {text}" for text in texts).encode()), model({"text": 24}, text=str(tiny_encoder)), say=notes.append
     )
-    assert notes[1:] == ["text: 3 of 6 utterances contain only music or a sound in brackets, which the model reads as words"]
+    assert notes[1:] == ["text: 3 of 6 utterances contain only music or a sound in brackets, which the model treats as words"]
 
 
 def test_what_is_missing_is_said_once_and_handled(tiny_encoder: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_model_of_waveforms_gets_them(tmp_path: Path) -> None:
     ready = prepare(TALK, pipeline, recordings={TALK.utterance_ids[1]: tmp_path / "b.wav"})
     assert ready.sequences["audio"].sizes == (0, len(wave), 0, 0) and (ready.sequences["audio"][1] == wave).all()
     assert prepare(ready, pipeline).sequences["audio"] is ready.sequences["audio"]
-    with pytest.raises(CorpusError, match=r"this model reads sequences: audio \(samples\); expected a corpus with these sequences"):
+    with pytest.raises(CorpusError, match=r"this model uses sequences: audio \(samples\); expected a corpus with these sequences"):
         prepare(TALK, pipeline)
 
 
@@ -150,7 +150,7 @@ def test_features_that_are_not_read_or_no_numbers_are_said() -> None:
         prepare(load_transcript(json.dumps(turns).encode()), model({"audio": 1, "text": 2}), say=note)
     assert notes[2:] == [
         "features.text: 1 utterance with NaN, inf or numbers beyond 1e15 counts as missing (first: utterance 0)",
-        "features of Audio, visal are not read: the model reads audio, text",
+        "features of Audio, visal are not used: the model uses audio, text",
         "audio: not in the input, and cannot be computed here; counted as missing in every utterance",
     ]
     del turns[0]["features"], turns[1]["features"]["text"]
@@ -160,7 +160,7 @@ def test_features_that_are_not_read_or_no_numbers_are_said() -> None:
 
 
 def test_an_extractor_of_what_is_not_read_is_refused(tiny_encoder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"extractor: expected a modality that the model reads \(text\), found 'smell'"):
+    with pytest.raises(ConfigError, match=r"extractor: expected a modality that the model uses \(text\), found 'smell'"):
         prepare(TALK, model({"text": 24}, text=str(tiny_encoder)), extractors={"smell": "mfcc"})
 
 

@@ -274,7 +274,7 @@ def test_an_interrupted_turn_ends_the_stream() -> None:
 
 
 def test_a_model_that_reads_later_turns_is_refused_by_the_name_of_its_part() -> None:
-    ahead = "found one that reads them in .*; train a model with pipeline.causal true"
+    ahead = "found one that uses them in .*; train a model with pipeline.causal true"
     methods: dict[Method, str] = {
         Pairwise(schema(), small("pairwise", causal=False)): "fusion.audio.text.encode.audio, .*fusion.audio.text.conv, ",
         Pairwise(schema(), small("causal", causal=False)): "fusion.audio.text.encode.audio, ",
@@ -284,15 +284,15 @@ def test_a_model_that_reads_later_turns_is_refused_by_the_name_of_its_part() -> 
         ): "inputs.speaker_relative, read",
     }
     for method, parts in methods.items():
-        with pytest.raises(ConfigError, match="expected a model that reads no later utterances, " + ahead.replace(".*", parts + ".*")):
+        with pytest.raises(ConfigError, match="expected a model that uses no later utterances, " + ahead.replace(".*", parts + ".*")):
             Pipeline(method).stream()
-        with pytest.raises(ConfigError, match="reads no later utterances"):
+        with pytest.raises(ConfigError, match="uses no later utterances"):
             Stream(method)
 
 
 def test_a_model_of_sequences_is_refused() -> None:
     words = Schema(widths={}, sequences={"text": (4,)}, task=THREE)
-    with pytest.raises(ConfigError, match=r"expected a model that reads one vector per utterance, found one that reads sequences \(text\)"):
+    with pytest.raises(ConfigError, match=r"expected a model that uses one vector per utterance, found one that uses sequences \(text\)"):
         Pipeline(BiGRU(words, BiGRUConfig(width=6, causal=True))).stream()
 
 

@@ -46,7 +46,7 @@ def test_sequences_count_as_their_statistics(tmp_path: Path) -> None:
     again = Pipeline.from_pretrained(tmp_path / "model")
     ids, every = [corpus.dialogue_ids[1]], Pipeline(method).predict(corpus)
     assert again.schema.sequences == {"text": (16,)} and again.predict(corpus[1]) == [row for row in every if row.dialogue in ids]
-    with pytest.raises(CorpusError, match=r"this model reads sequences: text .16.; expected a corpus with these sequences"):
+    with pytest.raises(CorpusError, match=r"this model uses sequences: text .16.; expected a corpus with these sequences"):
         again.predict(replace(corpus, sequences={}))
     with pytest.raises(CorpusError, match=r"sequences.text: the model was trained on time steps of the shape 16, found 3"):
         again.predict(replace(corpus, sequences={"text": Ragged(torch.zeros(corpus.utterances, 3), torch.arange(corpus.utterances + 1))}))

@@ -177,7 +177,7 @@ def test_keys_name_what_is_there() -> None:
     assert "predicted" not in found
     assert any("for each node, the arcs to its 3 strongest neighbours" in text for text in found)
     guess = ["anger" if label != "anger" else "fear" for label in corpus[0].labels]
-    assert {"predicted", "predicted otherwise"} <= set(texts(picture(graph, guess)))
+    assert {"predicted", "wrong prediction"} <= set(texts(picture(graph, guess)))
 
 
 def test_wrong_predictions_are_ringed_and_unlabelled_ones_are_not() -> None:
@@ -197,7 +197,7 @@ def test_without_any_label_nodes_have_the_colours_of_what_is_predicted() -> None
     graph = build_graph(replace(corpus, target=torch.full_like(corpus.target, -1))[0])
     shown = picture(graph, ["joy", "anger", "joy"])
     words = set(texts(shown))
-    assert "Predicted" in words and not {"Emotion", "predicted", "unlabelled", "predicted otherwise"} & words
+    assert "Predicted" in words and not {"Emotion", "predicted", "unlabelled", "wrong prediction"} & words
     painted = {to_hex(colour) for marks in shown.axes.collections for colour in marks.get_facecolor()}
     assert {emotion_colour(name).lower() for name in ("joy", "anger")} <= painted
 

@@ -119,7 +119,7 @@ def test_scores() -> None:
     labels = [f"{value:+d}" for value in range(-3, 4)]
     scored = page(talk(probabilities=None, scores=scores, guess=np.array([2, 3, 3, 5, 3, 3])), labels=labels)
     assert packed(scored)["conversations"][0]["c"] == [[5, 3, 1.8], [3, 1, 1.6], [2, 0, 0.8]]
-    assert "the score of every turn" in render_labels(scored) and "difference of the two scores" in render_labels(scored)
+    assert "the score of every utterance" in render_labels(scored) and "difference of the two scores" in render_labels(scored)
 
 
 def test_five_hundred_turns_are_below_300_kb(tmp_path: Path) -> None:

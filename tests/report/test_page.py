@@ -103,7 +103,7 @@ def test_headline_and_errors(make: Make) -> None:
 
 def test_without_text(make: Make) -> None:
     page = render_page(make(text=False))
-    assert "sentence 3 of" not in page and "alert(2)" not in page and "Made without the corpus' text" in " ".join(page.split())
+    assert "sentence 3 of" not in page and "alert(2)" not in page and "This page contains no text of the corpus" in " ".join(page.split())
     assert "sentence 3 of" in render_page(make())
 
 
@@ -123,7 +123,7 @@ def test_no_error_no_label_twice_no_graph(make: Make) -> None:
     plain = conversation(3, 4, edges=None, present=None)
     right = conversation(3, 4, edges=None, present=None, target=plain.guess)
     page = render_page(make(conversations=[right], streams=()))
-    assert "No error among the evaluated utterances." in page and "strongest incoming edges light up" not in page
+    assert "No error among the evaluated utterances." in page and "strongest incoming edges are highlighted" not in page
 
 
 def test_scores(make: Make) -> None:
@@ -138,7 +138,7 @@ def test_scores(make: Make) -> None:
     page = render_page(Contents(
         result=result, columns=[("mae", "MAE")], protocol="p", predictions=found, conversations=[c], streams=("audio", "text"),
     ))  # fmt: skip
-    assert 'id="calibration"' not in page and "The largest misses" in page and "0.900" in page and "±" not in Reader(page).text
+    assert 'id="calibration"' not in page and "The largest errors" in page and "0.900" in page and "±" not in Reader(page).text
 
 
 def test_written_as_a_whole(make: Make, tmp_path: Path) -> None:

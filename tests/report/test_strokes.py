@@ -89,7 +89,7 @@ def test_relations_between_the_same_nodes_stand_beside_each_other() -> None:
 
 def test_an_edge_that_counts_several_times_has_several_strands() -> None:
     strokes, lines, _ = drawn(talk([0] * 2, {("text", "past", "text"): [(0, 1)] * 2}))
-    assert len(segments(lines)) == 2 and "parallel lines of one kind: an edge that counts several times" in strokes.remarks
+    assert len(segments(lines)) == 2 and "parallel lines of one kind: an edge that occurs several times" in strokes.remarks
 
 
 def test_of_a_crowded_graph_the_strongest_neighbours_are_drawn() -> None:

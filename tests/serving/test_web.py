@@ -127,7 +127,7 @@ WRONG = [
     (b"\xff\xfe\x00", 422, "begins like UTF-16 text, but byte 2 is not valid"),
     (b"nobody speaks here", 422, "line 1: no speaker found"),
     (b'{"a": ', 422, "not valid JSON"),
-    (b'[{"text": "a"}]', 422, "this model names no text encoder for the vectors that it reads"),
+    (b'[{"text": "a"}]', 422, "this model names no text encoder for the vectors that it uses"),
     (b"[" * 100_000, 422, "request:"),
     (b'[{"text": "a", "features": {"text": ["x"]}}]', 422, "expected a list of numbers"),
     (b'[{"text": "a", "features": {"text": [1, 2]}}]', 422, "expected vectors of 16 numbers, found 2"),
@@ -295,7 +295,7 @@ def test_a_model_that_reads_later_turns_does_not_listen(corpus: Corpus, serve: A
     with serve(Service(pipeline, Limits(workers=1)), Limits(workers=1)) as client:
         assert client("GET", "/model")[1]["live"] is False
         status, answer, _ = client("POST", "/sessions")
-        assert status == 409 and answer["error"].startswith("stream: expected a model that reads no later utterances")
+        assert status == 409 and answer["error"].startswith("stream: expected a model that uses no later utterances")
 
 
 def test_the_metrics_count_by_endpoint_and_never_without_end(pipeline: Pipeline, serve: Any) -> None:
