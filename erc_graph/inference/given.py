@@ -63,7 +63,7 @@ def corpora_of(given: Given, name: str = "conversation") -> Iterator[tuple[Corpu
         elif len(others) < len(parts):
             raise CorpusError(f"{_EXPECTED}; found strings mixed with {type(others[0]).__name__}; predict strings separately")
         if others and all(isinstance(part, tuple) and len(part) == 2 for part in others):
-            raise CorpusError(f'{_EXPECTED}; found pairs; write an utterance as {{"speaker": …, "text": …}}')
+            raise CorpusError(f'{_EXPECTED}; found tuples of two values; write an utterance as {{"speaker": …, "text": …}}')
         stems = Counter(Path(part).stem for part in others if isinstance(part, os.PathLike))
         for number, part in enumerate(others):
             if isinstance(part, os.PathLike) and stems[Path(part).stem] > 1:  # files of one name stay apart

@@ -91,7 +91,7 @@ class State:
         if changed:
             raise CheckpointError(
                 f"{path}: expected the settings with which the run was started, found {', '.join(changed)}; "
-                "give the old settings, or start in another folder"
+                "use the settings of the start, or start in another folder"
             )
 
 

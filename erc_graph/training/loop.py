@@ -54,7 +54,7 @@ def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfi
         raise ConfigError("training.selection: expected 'last' because there is no development split, found 'dev'")
     for name, part in (("train", train), ("dev", dev if config.selection == "dev" else None)):
         if part is not None and not counted(part, task).any():
-            advice = "; label some, or set training.selection to 'last'" if name == "dev" else ""
+            advice = "; label some utterances, or set training.selection to 'last'" if name == "dev" else ""
             raise CorpusError(
                 f"{name}: expected utterances with a target that count in the loss, found none among {part.utterances} utterances{advice}"
             )

@@ -38,7 +38,7 @@ def _differences(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
         raise ConfigError(f"comparison: expected two lists of the same length, at least 2, found shapes {a.shape} and {b.shape}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ConfigError("comparison: expected finite values, found NaN or inf; leave out the pairs in which a run failed")
+        raise ConfigError("comparison: expected finite values, found NaN or inf; leave out the pairs with a failed run")
     return a - b
 
 

@@ -157,7 +157,7 @@ def test_a_model_that_names_no_encoder_is_refused_with_the_way_out() -> None:
         ([3.5], "found float"),
         (torch.zeros(2, 24), "found Tensor"),
         ([sample_corpus(dialogues=3)[0][0]], "found Utterance"),
-        ([("Ann", "Hi"), ("Bob", "Oh")], "found pairs; write an utterance"),
+        ([("Ann", "Hi"), ("Bob", "Oh")], "found tuples of two values; write an utterance"),
     ],
 )
 def test_anything_else_is_refused(given: Any, found: str, pipeline: Pipeline) -> None:
