@@ -67,7 +67,7 @@ class Seen:
 
     @property
     def types(self) -> dict[EdgeType, int]:
-        """Return edge type → number of edges, in the order: edges between nodes, edges to hyperedges, edges from hyperedges."""
+        """Return edge type → number of edges, with edges between nodes first, then edges to hyperedges, then edges from hyperedges."""
         every = {kind: count for one in self.sent for kind, count in zip(one.types, one.counts, strict=True)}
         return dict(sorted(every.items(), key=lambda item: (HYPEREDGE in item[0], item[0][0] == HYPEREDGE)))
 

@@ -81,7 +81,7 @@ class Pipeline:
 
     @property
     def task(self) -> Task:
-        """Return the task of the method: labels or a score."""
+        """Return the task of the method, which predicts labels or a score."""
         return self.method.task
 
     @property
