@@ -65,7 +65,7 @@ def test_a_corpus_that_was_made_by_hand_is_refused(corpus: Corpus) -> None:
     name, first = "text", corpus.utterance_ids[7]
     rows = corpus.features[name].clone()
     rows[7, 0] = 3e38
-    of = f"1 of {corpus.utterances} utterances .first: '{first}'.; correct them"
+    of = f"1 of {corpus.utterances} utterances .first: '{first}'.; correct these numbers"
     with pytest.raises(CorpusError, match=f"sample: features.text: NaN, inf or numbers beyond 1e15 in {of}"):
         check_numbers(replace(corpus, features={**corpus.features, name: rows}))
     sequences = {

@@ -119,7 +119,7 @@ def test_a_silent_turn_is_heard_and_a_wrong_one_was_not_said(client: Any) -> Non
         status, answer, _ = client("POST", path, wrong)
         assert status == 422 and words in answer["error"]
     status, answer, _ = client("POST", path, {"speaker": "Ann", "text": "hm", "features": {"text": vector(16), "audio": None}})
-    assert (status, answer["turn"]) == (200, 1) and "audio, visual: not given" in answer["notes"][0]
+    assert (status, answer["turn"]) == (200, 1) and "audio, visual: not in the input" in answer["notes"][0]
 
 
 WRONG = [
