@@ -37,7 +37,7 @@ class Centred(OverTurns):
         return self._minus(nodes, sums)
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of a live dialogue; the memory is the sum and the number of all present states so far."""
+        """Process the next utterance of a live dialogue; `memory` has the sum and the number of the present states of earlier calls."""
         sums = self._counted(nodes) if memory is None else memory + self._counted(nodes)
         return self._minus(nodes, sums), sums
 

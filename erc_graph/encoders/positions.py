@@ -26,7 +26,7 @@ class Positions(OverTurns):
         return nodes.with_states(nodes.states + sines(batch.turn, nodes.states)[:, None])
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, int]:
-        """Process the next utterance of a live dialogue; the memory is the number of preceding utterances."""
+        """Process the next utterance of a live dialogue; `memory` is the number of preceding utterances, as returned by the last call."""
         turn = memory or 0
         return nodes.with_states(nodes.states + sines(torch.tensor([turn], device=batch.device), nodes.states)[:, None]), turn + 1
 

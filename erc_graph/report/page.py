@@ -1,7 +1,7 @@
 """The report of a run as one page that opens offline, without remote scripts, styles, fonts or pictures.
 
 The content of a corpus is treated as data: jinja2 escapes it in the page, and `explorer.json_block` escapes it in the data of the script.
-The content security policy of the page allows only one script, by its digest.
+The content security policy of the page lets only one script run: the script with the given SHA-256 hash.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def render_page(contents: Contents) -> str:
 
 
 def digest(script: str) -> str:
-    """Return the digest of a script for the content security policy."""
+    """Return the SHA-256 hash of a script in base64, for the content security policy of a page."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
