@@ -11,16 +11,13 @@ to both memories several times (hops). The result of a hop is added to the query
     q_i &\leftarrow \tanh\Big(q_i + \sum_s \sum_{k \in s} a^s_k M^s_k\Big) \qquad \text{(4), (5) once per hop} \tag{5} \\
     o_i &= W_o q_i + b_o \tag{6}
 
-The equations follow the public code; the equation numbers are ours. `s` is one of the two memories. `k` runs over at most `window`
-utterances before `i`. At an utterance that is not in memory `s`, the local GRU of `s` keeps its state. There `X^s` is 0, and the memory GRU
-reads this 0. As in TensorFlow, the GRUs apply the reset gate before the matrix product.
+The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. At an utterance outside
+memory `s`, the local GRU keeps its state, and the memory GRU reads `X^s = 0`. As in TensorFlow, the GRUs reset before the matrix product.
 
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
-| `u` | `turn` | `(N, 1, D)` |
-| `W_q` | `recall.ask` | `(width, D)` |
+| `u`; `W_q`, `W_o` | `turn`; `recall.ask`, `classify` | `(N, 1, D)`; `(width, D)`, `(classes, width)` |
 | local, memory GRUs | `recall.local`, `.memory` | two GRUs each, one per memory |
-| `W_o` | `classify` | `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
@@ -31,10 +28,8 @@ reads this 0. As in TensorFlow, the GRUs apply the reset gate before the matrix 
   GRU, in later hops from 0. `mask = "global"` reproduces this. With the default `"side"`, each softmax runs only over its own memory.
 - Paper and public code assume two speakers. With more speakers, "other" means all speakers except the speaker of the utterance.
 - The public code selects the epoch on a random 60 per cent of the *test* utterances. It does not shuffle the training data, and its loss
-  includes the rows of zeros that pad the last batch. Here the training loop is the same for all methods. The value 0.3 in the code is the
-  share of values that dropout keeps, so the dropout rate is 0.7.
-- We had no access to the paper's text. The paper probably has no tanh in (4), a separate memory per speaker, and separate memories for each
-  hop. Here, as in the code, all hops use the same two memories.
+  includes the zero rows that pad the last batch. Its value 0.3 for dropout is the share of values that are kept.
+- We had no access to the paper's text. The paper probably has no tanh in (4), but separate memories for each speaker and each hop.
 """
 
 from __future__ import annotations
@@ -65,8 +60,7 @@ class CMNConfig(Checked):
         width: Width of all states.
         hops: Number of times that an utterance attends to its memories.
         window: Largest number of earlier utterances in both memories together; `None`: all earlier utterances.
-        mask: Utterances in each softmax of (4): only the utterances of the memory (`side`), or of both memories (`global`). The public code
-            uses `global`.
+        mask: Utterances in each softmax of (4): those of its own memory (`side`), or of both memories (`global`, as in the public code).
         dropout: Dropout on the outputs of the local GRUs and on the attention weights.
     """
 
@@ -80,8 +74,7 @@ class CMNConfig(Checked):
 class TwoMemories(OverTurns):
     """Module for Eqs. (1) to (5), with a memory of earlier utterances of the speaker, and a memory of utterances of other speakers.
 
-    `forward` appends the attention weights of every hop to the list `seen`: one tensor `(N, T)` per memory. `T` is the number of
-    utterances in the longest window.
+    `forward` appends the attention weights of each memory in each hop, `(N, T)` for a longest window of `T`, to the list `seen`.
     """
 
     causal = True

@@ -1,7 +1,6 @@
 r"""COGMEN: COntextualized GNN based Multimodal Emotion recognitioN (Joshi et al., NAACL 2022).
 
-A Transformer runs over the utterances of the dialogue, whose modalities are concatenated. Two graph layers then pass messages between
-utterances within a window.
+A Transformer runs over the utterances, whose modalities are concatenated. Two graph layers then pass messages within a window.
 
 .. math::
     x_i &= W_x\, \mathrm{Transformer}(u)_i + b_x \tag{1} \\
@@ -15,28 +14,21 @@ biases. The speakers of two utterances and their order define the relation `r` b
 
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
-| `u` | `turn` | `(N, 1, D)` |
-| Transformer | `context` | `(N, 1, D)` |
-| `W_x` | `project.layers[0]` | `(width, D)` |
-| `W_r`, `W_0` | `relate.weight`, `relate.root` | `(relations, width, width)`, `(width, width)` |
+| `u`, Transformer | `turn`, `context` | `(N, 1, D)` each |
+| `W_x`; `W_r`, `W_0` | `project.layers[0]`; `relate.weight`, `.root` | `(width, D)`; `(relations, width, width)`, `(width, width)` |
 | `W_q`, `W_k`, `W_v`, `W_s` | `attend.query`, `.key`, `.value`, `.skip` | `(heads · width, width)` |
-| Norm | `norm` | over `heads · width` channels |
-| `W_1`, `W_2` | `classify` | `(width, heads · width)`, `(classes, width)` |
+| Norm; `W_1`, `W_2` | `norm`; `classify` | over `heads · width` channels; `(width, heads · width)`, `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
 - The Transformer of the public code attends to the padding of shorter dialogues, so scores depend on the batch. Here padding is masked.
-- Eq. (4): the public code has a batch norm. This norm fails for a single utterance, and makes the dialogues of a batch depend on each
-  other. The default here is a layer norm, which is not in the paper. `norm = "batch"` selects the batch norm, computed only over utterances
-  with a modality.
-- In the public code, a window contains the utterances that receive messages from an utterance. In a graph recipe, the window contains the
-  utterances that send messages to an utterance. For a symmetric window, the edges are the same.
+- Eq. (4): the batch norm of the public code fails for a single utterance, and couples the dialogues of a batch. The default here is a layer
+  norm, which is not in the paper. `norm = "batch"` selects the batch norm, computed only over utterances with a modality.
+- A window contains the receivers of messages in the public code, but the senders in a graph recipe. Symmetric windows give the same edges.
 - The public code distinguishes two speakers by their sex. Here speakers are numbered by first appearance in the dialogue. All speakers
   after the second have the relations of the second speaker.
-- A missing modality is zero; the public code does not allow missing modalities. An utterance without any modality is zero in (1), and has
-  no node in the graph.
-- As in the public code, the Transformer has no position encodings and is post-norm. Its number of heads depends on `D` (`heads_for`).
-  LeakyReLU has the slope 0.01.
+- A missing modality is zero; the public code needs all modalities. An utterance without any modality is zero in (1), and has no node.
+- As in the public code, the Transformer is post-norm, without position encodings, and has `heads_for(D)` heads. LeakyReLU has slope 0.01.
 - Unused modules of the public code are left out. Its options to replace the Transformer by an LSTM or a GRU are also left out.
 """
 

@@ -16,31 +16,24 @@ dialogue. We wrote the equations from memory, without access to the paper; the e
 
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
-| `u` | | `(N, D)` |
-| `g` | `context` | `(N, width)`, both directions |
-| `W_e` | `relate.attention` | `(width, width)`, stored transposed |
+| `u`; `g` | input; `context` | `(N, D)`; `(N, width)`, both directions |
+| `W_e`; `W_β` | `relate.attention`; `nodal.transform` | `(width, width)`; `(width + hidden, width + hidden)`; stored transposed |
 | `W_r`, `W_0`, `b` | `relate.weight` (the last matrix is `W_0`), `relate.bias` | `(relations + 1, width, hidden)`, `(hidden,)` |
 | `W`, `W_0'` | `neighbours.neighbours`, `.root` | `(hidden, hidden)` |
-| `W_β` | `nodal.transform` | `(width + hidden, width + hidden)`, stored transposed |
 | `W_1`, `W_2` | `classify` | `(hidden, width + hidden)`, `(classes, hidden)` |
 
 **Differences from the paper and from its public code**
 
-There are two public implementations. The first code is by the authors; the authors recommend the second code.
-
+- There are two public implementations. The first code is by the authors; the authors recommend the second code.
 - The paper leaves three choices open. Here an utterance is not its own neighbour, the activation is ReLU, and (3) and (4) have biases.
 - `form = "code"` follows the second code. In this code, the softmax (2) runs over the receivers of a sender `j`, so the weights at a
   receiver do not sum to one. Eq. (3) has no factor :math:`1/|N_r|`, and (3) and (4) have no ReLU. The term :math:`W_0 g_i` has no factor
   :math:`\alpha_{ii}`. Self-loops of the recipe, as in `cogmen`, are edges.
 - The published results were computed with an LSTM in (1). The first code has a tanh and a bias in (5); the second code does not have (5).
-- Instead of (2), the first code computes the score of an edge from the position of the sender in the dialogue (at most 110 positions). This
-  is left out.
-- In both codes, a window contains the utterances that receive messages from an utterance. In a graph recipe, the window contains the
-  utterances that send messages to an utterance. For a symmetric window, the edges are the same.
-- In the first code, the recurrent network (1) also reads padding, so scores depend on the batch. Here the network does not read padding.
-- The first code selects the epoch on test data. Here the development split selects the epoch.
-- In both codes, the matrices of the 8 relations are linear combinations of 30 shared matrices. This does not restrict the 8 matrices. Here
-  every relation has its own matrix.
+- Instead of (2), the first code computes the score of an edge from the sender's position in the dialogue (at most 110); this is left out.
+- A window contains the receivers of messages in both codes, but the senders in a graph recipe. Symmetric windows give the same edges.
+- The first code selects the epoch on test data. Its network (1) reads padding, so scores depend on the batch. Here neither is the case.
+- Here each relation has its own matrix. In both codes, the 8 matrices are linear combinations of 30 matrices, which is no restriction.
 - Both codes distinguish two speakers by their sex. Here speakers are numbered by first appearance in the dialogue. If there are more
   speakers than the recipe distinguishes, further speakers count as its last speaker.
 - The input of both codes is only text. Here all modalities of an utterance are concatenated, with zeros for a missing modality. An
@@ -79,8 +72,7 @@ class DialogueGCNConfig(Causal):
         hidden: Width of the graph layers and of the hidden layer of the classifier.
         cell: Cell of the recurrent network in (1).
         form: Variant of (2) to (4): `paper`, as in the equations, or `code`, as in the second public implementation.
-        nodal: Variant of (5): `plain`, as in the equation; `tanh`, with a tanh and a bias in the scores; or `none`, without (5), so that
-            the classifier reads `h_i`.
+        nodal: Variant of (5): `plain`, as in (5); `tanh`, with a tanh and a bias in the scores; `none`: the classifier reads `h_i`.
         dropout: Dropout between the layers of (1) and before the last linear layer.
     """
 

@@ -21,8 +21,7 @@ of gates and attention. According to this summary, text attends to the whole dia
 
 **What was guessed**
 
-- By default, an utterance attends to the whole dialogue only in text (option `sequential`). In other modalities, an utterance attends only
-  to itself, through layers of the same kind.
+- By default, an utterance attends to the whole dialogue only in text (option `sequential`). Other modalities have layers of the same kind.
 - There is one gate per unordered pair of modalities, and (4) is attention between the pairs of an utterance. With one modality, (3) and (4)
   are left out.
 - A missing modality is zero in (2), and the gate passes only the other modality of the pair. If both modalities of a pair are missing, the
@@ -59,8 +58,7 @@ class DialogueTRMConfig(Causal):
         layers: Number of layers in (2).
         heads: Number of attention heads in (2) and (4).
         feedforward: Hidden width of the Transformers in (2) and (4).
-        sequential: Modalities in which an utterance attends to the whole dialogue; in other modalities, an utterance attends only to
-            itself.
+        sequential: Modalities in which an utterance attends to the whole dialogue; in all others, an utterance attends only to itself.
         dropout: Dropout in the Transformers and the classifier.
     """
 

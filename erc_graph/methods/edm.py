@@ -1,8 +1,7 @@
 r"""MF-EDM: Graph-based Multimodal Fusion and Emotional Dynamics Modeling for ERC (Hwang, Kwon and Gweon, Interspeech 2026).
 
-Every utterance has one node per modality, and an anchor node that is computed from these nodes. Only the anchor node is classified.
-Messages are passed in two graphs. The contagion graph connects all utterances, and its edges have signed gates. The inertia graph connects
-utterances of one speaker.
+Every utterance has one node per modality, and an anchor node that is computed from these nodes. Only the anchor node is classified. The
+contagion graph connects all utterances, and its edges have signed gates. The inertia graph connects utterances of one speaker.
 
 .. math::
     x^l &= \mathrm{BiGRU}(W_l u + b_l), \qquad x^a = W_a r^a + b_a, \qquad x^v = W_v r^v + b_v \tag{1} \\
@@ -14,29 +13,23 @@ utterances of one speaker.
 
 The indices `l`, `a`, `v` and `u` denote text, audio, visual and anchor nodes. `S` is the speaker embedding, which is added only to the
 nodes that the option `speaker` names. `S'` is also added to the nodes that `inertia_speaker` names. `d` is the number of outgoing edges in
-(4), and of incoming edges in (5). With `causal`, `d` is the number of incoming edges in (4), too. The equations follow the public code; the
-equation numbers are ours.
+(4), and of incoming edges in (5). With `causal`, (4) counts incoming edges. The equations follow the public code; the numbering is ours.
 
 | symbol | attribute | shape (`N`: utterances) |
 |---|---|---|
 | `u` | `texts`: mean of several text features, each after a batch norm | `(N, features)` |
-| `W_l`, `W_a`, `W_v` | `streams.project[m]` | `(width, features)` |
-| `W_u` | `anchor` | `(width, modalities · width)`, modalities in alphabetical order |
-| `S` | `speaker` | `(N, width)` |
-| `W_2`, `W_1` | `to_contagion`, `to_inertia` | `(hidden, width)` |
-| `g_k`, `c_k` | `contagion.gate[k - 1]`, `contagion.bias[k - 1]` | `(2, hidden)`, `()` |
-| `W` | `classify` | `(classes, 2 hidden)` |
+| `W_l`, `W_a`, `W_v`; `W_u` | `streams.project[m]`; `anchor` | `(width, features)`; `(width, modalities · width)`, sorted by name |
+| `S`; `W_2`, `W_1` | `speaker`; `to_contagion`, `to_inertia` | `(N, width)`; `(hidden, width)` |
+| `g_k`, `c_k`; `W` | `contagion.gate[k - 1]`, `contagion.bias[k - 1]`; `classify` | `(2, hidden)`, `()`; `(classes, 2 hidden)` |
 
 **Differences from the paper and from its public code**
 
 - We had no access to the paper's text. The public code is anonymous, but uses the names of the paper. It trains on the development split,
   and selects the epoch on test data. It saves a model only if the model exceeds the published results. Here the development split selects
-  the epoch. For IEMOCAP, the code repeats the order of dialogues and the dropout masks in every epoch. Unused modules of the code are left
-  out.
+  the epoch. For IEMOCAP, the code repeats the order of dialogues and the dropout masks in every epoch. Its unused modules are left out.
 - The graph recipes describe the graphs that the code builds; the options of the code describe other graphs. In (5), the first utterance of
   a speaker sends no message, and past and future are exchanged. In (4), edges between neighbouring utterances occur twice. In (4) and (5),
-  edges between the modalities of an utterance occur twice. The code has other windows for MELD; our settings for MELD have the windows of
-  IEMOCAP.
+  edges between the modalities of an utterance occur twice. For MELD, the code has other windows; our settings use those of IEMOCAP.
 - The GRU and the batch norm ignore padding; in the public code both include padding. Here a linear map always precedes the GRU; the code
   has this map only for IEMOCAP.
 - For MELD, the code has a "focal" loss that increases when the probability of the right class approaches one

@@ -1,8 +1,7 @@
-r"""HAAN-ERC: hierarchical adaptive attention network for multimodal emotion recognition in conversation.
+r"""HAAN-ERC: hierarchical adaptive attention network for multimodal ERC (Zhang and Tan, Neural Computing and Applications, 2023).
 
-The paper is Zhang and Tan, Neural Computing and Applications, 2023. In each modality, an utterance attends to earlier utterances of its
-speaker, then to earlier utterances of other speakers. A selector network decides for each pair of utterances whether the first attends to
-the second. Then all modalities attend to each other. The equations follow the public code; the equation numbers are ours.
+In each modality, an utterance attends to earlier utterances of its speaker, then of other speakers. A selector network decides whether an
+utterance attends to another. Then all modalities attend to each other. The equations follow the public code; the numbering is ours.
 
 .. math::
     x_m &= \mathrm{LN}(W_m f_m + b_m + \mathrm{PE}) \tag{1} \\
@@ -31,13 +30,10 @@ modalities. Only the first layers of the first two stages have a selector (2). I
   evaluates this model on test data.
 - By mistake, the second stage of (5) in the public code also attends to utterances of the same speaker. This mistake is corrected here. An
   utterance without earlier utterances of other speakers attends to itself.
-- In the public code, the selector (2) gets no gradient. If the selector drops all pairs of an utterance, the utterance attends to all
-  utterances, including later utterances and padding. Here the gradient treats decisions as probabilities (straight-through). An utterance
-  whose pairs are all dropped attends to itself.
-- The last stage of the public code attends to padding and later utterances. Here padding is masked; with `causal`, later utterances are
-  also masked.
-- Eq. (1): several text features (`text1` to `text4`) are averaged, each after its own batch norm. The batch norm ignores padding; in the
-  public code, it includes padding.
+- In the public code, the selector (2) gets no gradient; here the gradient treats decisions as probabilities (straight-through). If all
+  pairs of an utterance are dropped, the utterance attends to itself; in the public code, to all utterances, even later ones, and padding.
+- The last stage of the public code attends to padding and later utterances. Here padding is masked; with `causal`, later utterances too.
+- Eq. (1): text features (`text1` to `text4`) are averaged, each after a batch norm. Only in the public code, this norm includes padding.
 - No node attends to a missing modality, and the weight of a missing modality in (6) is zero.
 """
 

@@ -18,11 +18,9 @@ that it does not read. All GRUs follow TensorFlow's equations.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `u` | `turn` | `(N, 1, D)` |
-| `W_q` | `recall.ask` | `(width, D)` |
+| `u`; `W_q`, `W_o` | `turn`; `recall.ask`, `classify` | `(N, 1, D)`; `(width, D)`, `(classes, width)` |
 | own, other GRUs | `recall.local` | two GRUs side by side |
 | global, memory GRUs | `recall.whole`, `.rewrite` | one GRU each; all hops after the first share `rewrite` |
-| `W_o` | `classify` | `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
@@ -33,8 +31,7 @@ that it does not read. All GRUs follow TensorFlow's equations.
   therefore contain information from later utterances, although ICON itself is causal. Here the vectors are the features of the corpus.
 - The paper and the public code assume two speakers. With more speakers, "other" in (2) means all speakers except the speaker of `i`.
 - The public code selects the epoch on a random 60 per cent of the *test* utterances. It does not shuffle the training data, and its loss
-  includes the zero rows that pad the last batch. Here all methods share one training loop. The value 0.3 in the public code is the
-  probability that dropout keeps a unit.
+  includes the zero rows that pad the last batch. Its value 0.3 for dropout is the probability that a unit is kept.
 - We had no access to the paper's text. The paper seems to have no tanh in (5), and a separate encoder for each modality.
 """
 

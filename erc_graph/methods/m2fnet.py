@@ -1,8 +1,7 @@
 r"""After M2FNet: Multi-modal Fusion Network for Emotion Recognition in Conversation (after Chudasama et al., CVPR Workshops 2022).
 
-For each modality, Transformer encoders process the utterances of a dialogue. Fusion layers follow: attention whose queries and values come
-from the text, and whose keys come from another modality. Eq. (2) corresponds to Eq. (5) of the paper, Eqs. (3) and (4) to its Eq. (6), and
-Eq. (5) to its Eqs. (7) and (8).
+For each modality, Transformer encoders process the dialogue. Fusion layers follow: attention whose queries and values come from the text,
+and whose keys come from another modality. In the paper, (2) is Eq. (5), (3) and (4) are Eq. (6), and (5) is Eqs. (7) and (8).
 
 .. math::
     x_m &= W_m u_m + b_m \tag{1} \\
@@ -23,14 +22,12 @@ Eq. (5) to its Eqs. (7) and (8).
   one post-norm Transformer layer without position encodings.
 - In the paper, only a figure shows whether (4) includes `f` itself; two re-implementations include `f`. The paper has no ReLU and no
   dropout in (4) and (5).
-- Eq. (3) needs the same width for all modalities, so (1) projects them. Eq. (1) and the dropout before and after it follow a
-  re-implementation.
+- Eq. (3) needs the same width for all modalities, so (1) projects them. Eq. (1) and the dropout around (1) follow a re-implementation.
 - The method reads the features of the corpus. The paper's feature extractors and their triplet loss are left out. In its printed form, this
   loss pulls distant negative samples closer.
 - The output of (2) is zero for a missing modality. In (3), utterances that lack text or modality `m` are masked as keys. If the corpus has
   no text, the first modality in alphabetical order replaces the text.
-- The paper does not use speakers, and neither does this method. With `causal`, no attention reads later utterances. With a single modality,
-  only (1), (2) and (5) remain.
+- The paper does not use speakers, and neither does this method. With a single modality, only (1), (2) and (5) remain.
 """
 
 from __future__ import annotations

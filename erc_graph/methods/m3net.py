@@ -12,8 +12,7 @@ no access to the paper's text. The equations follow the public code; the numberi
     y_i &\leftarrow y_i + \textstyle\sum_j \tanh(g^\top [y_i ; y_j] + c) \, y_j / \sqrt{d_i d_j} \tag{5} \\
     \mathrm{scores}_i &= W \, \mathrm{ReLU}([z^\tau_i ; y^\tau_i]_\tau) + b \tag{6}
 
-There are `N_L` layers of (4) and `N_K` layers of (5). A hyperedge joins all nodes of one modality in a dialogue, or all nodes of one
-utterance.
+There are `N_L` layers (4) and `N_K` layers (5). A hyperedge joins all nodes of a modality in a dialogue, or all nodes of an utterance.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -34,13 +33,10 @@ Differences from the paper and from its public code:
 - If the corpus has a single text feature, (1) is left out. Several text features (`text1` to `text4`: the last layers of RoBERTa) are
   averaged by (1). The batch norms in (1) use only present utterances; in the public code, they also use padding. In training, these batch
   norms make the dialogues of a batch depend on each other.
-- The text always has a linear map before the GRU. In the public code, this map exists only if the width of the text differs from `width`,
-  as for IEMOCAP.
-- The GRU stops at the end of a dialogue. In the public code, it also reads padding, so the scores depend on the other dialogues of the
-  batch.
+- The text always has a linear map before the GRU; in the public code, only if the width of the text is not `width` (as for IEMOCAP).
+- The GRU stops at the end of a dialogue. In the public code, the GRU also reads padding, so the scores depend on the batch.
 - Speakers are numbered by order of appearance, so the names of speakers have no effect.
-- For MELD, the public code uses a variant of the focal loss: `training.loss = "legacy_focal"`. The module `erc_graph.methods.mmgcn`
-  describes this loss.
+- For MELD, the public code uses a variant of the focal loss: `training.loss = "legacy_focal"` (see `erc_graph.methods.mmgcn`).
 - A missing modality has no node and is in no hyperedge; its states in (6) are zero. The public code needs three modalities.
 - The method is never causal, because the hyperedge of a modality joins all utterances.
 """
