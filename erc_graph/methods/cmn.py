@@ -16,7 +16,8 @@ memory `s`, the local GRU keeps its state, and the memory GRU reads `X^s = 0`. A
 
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
-| `u`; `W_q`, `W_o` | `turn`; `recall.ask`, `classify` | `(N, 1, D)`; `(width, D)`, `(classes, width)` |
+| `u` | `turn` | `(N, 1, D)` |
+| `W_q`, `W_o` | `recall.ask`, `classify` | `(width, D)`, `(classes, width)` |
 | local, memory GRUs | `recall.local`, `.memory` | two GRUs each, one per memory |
 
 **Differences from the paper and from its public code**

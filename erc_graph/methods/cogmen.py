@@ -15,7 +15,8 @@ biases. The speakers of two utterances and their order define the relation `r` b
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
 | `u`, Transformer | `turn`, `context` | `(N, 1, D)` each |
-| `W_x`; `W_r`, `W_0` | `project.layers[0]`; `relate.weight`, `.root` | `(width, D)`; `(relations, width, width)`, `(width, width)` |
+| `W_x` | `project.layers[0]` | `(width, D)` |
+| `W_r`, `W_0` | `relate.weight`, `relate.root` | `(relations, width, width)`, `(width, width)` |
 | `W_q`, `W_k`, `W_v`, `W_s` | `attend.query`, `.key`, `.value`, `.skip` | `(heads · width, width)` |
 | Norm; `W_1`, `W_2` | `norm`; `classify` | over `heads · width` channels; `(width, heads · width)`, `(classes, width)` |
 

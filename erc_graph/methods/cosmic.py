@@ -1,7 +1,7 @@
 r"""COSMIC: COmmonSense knowledge for eMotion Identification in Conversations (Ghosal et al., Findings of EMNLP 2020).
 
-COSMIC extends DialogueRNN. A speaker has three states: internal `q`, external `r`, intent `i`. Commonsense inputs are optional. We had no
-access to the paper's text. The equations follow the public code; the numbering is ours. `s` speaks utterance `t`, any other `l` listens.
+COSMIC extends DialogueRNN. Every speaker has three states: internal `q`, external `r` and intent `i`. Vectors of commonsense knowledge are
+additional inputs, if the corpus has them.
 
 .. math::
     u_t &= W_u\, \mathrm{Norm}(x_t) + b_u \tag{1} \\
@@ -16,23 +16,32 @@ access to the paper's text. The equations follow the public code; the numbering 
     y_t &= \sum_j \mathrm{softmax}_j(\tanh(E_j \cdot (T E_t + b_T))) E_j \quad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{8} \\
     o_t &= W_2\, \mathrm{ReLU}(W_1 y_t + b_1) + b_2 \tag{9}
 
+We had no access to the paper's text. The equations follow the public code; the equation numbers are ours. `s` is the speaker of utterance
+`t`, and `l` is any other speaker (a listener).
+
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
 | `x`, Norm | `texts`, `turn` | `(N, 1, D)`; several text features (`text1` to `text4`) are averaged |
-| GRUs of (2), (7); (4), (6); (5) | `read.directions[d]`: `dialogue`, `emotion`; `party.q`, `.r`, `.i`; `listener.q`, `.r` | `nn.GRUCell` |
+| GRUs of (2), (7) | `read.directions[d]`: `dialogue`, `emotion` | `GRUCell` of PyTorch |
+| GRUs of (4) and (6); GRUs of (5) | `party` `.q`, `.r`, `.i`; `listener` `.q`, `.r` | `GRUCell` of PyTorch |
 | `W` of (3); `T` | `read.directions[d].attend`; `attend.transform` | `(width, hidden)`; `(6 width, 6 width)` |
 | `W_u`; `W_1`, `W_2` | `project`; `reduce`, `classify` | `(hidden, D)`; `(hidden, 6 width)`, `(classes, hidden)` |
 
 **Differences from the paper and from its public code**
 
-- Commonsense vectors are the feature sets `xEffect`, `xReact`, `xIntent`, `oEffect` and `oReact` (hidden states of COMET). Sets that the
-  corpus lacks are left out of (4) to (6); a missing vector is zero. We do not know whether the authors tested without these vectors.
-- Eq. (1): the public code reads only text. Here all modalities are concatenated (missing as zeros), and the batch norm ignores padding.
-- Unused modules of the public code are left out. Its options for other norms and other mixes of four RoBERTa layers are also left out.
+- Commonsense vectors are read from the feature sets `xEffect`, `xReact`, `xIntent`, `oEffect` and `oReact` (hidden states of COMET). A
+  feature set that the corpus lacks is left out of (4) to (6); a missing vector is zero. We do not know whether the authors tested the
+  method without commonsense vectors.
+- Eq. (1): the input of the public code is only text, and its batch norm includes padding. Here all modalities of an utterance are
+  concatenated, with zeros for a missing modality, and the batch norm ignores padding.
+- Some options of the public code are left out: other norms, and other ways to combine four RoBERTa layers. Its unused modules are also left
+  out.
 - As in the public code, (5) to (7) read the new states of the utterance before dropout. After every utterance, the code applies dropout to
   the states of all speakers. Over many utterances, the state of a silent speaker therefore becomes zero. Here dropout is applied to a state
-  only when the state changes. With `listener`, only `i` differs from the code, because every utterance changes all `q` and `r`.
-- The public code does not shuffle the dialogues, and resets the random seed in every epoch. Here batches and dropout masks vary.
+  only when the state changes. With `listener`, this differs from the code only for `i`, because every utterance changes the `q` and `r` of
+  all speakers.
+- The public code does not shuffle the dialogues, and resets the random seed in every epoch. Here batches and dropout masks differ between
+  epochs.
 """
 
 from __future__ import annotations
@@ -65,7 +74,8 @@ class COSMICConfig(Causal):
         width: Width of `g`, `q`, `r` and `i`; `e` is three times as wide.
         hidden: Width of `u` and of the hidden layer of the classifier.
         norm: Norm of the text features in (1): `none`, or a `batch` norm.
-        context: Attention scores: `general`, as in (3), or `simple`: `w · g_j`, equal for all `t`. The public code uses `simple` for MELD.
+        context: Attention scores: `general`, as in (3), or `simple`: `w · g_j`. The scores `simple` do not depend on utterance `t`; the
+            public code uses them for MELD.
         listener: Whether to update the states of listeners, Eq. (5).
         attention: Whether to use the attention over the dialogue, Eq. (8).
         residual: Whether to add `u` to the hidden layer of (9).

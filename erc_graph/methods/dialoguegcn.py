@@ -16,7 +16,8 @@ dialogue. We wrote the equations from memory, without access to the paper; the e
 
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
-| `u`; `g` | input; `context` | `(N, D)`; `(N, width)`, both directions |
+| `u` | | `(N, D)` |
+| `g` | `context` | `(N, width)`, both directions |
 | `W_e`; `W_β` | `relate.attention`; `nodal.transform` | `(width, width)`; `(width + hidden, width + hidden)`; stored transposed |
 | `W_r`, `W_0`, `b` | `relate.weight` (the last matrix is `W_0`), `relate.bias` | `(relations + 1, width, hidden)`, `(hidden,)` |
 | `W`, `W_0'` | `neighbours.neighbours`, `.root` | `(hidden, hidden)` |

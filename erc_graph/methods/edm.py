@@ -18,9 +18,11 @@ nodes that the option `speaker` names. `S'` is also added to the nodes that `ine
 | symbol | attribute | shape (`N`: utterances) |
 |---|---|---|
 | `u` | `texts`: mean of several text features, each after a batch norm | `(N, features)` |
-| `W_l`, `W_a`, `W_v`; `W_u` | `streams.project[m]`; `anchor` | `(width, features)`; `(width, modalities · width)`, sorted by name |
-| `S`; `W_2`, `W_1` | `speaker`; `to_contagion`, `to_inertia` | `(N, width)`; `(hidden, width)` |
-| `g_k`, `c_k`; `W` | `contagion.gate[k - 1]`, `contagion.bias[k - 1]`; `classify` | `(2, hidden)`, `()`; `(classes, 2 hidden)` |
+| `W_l`, `W_a`, `W_v` | `streams.project[m]` | `(width, features)` |
+| `W_u` | `anchor` | `(width, modalities · width)`, modalities in alphabetical order |
+| `S` | `speaker` | `(N, width)` |
+| `W_2`, `W_1`; `W` | `to_contagion`, `to_inertia`; `classify` | `(hidden, width)`; `(classes, 2 hidden)` |
+| `g_k`, `c_k` | `contagion.gate[k - 1]`, `contagion.bias[k - 1]` | `(2, hidden)`, `()` |
 
 **Differences from the paper and from its public code**
 
@@ -30,8 +32,7 @@ nodes that the option `speaker` names. `S'` is also added to the nodes that `ine
 - The graph recipes describe the graphs that the code builds; the options of the code describe other graphs. In (5), the first utterance of
   a speaker sends no message, and past and future are exchanged. In (4), edges between neighbouring utterances occur twice. In (4) and (5),
   edges between the modalities of an utterance occur twice. For MELD, the code has other windows; our settings use those of IEMOCAP.
-- The GRU and the batch norm ignore padding; in the public code both include padding. Here a linear map always precedes the GRU; the code
-  has this map only for IEMOCAP.
+- The GRU and the batch norm ignore padding, unlike the public code. A linear map always precedes the GRU; in the code only for IEMOCAP.
 - For MELD, the code has a "focal" loss that increases when the probability of the right class approaches one
   (`training.loss = "legacy_focal"`). The paper has the cross entropy.
 - Speakers are numbered by first appearance in the dialogue; the code uses the speaker numbers of the corpus. Here a matrix multiplies the

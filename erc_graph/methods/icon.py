@@ -18,7 +18,8 @@ that it does not read. All GRUs follow TensorFlow's equations.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `u`; `W_q`, `W_o` | `turn`; `recall.ask`, `classify` | `(N, 1, D)`; `(width, D)`, `(classes, width)` |
+| `u` | `turn` | `(N, 1, D)` |
+| `W_q`, `W_o` | `recall.ask`, `classify` | `(width, D)`, `(classes, width)` |
 | own, other GRUs | `recall.local` | two GRUs side by side |
 | global, memory GRUs | `recall.whole`, `.rewrite` | one GRU each; all hops after the first share `rewrite` |
 
