@@ -98,7 +98,7 @@ def _tiles(page: LabelsPage) -> list[tuple[str, str]]:
             counts[guess] += 1
     turns, first = sum(counts), max(range(len(counts)), key=counts.__getitem__)
     tiles = [("conversations", f"{len(talks):,}")] if len(talks) > 1 else []
-    tiles += [("turns", f"{turns:,}"), ("speakers", f"{len({name for c in talks for name in c.speakers}):,}")]
+    tiles += [("utterances", f"{turns:,}"), ("speakers", f"{len({name for c in talks for name in c.speakers}):,}")]
     tiles.append(("most frequent", f"{page.labels[first]}, {counts[first] / max(1, turns):.2f}"))
     if page.unsure is not None:
         unsure = sum(int(c.unsure.sum()) for c in talks if c.unsure is not None)

@@ -94,7 +94,7 @@ def test_another_conversation_and_a_turns_edges(visit: Callable[..., Any]) -> No
     # 4 from the same stream (the absent node of turn 2 is one of the complete graph's), 1 from the other, into each of two streams.
     assert page.locator("#edges path").count() == 10
     assert page.locator("#chat li.source").count() == 4 and page.locator("#wires circle.to").count() == 2
-    assert "strongest into audio" in page.inner_text("#detail") and "0.50" in page.inner_text("#detail")
+    assert "strongest edges into audio" in page.inner_text("#detail") and "0.50" in page.inner_text("#detail")
     first = page.locator("#edges path").first.get_attribute("d")
     page.hover("#chat li:nth-child(1) .bubble")
     assert page.locator("#edges path").first.get_attribute("d") != first
@@ -180,7 +180,7 @@ def test_trust_in_modalities(visit: Callable[..., Any]) -> None:
     trust = {"text": np.array([0.8, 0.1, 0.5]), "audio": np.array([0.2, 0.9, 0.5])}
     page = visit(width=900, conversations=[conversation(1, 3, trust=trust)], place="#c0t1")
     assert "trust in each modality" in page.inner_text("#detail") and "0.90" in page.inner_text("#detail")
-    assert "audio is missing" not in page.inner_text("#detail") and "text is missing in this turn" in page.inner_text("#detail")
+    assert "audio is missing" not in page.inner_text("#detail") and "text is missing in this utterance" in page.inner_text("#detail")
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def test_totals_turning_points_and_tiles_by_hand() -> None:
     tiles = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text)
     assert tiles == [
         ("conversations", "2"),
-        ("turns", "12"),
+        ("utterances", "12"),
         ("speakers", "2"),
         ("most frequent", "joy, 0.50"),
         ("unsure, below 0.45", "1 of 12"),

@@ -59,7 +59,7 @@ const explorer = (() => {
       item.id = `o${i}`;
       item.setAttribute("role", "option");
       item.setAttribute("aria-selected", "false");
-      figures.append(make("span", "", plural(c.y.length, "turn") + (splits.size > 1 ? ` · ${c.d}` : "")), make("span", "", free ? `mostly ${mostly(c)}` : `${c.wrong} wrong`));
+      figures.append(make("span", "", plural(c.y.length, "utterance") + (splits.size > 1 ? ` · ${c.d}` : "")), make("span", "", free ? `mostly ${mostly(c)}` : `${c.wrong} wrong`));
       const line = make("i");
       line.style.background = strip(c);
       item.append(make("b", "", c.i), figures, line);
@@ -99,7 +99,7 @@ const explorer = (() => {
     list.setAttribute("aria-activedescendant", item.id);
     if (item.isConnected) inside(list, item);
     byId("name").textContent = c.i;
-    const parts = [plural(c.y.length, "turn")];
+    const parts = [plural(c.y.length, "utterance")];
     if (c.n) parts.push(c.n.length > 5 ? plural(c.n.length, "speaker") : c.n.map((name) => `\u2068${name}\u2069`).join(", "));
     if (!free) parts.push(c.judged ? `${c.judged - c.wrong} of ${c.judged} right` : "not evaluated");
     if (c.d && c.d !== "test") parts.push({ train: "seen in training", dev: "development split" }[c.d] ?? c.d);
@@ -139,7 +139,7 @@ const explorer = (() => {
     else if (c.p[t] < 0) tags.append(emotion(c.y[t]), make("span", "", "no prediction"));
     else if (c.y[t] < 0) tags.append(make("span", "", "predicted"), emotion(c.p[t]), make("span", "", figure + ", unlabelled"));
     else if (!wrong(c, t)) tags.append(make("b", "", "✓ right"), emotion(c.y[t]), make("span", "", figure));
-    else tags.append(make("b", "", "✗ wrong"), emotion(c.y[t]), make("span", "arrow", "taken for"), emotion(c.p[t]), make("span", "", figure));
+    else tags.append(make("b", "", "✗ wrong"), emotion(c.y[t]), make("span", "arrow", "predicted as"), emotion(c.p[t]), make("span", "", figure));
     return tags;
   };
 
@@ -262,7 +262,7 @@ const explorer = (() => {
     heard.id = "heard";
     for (let j = 0; j < lanes && c.h; j++) {
       const mine = edges.filter((edge) => edge[0] === j).sort((a, b) => (b[3] ?? 0) - (a[3] ?? 0));
-      heard.append(make("h4", "", (c.h[t] >> j) & 1 ? `strongest into ${streams[j]}` : `${streams[j]} is missing in this turn`));
+      heard.append(make("h4", "", (c.h[t] >> j) & 1 ? `strongest edges into ${streams[j]}` : `${streams[j]} is missing in this utterance`));
       const items = make("ol", "heard");
       for (const [, from, turn, weight] of mine) {
         const item = make("li"), jump = make("button");

@@ -100,7 +100,7 @@
   };
   const table = () => {
     const top = make("tr"), body = make("tbody"), all = labels.map((_, k) => sum(c.a.map((counts) => counts[k])));
-    top.append(head("speaker", "col"), head("turns", "col", "number"), ...labels.map((_, k) => head(emotion(k), "col", "number")));
+    top.append(head("speaker", "col"), head("utterances", "col", "number"), ...labels.map((_, k) => head(emotion(k), "col", "number")));
     const rows = [...c.n.keys()].map((s) => [c.n[s], c.a[s]]);
     if (rows.length > 1) rows.push(["all", all]);
     rows.forEach(([name, counts], s) => {
