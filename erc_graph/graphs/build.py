@@ -34,6 +34,7 @@ from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
+from erc_graph.data.ragged import Ragged
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.graphs.hyperedges import Members
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, load_recipe
@@ -60,14 +61,14 @@ def build_graph(
     so a graph of these states has all angular weights (`build_from_states`, `Pipeline.graph`).
 
     Args:
-        dialogues: A dialogue, a corpus, or several dialogues of one task with the same features.
+        dialogues: A dialogue, a corpus, or several dialogues of one task with the same features and sequences.
         recipe: Name of a recipe, path of a TOML file, or a recipe.
         modalities: Modalities of the corpus to use; default: all. A modality that is a sequence has nodes without `x`. For a corpus without
             features, nodes have no `x`; node types are the names given here, or `text`.
 
     Raises:
         ConfigError: the recipe is unknown or invalid, or a modality has the name of an attribute of the graph.
-        CorpusError: a modality is unknown, or the dialogues have different tasks or features.
+        CorpusError: a modality is unknown, or the dialogues have different tasks, features or sequences.
 
     >>> from erc_graph.data.corpus import Corpus
     >>> from erc_graph.data.tasks import get_task
@@ -208,6 +209,7 @@ def _as_corpus(dialogues: Dialogue | Corpus | Iterable[Dialogue]) -> Corpus:
         for what, expected, found in (
             ("task", first.task.name, part.task.name),
             ("features", _widths(first), _widths(part)),
+            ("sequences", _items(first), _items(part)),
             ("texts", bool(first.texts), bool(part.texts)),
         ):
             if expected != found:
@@ -224,6 +226,7 @@ def _as_corpus(dialogues: Dialogue | Corpus | Iterable[Dialogue]) -> Corpus:
         target=torch.cat([part.target for part in parts]),
         features={name: torch.cat([part.features[name] for part in parts]) for name in first.features},
         present={name: torch.cat([part.present[name] for part in parts]) for name in first.features},
+        sequences={name: _joined([part.sequences[name] for part in parts]) for name in first.sequences},
         splits={},
         annotations={},
     )
@@ -231,3 +234,12 @@ def _as_corpus(dialogues: Dialogue | Corpus | Iterable[Dialogue]) -> Corpus:
 
 def _widths(corpus: Corpus) -> dict[str, int]:
     return {name: value.shape[1] for name, value in corpus.features.items()}
+
+
+def _items(corpus: Corpus) -> dict[str, tuple[int, ...]]:
+    return {name: value.item for name, value in corpus.sequences.items()}
+
+
+def _joined(parts: list[Ragged]) -> Ragged:
+    lengths = torch.cat([part.lengths for part in parts])
+    return Ragged(torch.cat([part.values for part in parts]), torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))

@@ -251,6 +251,13 @@ def test_modalities_of_sequences_are_streams_beside_features() -> None:
     for name in whole.edge_types:
         assert graph[name].edge_index.equal(whole[name].edge_index)
     assert build_graph(mixed, "window", ["visual"]).node_types == ["visual"]
+    listed = build_graph(list(mixed), "window")
+    for name in whole.edge_types:
+        assert listed[name].edge_index.equal(whole[name].edge_index)
+    for name in ("audio", "visual"):
+        assert listed[name].present.equal(graph[name].present)
+    with pytest.raises(CorpusError, match=r"differ in sequences: .*'visual'.* and \{\}"):
+        build_graph([mixed[0], replace(mixed, sequences={})[1]], "window")
 
 
 def test_relations_of_speaker_pairs_have_edges_of_their_own_and_learned_weights_are_not_there() -> None:
