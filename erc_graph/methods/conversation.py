@@ -117,6 +117,6 @@ class UtteranceMethod(Method):
     reads: ClassVar[tuple[Kind, ...]] = ("sequences", "features")
 
     def around(self, inputs: int) -> Conversation:
-        """Build the graph stage for utterance vectors of width `inputs`, with the options of the method."""
+        """Build the graph stage for utterance vectors of width `inputs`; the options of the method must derive from `InConversation`."""
         c, speaker = self.config, self.inputs.shapes.speaker
         return Conversation(inputs, self.graph, c.conversation, causal=c.causal, speaker=speaker)
