@@ -156,7 +156,10 @@ class EdgeRule:
 
     @property
     def behind(self) -> int | None:
-        """Return the largest distance from an earlier source to its target, in utterances, or `None` without a fixed limit."""
+        """Return the largest distance from an earlier source to its target, in utterances, or `None` without a fixed limit.
+
+        With `mute`, the result is `None`, because whether an utterance is a speaker's first depends on all utterances before it.
+        """
         return None if self.first_turn == "mute" else self._turns(self.past)
 
     @property
