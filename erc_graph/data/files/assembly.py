@@ -224,9 +224,11 @@ def _check_labels(task: Task, columns: Mapping[str, tuple[Any, ...]], annotation
     outside = [row for row, value in enumerate(values) if value not in allowed]
     if outside:
         row = outside[0]
+        indices = all(whole(values[one]) is not None for one in outside)
+        way = "set `dataset` in corpus.toml, or `labels` in the order of these numbers" if indices else "name the labels in corpus.toml"
         raise CorpusError(
             f"{_place(annotations, row)}: label {values[row]!r} is not in the label set of task {task.name} ({', '.join(task.labels)}); "
-            f"{len(outside)} labels are not in the set; choose another task, or name the labels in corpus.toml"
+            f"{len(outside)} labels are not in the set; choose another task, or {way}"
         )
 
 

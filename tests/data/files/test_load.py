@@ -152,6 +152,11 @@ def test_indices_become_the_names_of_the_manifest(folder):
         CorpusError, match=r"dialogue 'd0', utterance 'd0_1': label '2' is not in the label set of task mine \(neutral, joy\)"
     ):
         folder.load()
+    folder.manifest("mine", extra='task = "meld7"')
+    with pytest.raises(
+        CorpusError, match=r"choose another task, or set `dataset` in corpus.toml, or `labels` in the order of these numbers"
+    ):
+        folder.load()
 
 
 def test_transcripts_without_labels(folder):
