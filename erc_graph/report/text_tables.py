@@ -12,7 +12,7 @@ import numpy as np
 
 from erc_graph.data.printable import one_line
 
-_NUMBER = re.compile(r"[-+−±]?\d[\d.,]*( ?(±|%|s|ms|h) ?[\d.,]*)*( [*†]+)?|[-–—]|")
+_NUMBER = re.compile(r"[-+−±<]?\d[\d.,]*( ?(±|%|s|ms|h) ?[\d.,]*)*( [*†]+)?|[-–—]|")
 
 
 def mean_std(values: Sequence[float], digits: int = 3) -> str:

@@ -27,13 +27,14 @@ from erc_graph.experiments.leaderboard.behaviour import behaviour, same
 from erc_graph.experiments.leaderboard.board import field_of, shifts
 from erc_graph.experiments.leaderboard.board_ranks import ranks_of
 from erc_graph.experiments.leaderboard.board_rules import CorpusRules, Rules, read_rules, rules_from
-from erc_graph.experiments.leaderboard.board_tables import heading, notes
+from erc_graph.experiments.leaderboard.board_tables import COLUMNS, heading, notes
 from erc_graph.experiments.leaderboard.candidates import candidates, committed
 from erc_graph.experiments.leaderboard.rows import rows_of
 from erc_graph.experiments.leaderboard.standings import check_fields, chosen_methods
 from erc_graph.experiments.leaderboard.trials import Trial, answers, written
 from erc_graph.methods import METHODS
 from erc_graph.methods.schema import Schema
+from erc_graph.report.text_tables import numeric_columns
 from tests.data.files.formats import test_tuples
 from tests.experiments.test_kills import fork, moments
 
@@ -78,7 +79,9 @@ def board(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"seed": 3}, "rules: seed: unknown key"),
+        ({"seed": 3}, "rules: seed: unknown key; known: seeds, budget, members, tuned, ranges, variants, corpora"),
+        ({"corpora": {"meld": {"choise": "dev"}}}, "rules: corpora.meld.choise: unknown key; known: modalities, sets"),
+        ({"variants": [{"name": "a", "method": "bigru", "epochs": 3}]}, "unknown key; known: name, method, changes"),
         ({"seeds": 0}, "rules: seeds: expected 1 to 10000, found 0"),
         ({"budget": 2}, "budget: expected [ranges] from which settings are drawn, found none"),
         ({"budget": -1}, "budget: expected 0 to 10000, found -1"),
@@ -179,6 +182,13 @@ def test_a_row_says_all_that_it_promises(done: Path, small: Path) -> None:
     mean = np.mean(np.subtract(*(row["test"]["weighted_f1"]["values"] for row in (other, bigru))))
     assert against["difference"] == pytest.approx(mean) and {"seeds", "dialogues"} <= against.keys()
     assert against["dialogues"]["p_holm"] >= against["dialogues"]["p"] and against["dialogues"]["pairs"] == len(corpus.splits["test"])
+
+
+def test_no_p_value_is_printed_as_zero() -> None:
+    for value, cell in ((0.0004, "<0.001"), (0.001, "0.001"), (0.25, "0.250")):
+        row = {"against": {"bigru": {"dialogues": {"p_holm": value}}}}
+        assert COLUMNS["p (dialogues)"](row) == cell
+    assert numeric_columns([["p"], ["<0.001"], ["0.250"]]) == [True]
 
 
 def test_the_tables_say_it_in_columns_of_their_own(done: Path) -> None:
@@ -331,6 +341,18 @@ def test_pieces_by_loop() -> None:
 
 
 # -- stops, failures, workers ----------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_says_how_to_continue(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("erc_graph.experiments.leaderboard.standings.train", stop)
+    folder = tmp_path / "board"
+    assert main(["leaderboard", "--data", str(small), "--methods", "bigru", "--out", str(folder)]) == 130
+    assert capsys.readouterr().err.endswith(f"stopped; the last complete epoch is kept, --resume {folder} continues from it\n")
 
 
 @fork

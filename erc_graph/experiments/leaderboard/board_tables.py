@@ -31,7 +31,7 @@ def _difference(row: Row, rival: str) -> str:
 
 def _p(row: Row, rival: str, question: str) -> str:
     found = row.get("against", {}).get(rival, {}).get(question)
-    return f"{found['p_holm']:.3f}" if found else DASH
+    return DASH if not found else "<0.001" if found["p_holm"] < 0.001 else f"{found['p_holm']:.3f}"
 
 
 def _published(row: Row) -> str:

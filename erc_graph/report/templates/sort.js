@@ -3,7 +3,7 @@ for (const table of document.querySelectorAll("table.sorts")) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
   const value = (row, column) => {
     const text = row.cells[column].textContent.trim();
-    const number = parseFloat(text.replace(/,/g, "").replace("\u2212", "-"));
+    const number = parseFloat(text.replace(/[,<]/g, "").replace("\u2212", "-"));
     return Number.isNaN(number) ? text.toLowerCase() : number;
   };
   heads.forEach((head, column) => {
