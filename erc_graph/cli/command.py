@@ -77,8 +77,8 @@ def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], i
         except ErcGraphError as error:
             print(f"error: {refusal(error)}", file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            print(f"stopped; {stop}" if str(stop) else "stopped", file=sys.stderr)
             return 130
         except SystemExit as stop:  # argparse, after printing
             return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2

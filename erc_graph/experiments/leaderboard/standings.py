@@ -225,7 +225,10 @@ def check_fields(fields: Sequence[Field]) -> None:
 
 
 def _run(fields: Sequence[Field], rules: Rules, folder: Path, launch: Launch) -> int:
-    train(fields, launch)
+    try:
+        train(fields, launch)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the last complete epoch is kept, --resume {folder} continues from it") from None
     boards = [standing(field, rules) for field in fields]
     for board in boards:
         write_json(folder / board["dataset"] / "leaderboard.json", board)
