@@ -209,11 +209,17 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
     )
 
 
-def sentence(problem: Mapping[str, Any], where: str) -> str:
-    """Convert an error of pydantic to one line with the file, the key, the expected value and the found value."""
+def sentence(problem: Mapping[str, Any], where: str, known: str = "`--help` lists the known keys") -> str:
+    """Convert an error of pydantic to one line with the file, the key, the expected value and the found value.
+
+    Args:
+        problem: The error.
+        where: The file.
+        known: Where to find the known keys, for an unknown key.
+    """
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{where}: {path}: unknown key; `--help` lists the known keys"
+        return f"{where}: {path}: unknown key; {known}"
     if problem["type"] == "value_error":  # a check of our own, which says it all
         return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}"
     return f"{where}: {path}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {shortened(problem['input'])}"

@@ -168,8 +168,17 @@ def rules_from(values: Mapping[str, Any], where: str) -> Rules:
             json.dumps(dict(values), default=str), strict=True
         )
     except ValidationError as error:
-        raise ConfigError("\n".join(sentence(problem, where) for problem in error.errors())) from None
+        raise ConfigError("\n".join(sentence(problem, where, _known(problem["loc"])) for problem in error.errors())) from None
     return checked
+
+
+def _known(place: tuple[int | str, ...]) -> str:
+    """Return the known keys of the table of a key, for the message about an unknown key."""
+    tables = {"corpora": CorpusRules, "variants": Variant}
+    table: Any = Rules if len(place) == 1 else tables.get(str(place[0])) if len(place) == 3 else None
+    return (
+        f"known: {', '.join(one.name for one in dataclasses.fields(table))}" if table else "the page about the leaderboard lists the rules"
+    )
 
 
 def read_rules(path: str | Path | None = None) -> Rules:
