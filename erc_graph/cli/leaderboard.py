@@ -39,8 +39,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--methods",
         nargs="+",
         metavar="NAME",
-        help="`all`, names of methods, or all methods of a kind: kind:graph, kind:recurrent, kind:transformer or kind:fusion; "
-        "with commas or spaces in between (default: all)",
+        help="`all`, names of methods, your own methods (my_method.py:Own), or all methods of a kind: kind:graph, kind:recurrent, "
+        "kind:transformer, kind:fusion or 'kind:language model'; with commas or spaces in between (default: all)",
     )
     parser.add_argument(
         "--seeds", type=int, metavar="N", help="number of trainings per method, each with another seed (default: from the rules, 5)"
