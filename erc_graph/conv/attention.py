@@ -5,7 +5,8 @@ r"""Multi-head graph attention with scaled dot products: the convolution of a gr
     y_i = \Big[\sum_j a_{ij} (W_v x_j + b_v)\Big]_{\text{heads}} + W_s x_i + b_s
 
 The operator is from Shi et al., "Masked Label Prediction", IJCAI 2021, Eqs. (3) and (4). In PyG, it is called `TransformerConv`; here, the
-heads are concatenated and there are no edge features. `d` is the width of a head. COGMEN (Joshi et al., NAACL 2022) uses this operator.
+heads are concatenated and there are no edge features. COGMEN (Joshi et al., NAACL 2022) uses this operator. `d` is the dimension of a
+head, and `P` is the number of edges, padding included.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -29,12 +30,12 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 class Attention(Conv):
-    """Dot-product attention along the edges of a recipe.
+    """Dot-product attention along the edges of a graph.
 
     Args:
         inputs: Width of the input states.
         width: Width of the output: all heads, concatenated.
-        recipe: The graph.
+        recipe: Graph recipe, the rules for the edges.
         heads: Number of attention heads; a divisor of `width`.
         dropout: Dropout rate of the attention weights in training.
 
@@ -50,7 +51,7 @@ class Attention(Conv):
         self.query, self.key, self.value, self.skip = (nn.Linear(inputs, width) for _ in range(4))
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Attend along the edges: node states `(N, S, inputs)` → `(N, S, width)`."""
+        """Apply attention along the edges: states `(N, S, inputs)` → `(N, S, width)` of `N` utterances in `S` streams."""
         shrink = (self.heads / self.width) ** 0.5  # 1 / √d
         weight = torch.cat([shrink * self.query.weight, self.key.weight, self.value.weight])
         bias = torch.cat([shrink * self.query.bias, self.key.bias, self.value.bias])

@@ -18,9 +18,9 @@ from erc_graph.graphs.recipe import GraphRecipe
 class Conv(OverTurns):
     """Base class of message passing over the graph of a recipe.
 
-    A subclass defines its parameters and implements `pass_on`. All operators send messages by `edges.spread`, `edges.attend` or
-    `edges.hyper`, where the package can observe them. Therefore, the package can draw the edge weights of every operator and explain every
-    message.
+    A subclass defines its parameters and implements `pass_on`. In `pass_on`, all operators send messages by the methods `edges.spread` and
+    `edges.attend`, or by the hyperedges `edges.hyper`. The package can observe these messages. Therefore, it can draw the edge weights of
+    every operator and explain every message.
 
     Args:
         recipe: The rules for the edges of the graph and their relations.
@@ -28,7 +28,7 @@ class Conv(OverTurns):
     Attributes:
         label: Name of the operator in drawings and explanations; empty: the name of the module in the method.
         layout: Data structure of the edges (`erc_graph.graphs.edges`); all layouts give the same result.
-        watch: Observer of the messages while a method is explained or drawn (`erc_graph.inference.explain`).
+        watch: Object that records the messages while a prediction is explained or a graph is drawn (`erc_graph.graphs.watch`).
     """
 
     reads_hyperedges: ClassVar[bool] = False
@@ -47,19 +47,19 @@ class Conv(OverTurns):
         """Return the number of preceding utterances that the output depends on, after several passes over the edges; `None`: all.
 
         Args:
-            times: Number of passes: one per layer, and one more if the weights depend on the degree of the source.
+            times: Number of passes: one per layer, and one more if the edge weights depend on the degree of the source node.
         """
         return None if self.recipe.past is None else times * self.recipe.past
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply the operator to all dialogues: node states `(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
+        """Apply the operator: `(N, S, inputs)` → `(N, S, width)` for `N` utterances in `S` streams, zero for absent nodes."""
         edges = edges_of(self.recipe, nodes, batch, watch=self.watch, layout=self.layout)
         states = self.pass_on(nodes.states if edges.full else nodes.masked(), edges)
         return nodes.with_states(states if edges.full else states * nodes.present[..., None].to(states.dtype))
 
     @abstractmethod
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Compute the output states: `(N, S, inputs)` → `(N, S, width)`.
+        """Compute the output states: `(N, S, inputs)` → `(N, S, width)` for `N` utterances in `S` streams.
 
-        The input `x` is zero for absent nodes. The output may have any values for absent nodes.
+        The input states `x` are zero for absent nodes. The output states of absent nodes may have any values.
         """

@@ -4,8 +4,8 @@ r"""A chain of linear graph convolutions; the output is the input plus one nonli
     F^0 = x \qquad F^k_i = \sum_{j \in N(i)} \frac{W_k F^{k-1}_j}{\sqrt{d_i d_j}} + b_k \qquad
     y = F^0 + \sum_{k=1}^K \mathrm{LeakyReLU}_{0.01}(U_k F^k + c_k)
 
-The operator is from the public code of GraphSmile (Li et al., IEEE TPAMI 2025). The public code also learns an edge weight for every
-position in the batch; this operator has no such weights. :math:`d_i` is the in-degree of node `i`. There is no activation between the
+The operator is from the public code of GraphSmile (Li et al., IEEE TPAMI 2025). The public code also learns an edge weight for every index
+in the batch; this operator has no learned edge weights. :math:`d_i` is the in-degree of node `i`. There is no activation between the
 convolutions.
 
 | symbol | attribute | shape |
@@ -31,7 +31,7 @@ class Chain(Conv):
 
     Args:
         width: Width of the input and output states.
-        recipe: The graph.
+        recipe: Graph recipe, the rules for the edges.
         layers: Number of convolutions, `K`.
         dropout: Dropout rate of the output of every layer `U_k`, in training.
     """
@@ -45,13 +45,13 @@ class Chain(Conv):
         self.dropout = Dropout(dropout)
 
     def weights(self, edges: Edges, dtype: torch.dtype) -> Tensor:
-        """Return the weights of `P` edge slots, `(1, P)`: one over the square root of the degrees of target and source, multiplied."""
+        """Return the edge weights `1 / sqrt(d_i d_j)` from the degrees of target and source: `(1, P)`, for `P` edges, padding included."""
         (degree,) = edges.degree(edges.valid.to(dtype)[None])  # (N, S)
         root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
         return edges.dot(root, root)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Apply all convolutions: node states `(N, S, width)` → `(N, S, width)`."""
+        """Apply all convolutions: states `(N, S, width)` → `(N, S, width)` of `N` utterances in `S` streams."""
         weight, y = self.weights(edges, x.dtype), x
         for matrix, bias, read in zip(self.maps, self.bias, self.read, strict=True):
             x = edges.spread(matrix(x), weight) + bias

@@ -1,10 +1,10 @@
 """Compilation of the C files of the package to shared libraries, on first use; the libraries are stored.
 
 A library is stored in the folder `$ERC_GRAPH_CACHE`. If this variable is not set, the folder is `$XDG_CACHE_HOME/erc_graph` or
-`~/.cache/erc_graph`. The name of a library depends on the C file, the compiler and the processor. The file is written atomically. For
-safety, a file that other users can write to is never loaded. Before its first use, a library is tested: it must give the same results as
-PyTorch (`erc_graph.conv.trial`). The result of this test is stored beside the library. PyTorch replaces the libraries if there is no
-compiler, on systems other than Linux, and with `ERC_GRAPH_COMPILED=0` (also `false`, `no`, `off`).
+`~/.cache/erc_graph`. The name of a library depends on the C file, the compiler and the processor. A library is written atomically. For
+safety, a library that other users can write to is never loaded. Before its first use, a library is tested: it must give
+the same results as PyTorch (`erc_graph.conv.trial`). The test result is stored in the same folder. Slower code in PyTorch is used instead
+of the libraries if there is no compiler, on systems other than Linux, and with `ERC_GRAPH_COMPILED=0` (also `false`, `no`, `off`).
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def library(source: Path, trial: str = "") -> ctypes.CDLL | None:
         trial: Name of the function of `erc_graph.conv.trial` that compares the library with PyTorch; empty: no comparison.
 
     Returns:
-        The library. If it cannot be compiled or fails the comparison, the function logs a warning and returns `None`. If libraries are
-            switched off, it returns `None`.
+        The library. If the library cannot be compiled or fails the comparison, the function logs a warning and returns `None`. Without
+            a compiler, on systems other than Linux, and with `ERC_GRAPH_COMPILED=0`, the function returns `None`.
     """
     if source in tried:
         return ctypes.CDLL(str(tried[source]), mode=os.RTLD_NOW)
@@ -85,7 +85,7 @@ def library(source: Path, trial: str = "") -> ctypes.CDLL | None:
 def sgemm() -> int | None:
     """Return the address of `sgemm`, the float32 matrix product of PyTorch's BLAS; `None` if PyTorch does not export it.
 
-    The function has the Fortran interface with 32-bit integers.
+    The function at this address has the Fortran interface with 32-bit integers.
     """
     try:
         found = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).sgemm_
@@ -98,10 +98,10 @@ def sgemm() -> int | None:
 
 
 def _folder() -> Path:
-    """Return the folder of the libraries; create it if necessary.
+    """Return the folder of the compiled libraries; create the folder if necessary.
 
     Raises:
-        OSError: the folder cannot be created, or other users own it or can write to it.
+        OSError: the folder cannot be created, belongs to another user, or can be written by other users.
     """
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     chosen = os.path.expanduser(os.environ.get("ERC_GRAPH_CACHE") or os.path.join(caches, "erc_graph"))
@@ -113,10 +113,10 @@ def _folder() -> Path:
 
 
 def _own(path: Path) -> Path:
-    """Check that only the user can write to a path, and return the path.
+    """Check that only the current user can write to a file or folder, and return its path.
 
     Raises:
-        PermissionError: other users own the path or can write to it.
+        PermissionError: the file or folder belongs to another user, or can be written by other users.
     """
     found = path.stat()
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -125,10 +125,10 @@ def _own(path: Path) -> Path:
 
 
 def _whole(path: Path) -> str:
-    """Return the SHA-256 of a library.
+    """Check a library against the SHA-256 hash at the end of its file, and return this hash.
 
     Raises:
-        OSError: the file does not exist or is damaged, or other users own it or can write to it.
+        OSError: the file does not exist, is damaged, belongs to another user, or can be written by other users.
     """
     content = _own(path).read_bytes()
     if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
@@ -137,7 +137,7 @@ def _whole(path: Path) -> str:
 
 
 def _verdict(source: Path, path: Path, trial: str, whole: str) -> str:
-    """Return the fault that the trial finds in a library, or an empty string; the result is stored for each version of PyTorch."""
+    """Test a library (`erc_graph.conv.trial`); return its fault, or an empty string. The result is stored for each version of PyTorch."""
     kept, asked = path.with_suffix(".json"), f"{trial} {whole} {torch.__version__}"
     try:
         said = json.loads(_own(kept).read_bytes())
@@ -161,14 +161,14 @@ def _verdict(source: Path, path: Path, trial: str, whole: str) -> str:
 
 
 def _digest(source: Path, compiler: str) -> str:
-    """Return a hash of everything that determines the library: C file, compiler, processor and flags."""
+    """Return a hash of everything that a library depends on: C file, version of the compiler, processor and compiler options."""
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=PATIENCE, check=True).stdout
     features = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features"))), "")
     return hashlib.sha256(b"\0".join([source.read_bytes(), version, features.encode(), " ".join(FLAGS).encode()])).hexdigest()[:16]
 
 
 def _compile(source: Path, compiler: str, path: Path) -> None:
-    """Compile a C file. No OpenMP library is linked, so that the library uses the OpenMP library of PyTorch and its threads.
+    """Compile a C file. No OpenMP library is linked, so that the code uses the OpenMP library and the threads of PyTorch.
 
     Raises:
         OSError: the compilation failed; the message is the last line of the compiler's output.

@@ -5,15 +5,16 @@ r"""Graph convolution along time: in each layer, an utterance attends to the *ne
     M_i &= \sum_{j \in N(i)} a_{ij} W_{r_{ij}} h^l_j \tag{3} \\
     h^l_i &= \mathrm{GRU}_C(h^{l-1}_i, M_i) + \mathrm{GRU}_P(M_i, h^{l-1}_i) \qquad \text{(input, hidden state)} \tag{4}
 
-The operator is DAG-ERC (Shen et al., "Directed Acyclic Graph Network for Conversational Emotion Recognition", ACL-IJCNLP 2021), as in its
-public code. The equation numbers differ from the paper. `N(i)` are the sources of the edges into utterance `i`. An utterance without
-incoming edges has `M = 0`. An instance of `Directed` is one layer.
+The operator is DAG-ERC (Shen et al., "Directed Acyclic Graph Network for Conversational Emotion Recognition", ACL-IJCNLP 2021), as in the
+public code of the paper. The equation numbers differ from the paper. :math:`h^l_i` is the state of utterance `i` in layer `l`. `N(i)` are
+the sources of the edges into utterance `i`, and :math:`r_{ij}` is the relation of an edge. An utterance without incoming edges has `M = 0`.
+An instance of `Directed` is one layer.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `w` | `key` | `(width,)` |
 | `W_r` | `matrices` | `(relations, width, width)`, multiplied from the left: `h W_r` |
-| `GRU_C`, `GRU_P` | `nodal`, `contextual` | cells of torch |
+| `GRU_C`, `GRU_P` | `nodal`, `contextual` | two `torch.nn.GRUCell` |
 
 **Differences from the paper.** The paper computes the score :math:`w^\top [h^{l-1}_i ; h^l_j]`. The term of :math:`h^{l-1}_i` is the same
 for all sources of an utterance, so it cancels in the softmax. The bias of the public code also cancels in the softmax. Both terms have no
@@ -44,7 +45,7 @@ class Directed(Conv):
     Args:
         inputs: Width of the input states.
         width: Width of the output states; must equal `inputs`.
-        recipe: The graph.
+        recipe: Graph recipe, the rules for the edges.
 
     Raises:
         ConfigError: `width` differs from `inputs`, or the recipe has edges from the same or a later utterance.
@@ -69,7 +70,7 @@ class Directed(Conv):
             nn.init.uniform_(weight, -(width**-0.5), width**-0.5)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply the layer to all dialogues: `(N, 1, width)` → `(N, 1, width)`, zero for absent nodes.
+        """Apply the layer to all dialogues: states `(N, 1, width)` → `(N, 1, width)` of `N` utterances, zero for absent nodes.
 
         Raises:
             ConfigError: the nodes have more than one stream.
@@ -78,7 +79,7 @@ class Directed(Conv):
         return super().forward(nodes, batch)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Compute the new states of all utterances: `(N, 1, width)` → `(N, 1, width)`."""
+        """Compute the new states of all `N` utterances: `(N, 1, width)` → `(N, 1, width)`."""
         listed = edges if isinstance(edges, EdgeList) else self._listed(Nodes(x, edges.present, edges.streams), edges.batch)
         order = self._order(listed)
         share = 1 / order.number if listed.edges.factor is None else listed.edges.factor / order.number
@@ -97,7 +98,8 @@ class Directed(Conv):
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
         """Process the next utterance of a live dialogue.
 
-        The memory contains states, presence and speakers of all preceding utterances that can be sources of edges.
+        `memory` is `None` for the first utterance, and otherwise the memory that the last call returned. The memory contains the states and
+        speakers of all preceding utterances that can be sources of edges, and whether their nodes are present.
 
         Raises:
             ConfigError: the nodes have more than one stream.
@@ -127,7 +129,7 @@ class Directed(Conv):
         return cast(EdgeList, edges_of(self.recipe, nodes, batch, layout="list"))
 
     def _order(self, listed: EdgeList) -> Order:
-        """Return the indices for the loop; they are stored in the batch, and the next layer uses them again."""
+        """Return the indices for the loop over utterances; they are stored in the batch, and the next layer uses them again."""
         kept, key = listed.batch.kept, ("directed", self.recipe.edges)
         if key not in kept or kept[key][0] is not listed.edges:
             kept[key] = listed.edges, order_of(listed.batch, listed.edges, len(self.recipe.relations))
@@ -135,7 +137,7 @@ class Directed(Conv):
         return order
 
     def _gates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the weights of both cells for the loop: weights of the input state, biases, weights of the message."""
+        """Concatenate the parameters of both GRU cells: return weights of the input state, biases, and weights of the message."""
 
         def reset_update_new(cell: nn.GRUCell, name: str) -> tuple[Tensor, ...]:
             return getattr(cell, name).unflatten(0, (3, -1)).unbind(0)

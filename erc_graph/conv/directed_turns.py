@@ -1,17 +1,17 @@
 r"""The recurrence of `Directed`: a loop whose step `t` computes utterance `t` of all dialogues, with a hand-written backward pass.
 
-A step has about twelve small operations in each pass, and most of the time is the overhead of starting these operations. The products with
-the input states, the derivatives of the gates and the gradients of the weights do not depend on the preceding step. They are computed
-outside the loops.
+In the forward and in the backward pass, a step has about twelve small operations. Most of the time is the overhead of starting these
+operations. Some results do not depend on the preceding step: the products with the input states, the derivatives of the gates and the
+gradients of the weights. They are computed outside the loops.
 
-There is one row per utterance. Rows are sorted by step and within a step by dialogue, the longest first; a step is therefore a contiguous
-slice without padding. The gates of a row are concatenated in this order:
+Tensors have one row per utterance. Rows are sorted by step and within a step by dialogue, the longest first. The rows of a step are
+therefore a contiguous slice without padding. The gates of an utterance are concatenated in this order:
 
     input n of C | hidden n of C | r of C | r of P | z of C | z of P | input n of P | hidden n of P
 
 C and P are the GRU cells `nodal` and `contextual`, with reset gate `r`, update gate `z` and candidate `n = tanh(input + r * hidden)`. The
 input of `nodal` is the input state, and its hidden state is the message. The input of `contextual` is the message, and its hidden state is
-the input state. The message therefore only contributes to blocks two to seven.
+the input state. The message therefore contributes to all parts of this list except the first and the last.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ NOTHING = -1e30  # score of a pair without an edge: finite, so that a turn witho
 class Order:
     """Indices for the loop over steps; step `t` computes utterance `t` of every dialogue that has more than `t` utterances.
 
-    Step `t` computes `n` dialogues. In each of them, the sources of utterance `t` are utterances `first` to `t - 1`, so the step has
-    `n × (t - first)` pairs of utterances.
+    Step `t` computes one utterance of each of `n` dialogues. In every dialogue, the sources of utterance `t` are utterances `first` to
+    `t - 1`, so the step has `n × (t - first)` pairs of utterances. `N` is the number of utterances, and `E` is the number of edges.
 
     Attributes:
-        rows: `(N,)` for every row of the loop, its row in the batch.
-        back: `(N,)` for every row of the batch, its row in the loop.
-        place: `(N,)` for every row of the batch, its index in a flattened tensor `(D, L)`, with the longest dialogue first.
-        counts: Number of rows per step, `n`.
-        first: First source utterance of each step.
+        rows: `(N,)` indices of the utterances in the batch, in the order in which the loop computes them.
+        back: `(N,)` for every utterance of the batch, its index in the order of the loop.
+        place: `(N,)` for every utterance of the batch, its index in a flattened tensor `(D, L)` of `D` dialogues, the longest first, which
+            are padded to `L` utterances.
+        counts: Number `n` of dialogues in each step.
+        first: Index of the first source utterance in each step.
         relations: `R`, number of relations.
         score: `(pairs,)` logarithm of the number of edges of a pair; -1e30 for a pair without edges.
         pair: `(E,)` index of the pair of every edge.
-        slot: `(E,)` index of every edge in `(pairs × R,)`, the concatenation of `(n, R, t - first)` over all steps.
-        number: `(E,)` number of edges between the same two nodes, repeated edges included.
+        slot: `(E,)` index of every edge in a tensor `(pairs × R,)`, the concatenation of `(n, R, t - first)` over all steps.
+        number: `(E,)` for every edge, the number of edges between its two nodes, repeated edges included.
     """
 
     rows: Tensor
@@ -62,13 +63,13 @@ class Order:
     number: Tensor
 
     def split(self, *rows: Tensor) -> list[tuple[Tensor, ...]]:
-        """Split each tensor of rows `(N, ...)` into one tensor `(n, ...)` per step."""
+        """Split each tensor `(N, ...)`, one row per utterance, into one tensor `(n, ...)` per step, for its `n` utterances."""
         return [value.split(list(self.counts)) for value in rows]
 
     def split_pairs(self, *values: Tensor) -> list[list[Tensor]]:
-        """Split each tensor `(pairs × R,)` into one tensor `(n, R, t - first)` per step.
+        """Split each tensor `(pairs × R,)` into one tensor `(n, R, t - first)` per step `t`: dialogues, relations, source utterances.
 
-        The last two tensors have the shape `(pairs,)` and are split into `(n, 1, t - first)` and `(n, t - first)`.
+        The last two arguments have the shape `(pairs,)` and are split into `(n, 1, t - first)` and `(n, t - first)`.
         """
         shapes = [(n, t - first) for t, (n, first) in enumerate(zip(self.counts, self.first, strict=True))]
         r = self.relations
@@ -78,7 +79,7 @@ class Order:
         return [*found, [part.unsqueeze(1) for part in last], last]
 
     def windows(self, values: Tensor) -> list[Tensor]:
-        """Return views of `(D, L, ...)`: for each step its source utterances, `(n, t - first, ...)`."""
+        """Return views of `values`, dialogues × utterances: for each step the source utterances of `n` dialogues, `(n, t - first, ...)`."""
         stride = values.stride()
         return [
             values.as_strided((n, t - first, *values.shape[2:]), stride, first * stride[1])
@@ -86,16 +87,16 @@ class Order:
         ]
 
     def columns(self, values: Tensor) -> list[Tensor]:
-        """Return views of `(D, L, ...)`: for each step the utterances that the step computes, `(n, ...)`."""
+        """Return views of `values`, dialogues × utterances: for each step the `n` utterances that the step computes, `(n, ...)`."""
         return [value[:n] for value, n in zip(values.unbind(1), self.counts, strict=True)]
 
 
 def order_of(batch: Batch, edges: Listed, relations: int) -> Order:
-    """Compute the indices for a batch with one stream. All edges must come from earlier utterances.
+    """Compute the indices for the loop over utterances, for one stream. All edges must come from earlier utterances.
 
     Args:
         batch: The dialogues.
-        edges: The edges; their nodes are the rows of the batch.
+        edges: The edges; the index of a node is the index of its utterance in the batch.
         relations: Number of relations.
     """
     device, longest = batch.device, batch.longest
@@ -126,13 +127,13 @@ def order_of(batch: Batch, edges: Listed, relations: int) -> Order:
 
 
 class Recurrence(Function):
-    """Autograd function of the recurrence: input states and weights → output states, and the attention weight of every pair."""
+    """Autograd function of `Directed`: input states and weights → output states, and the attention weight of every target and source."""
 
     @staticmethod
     def forward(
         ctx: Any, below: Tensor, own: Tensor, bias: Tensor, heard: Tensor, matrices: Tensor, key: Tensor, gain: Tensor, order: Order
     ) -> tuple[Tensor, Tensor]:
-        """Compute all steps.
+        """Compute the states of all `N` utterances, one step of the loop after another; a pair is an utterance and a possible source.
 
         Args:
             ctx: Context of autograd for the backward pass.
@@ -142,11 +143,11 @@ class Recurrence(Function):
             heard: `(w, 6 w)` weights of the gates for the message.
             matrices: `(R w, w)` matrices of the `R` relations, concatenated.
             key: `(w,)` weights of the attention score.
-            gain: `(pairs × R,)` factor by which the attention weight of an edge is multiplied; zero for a pair without an edge.
+            gain: `(pairs × R,)` factor of the attention weight, for every pair and relation; zero without an edge.
             order: Indices from `order_of`.
 
         Returns:
-            `(N, w)` output states, in the order of the batch, and `(pairs,)` attention weights.
+            `(N, w)` output states, in the order of the batch, and `(pairs,)` attention weights of the pairs.
         """
         width, most, turns = below.shape[1], max(order.counts, default=0), len(order.counts)
         below = below.index_select(0, order.rows)
@@ -186,7 +187,7 @@ class Recurrence(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Compute the gradients, from the last step to the first."""
+        """Compute the gradients of the inputs of `forward`, from the last utterance of the dialogues to the first."""
         below, own, heard, matrices, key, gain, gates, hidden, fresh, gathered, states, attention, share = ctx.saved_tensors
         order, width = ctx.order, hidden.shape[2]
         slope, of_hidden = _slopes(gates.view(-1, 8, width), hidden, fresh)
@@ -232,13 +233,13 @@ class Recurrence(Function):
 
 
 def _own(width: int) -> list[tuple[slice, slice]]:
-    """Return the slices of the gates that depend on the input state, and the rows of the weights of the input state for each slice."""
+    """Return pairs of slices: gates that depend on the input state, and the rows of the weight matrix that compute these gates."""
     runs = ((0, 1, 0), (2, 6, 1), (7, 8, 5))
     return [(slice(a * width, b * width), slice(c * width, (c + b - a) * width)) for a, b, c in runs]
 
 
 def _slopes(eight: Tensor, hidden: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the derivatives of the state by the gates before activation, `(N, 8, w)`, and by the two hidden states, `(N, 2, w)`."""
+    """Compute the derivatives of the output state: for the gates before activation, `(N, 8, w)`; for both hidden states, `(N, 2, w)`."""
     tanh, sigmoid = torch.ops.aten.tanh_backward, torch.ops.aten.sigmoid_backward  # slope of the result × that of the activation
     reset, update, slope = eight[:, 2:4], eight[:, 4:6], torch.empty_like(eight)
     scratch = torch.sub(1, update)

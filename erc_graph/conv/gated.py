@@ -5,9 +5,9 @@ r"""Propagation with a signed gate on every edge: the states of neighbours are a
 
 The residual is :math:`r_i = y^{k-1}_i` in the multi-frequency branch of M3NET (Chen et al., CVPR 2023), and
 :math:`r_i = \varepsilon x_i` in the contagion graph of MF-EDM (Hwang et al., Interspeech 2026). The inertia graph of MF-EDM has no gate: 1
-replaces the tanh. :math:`d_i` is the degree of node `i`. An edge that occurs several times is counted as often in the sum and in the
-degree. A node with `d = 0` neither sends nor receives messages. The layers have no weight matrix and no activation. M3NET and MF-EDM follow
-their public code. The graph of M3NET is symmetric, so in-degrees equal out-degrees.
+replaces the tanh. :math:`d_i` is the degree of node `i`. An edge with multiplicity `n` counts as `n` edges in the sum and in the
+degree. A node with `d = 0` neither sends nor receives messages. The layers have no weight matrix and no activation. All three graphs follow
+the public code of the papers. The graph of M3NET is symmetric, so in-degrees equal out-degrees.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -34,7 +34,7 @@ class Gated(Conv):
     Args:
         inputs: Width of the input states.
         width: Width of the output states; must equal `inputs`.
-        recipe: The graph.
+        recipe: Graph recipe, the rules for the edges.
         layers: `K`, number of layers.
         residual: Source of the residual: the input of the layer (`before`), or the input `x` of the first layer (`start`).
         share: `ε`, the factor by which the residual is multiplied.
@@ -68,7 +68,7 @@ class Gated(Conv):
         self.causal = recipe.causal and degree == "in"  # no degree counts edges to later turns
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Apply all layers: node states `(N, S, width)` → `(N, S, width)`."""
+        """Apply all layers: states `(N, S, width)` → `(N, S, width)` of `N` utterances in `S` streams."""
         (degree,) = edges.degree(edges.valid.to(x.dtype)[None], outgoing=self.degree == "out")  # (N, S)
         root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
         norm = edges.dot(root, root)  # (1, P)

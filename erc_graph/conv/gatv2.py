@@ -11,12 +11,12 @@ GraphCFC (Li et al., IEEE TMM 2024) uses this operator.
 | symbol | attribute | shape |
 |---|---|---|
 | `W_t`, `W_s` | `target`, `source` | `(heads width, width)`, with biases |
-| `W_r`, `r` | `relation`, `vectors` | `(heads width, width)`, `(kinds, width)` |
+| `W_r`, `r` | `relation`, `vectors` | `(heads width, width)`, `(kinds, width)` with the `kinds` indices of `kinds_of` |
 | `a` | `score` | `(heads, width)` |
 | `b` | `bias` | `(width,)` |
 
 The scores need one value per edge, head and channel. These values are not stored for the backward pass. On a CPU with a C compiler, the
-file `gatv2.c` computes the scores in single precision. Otherwise, PyTorch computes the scores, in chunks of edges.
+file `gatv2.c` computes the scores in single precision. Otherwise, PyTorch computes the scores, for some edges at a time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ AT_ONCE = 2**17  # values of an edge, head and channel
 
 
 def kinds_of(recipe: GraphRecipe) -> list[int]:
-    """Return the index of the vector of every relation. Two relations of the same pair of speakers, in either order, share a vector.
+    """Return, for every relation, the index of its vector. Two relations of the same pair of speakers, in either order, share a vector.
 
     >>> from erc_graph.graphs.recipe import load_recipe
     >>> kinds_of(load_recipe("graphcfc"))
@@ -58,12 +58,12 @@ def kinds_of(recipe: GraphRecipe) -> list[int]:
 
 
 class GATv2(Conv):
-    """Attention along the edges of a recipe.
+    """GATv2 attention along the edges of a graph.
 
     Args:
         width: Width of the input states, of the output states, and of each head.
-        recipe: The graph.
-        vectors: One vector per index of `kinds_of`. The caller creates this parameter, because several operators may share it.
+        recipe: Graph recipe, the rules for the edges.
+        vectors: Embedding with one vector per index from `kinds_of`. The caller creates it, because several operators may share it.
         heads: Number of attention heads.
     """
 
@@ -77,7 +77,7 @@ class GATv2(Conv):
         nn.init.xavier_uniform_(self.score)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Attend along the edges: node states `(N, S, width)` → `(N, S, width)`."""
+        """Apply attention along the edges: states `(N, S, width)` → `(N, S, width)` of `N` utterances in `S` streams."""
         into, out_of, kind, place = self._ends(edges)
         vectors = self.relation(self.shared[0].weight)  # (kinds, heads width)
         itself = into == out_of
@@ -92,7 +92,7 @@ class GATv2(Conv):
         return edges.spread(sent.unflatten(-1, (self.heads, -1)), edges.softmax(score)).mean(-2) + self.bias
 
     def _ends(self, edges: Edges) -> tuple[Tensor, ...]:
-        """Return, for every edge, its target, its source, the index of its relation's vector, and its position in `edges`.
+        """Return, for every edge, its target, its source, the index of its relation's vector, and its index in the mask `edges.valid`.
 
         The result is stored in the batch, and the next layer uses it again.
         """
@@ -113,11 +113,11 @@ def edge_scores(target: Tensor, source: Tensor, vectors: Tensor, score: Tensor, 
     Args:
         target: `(nodes, heads width)` term of the target, `W_t x_i`.
         source: `(nodes, heads width)` term of the source, `W_s x_j`.
-        vectors: `(kinds, heads width)` term of the relation, `W_r r`.
+        vectors: `(kinds, heads width)` terms of the relations, `W_r r`.
         score: `(heads, width)` weights `a`.
-        into: `(E,)` row of `target` for every edge.
-        out_of: `(E,)` row of `source` for every edge.
-        place: `(E,)` row of `vectors` for every edge.
+        into: `(E,)` index of the target node of every edge, a row of `target`.
+        out_of: `(E,)` index of the source node of every edge, a row of `source`.
+        place: `(E,)` index of the term of the relation of every edge, a row of `vectors`.
     """
     found: Tensor = _Score.apply(target, source, vectors, score, into, out_of, place)
     return found
@@ -160,9 +160,9 @@ class _Score(Function):
 
 
 def _compiled(name: str, *given: Tensor) -> Callable[..., Tensor] | None:
-    """Return a function of the compiled library, or `None` if the library cannot be used.
+    """Return the function `name` of the compiled C library, with the inputs `given`; `None` if the library cannot be used.
 
-    The arguments of the function are all other inputs, then all outputs. It returns the last output.
+    The returned function has as arguments the remaining inputs, then the output tensors. It returns the last output tensor.
     """
     (heads, width), edges = given[-1].shape, len(given[0])
     fits = all(part.device.type == "cpu" and part.dtype in (torch.float32, torch.int64) for part in given)

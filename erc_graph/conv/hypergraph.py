@@ -4,17 +4,18 @@ r"""Hypergraph convolution: weighted means from nodes to hyperedges, and from hy
     m_e = \frac{\sum_{v \in e} \gamma_v z_v}{\sum_{v \in e} \gamma_v} \qquad
     z_v \leftarrow \mathrm{LeakyReLU}_{0.01}\Big(\frac{\sum_{e \ni v} \omega_e m_e}{\sum_{e \ni v} \omega_e} + b_l\Big)
 
-:math:`z_v` is the state of node `v`, :math:`m_e` is the message of hyperedge `e`, and `l` is the layer. With :math:`\omega = \gamma = 1`,
-this is the operator :math:`D^{-1} H B^{-1} H^\top z + b` of Bai et al., "Hypergraph convolution and hypergraph attention", Pattern
-Recognition 2021. In PyG, it is called `HypergraphConv`, and has an additional weight matrix. The hypergraph branch of M3NET (Chen et al.,
-CVPR 2023) uses this operator. In the public code of M3NET, ω and γ are learned for each position in the batch, and are 1 at positions that
-do not occur in training. Here, learned weights are positive. Every stream has its own γ. Every rule for hyperedges has its own ω; for rules
-with `over = "stream"`, every stream has its own ω.
+:math:`z_v` is the state of node `v` with weight :math:`\gamma_v`, :math:`m_e` is the message of hyperedge `e` with weight
+:math:`\omega_e`, and `l` is the layer. With :math:`\omega = \gamma = 1`, this is the operator :math:`D^{-1} H B^{-1} H^\top z + b` of Bai
+et al., "Hypergraph convolution and hypergraph attention", Pattern Recognition 2021. In PyG, it is called `HypergraphConv`, and has an
+additional weight matrix. The hypergraph branch of M3NET (Chen et al., CVPR 2023) uses this operator. In the public code of
+M3NET, every index in the batch has its own learned ω and γ; indices that do not occur in training keep the value 1. Here, learned weights
+are positive. Every stream has its own γ. Every rule for hyperedges has its own ω; for rules with `over = "stream"`, every stream has its
+own ω.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `b_l` | `bias[l]` | `(width,)` |
-| `log ω` | `edge_weight[l]` | `(kinds,)` |
+| `log ω` | `edge_weight[l]` | `(kinds,)` for the `kinds` values of ω |
 | `log γ` | `node_weight[l]` | `(S,)` |
 """
 
@@ -39,7 +40,7 @@ class Hypergraph(Conv):
     Args:
         inputs: Width of the input states.
         width: Width of the output states; must equal `inputs`.
-        recipe: The graph; only its hyperedges are used.
+        recipe: Graph recipe, of which only the hyperedges are used.
         layers: Number of layers.
         streams: Number of streams, for learned weights; `None`: all weights are one.
 
@@ -63,7 +64,7 @@ class Hypergraph(Conv):
         self.node_weight = nn.Parameter(torch.zeros(layers, streams)) if streams is not None else None
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Apply all layers: node states `(N, S, width)` → `(N, S, width)`."""
+        """Apply all layers: states `(N, S, width)` → `(N, S, width)` of `N` utterances in `S` streams."""
         z, hyper = x, edges.hyper
         none: Sequence[None] = [None] * len(self.bias)
         kind = torch.tensor(self.first_kind, device=x.device)[hyper.kind] + hyper.stream.clamp(min=0)  # (M,)

@@ -22,12 +22,12 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 class Neighbours(Conv):
-    """Sum or mean over the neighbours of all relations.
+    """Convolution with the sum or mean of all neighbours; relations are not distinguished.
 
     Args:
         inputs: Width of the input states.
         width: Width of the output states.
-        recipe: The graph.
+        recipe: Graph recipe, the rules for the edges.
         mean: Whether the sum is divided by the number of neighbours.
     """
 
@@ -37,5 +37,5 @@ class Neighbours(Conv):
         self.neighbours, self.root = nn.Linear(inputs, width), nn.Linear(inputs, width, bias=False)
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """Compute `y` from node states: `(N, S, inputs)` → `(N, S, width)`. `weight` is 1 or `(1, P)`, for `P` edge slots."""
+        """Compute `y` from node states: `(N, S, inputs)` → `(N, S, width)`. `weight` is `(1, P)`, for `P` edges, padding included."""
         return self.neighbours(edges.spread(x, weight, mean=self.mean)) + self.root(x)

@@ -8,15 +8,15 @@ The operator is from Schlichtkrull et al., "Modeling Relational Data with Graph 
 called `RGCNConv`. :math:`N_r(i)` are the neighbours of node `i` by relation `r`. The edge weights `a` are from Eq. (2) of DialogueGCN
 (Ghosal et al., EMNLP 2019); without weights, `a` is 1. If the option `bases` is set, :math:`W_r = \sum_b c_{rb} B_b`, Eq. (3) of
 Schlichtkrull et al. With `attention`, the weights are :math:`a_{ij} = \mathrm{softmax}_j(x_i^\top W_e x_j)`, Eq. (1) of DialogueGCN. If
-`attention` is `target`, the softmax is over all edges into a target. If it is `source`, the softmax is over all edges out of a source, as
-in the public code of DialogueGCN.
+`attention` is `target`, the softmax is over all edges into a target. If `attention` is `source`, the softmax is over all edges out of a
+source, as in the public code of DialogueGCN.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `W_r` | `weight` | `(relations, inputs, width)` |
 | `B_b`, `c_rb` | `weight`, `coefficients` | `(bases, inputs, width)`, `(relations, bases)` |
-| `W_0`, `b` | `root`; `bias` without it | `(width, inputs)`, `(width,)` |
-| `W_e` | `attention` | `(inputs, inputs)`, its transpose |
+| `W_0`, `b` | `root`; without `root`, only `b` in `bias` | `(width, inputs)`, `(width,)` |
+| `W_e` | `attention` | `(inputs, inputs)`, stored as its transpose |
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 class Relational(Conv):
-    """R-GCN over the graph of a recipe.
+    """R-GCN, the relational graph convolution, along the edges of a graph.
 
     Args:
         inputs: Width of the input states.
@@ -79,12 +79,12 @@ class Relational(Conv):
             nn.init.zeros_(self.root.bias)
 
     def score(self, x: Tensor, edges: Edges) -> Tensor:
-        """Compute the attention score of every edge before the softmax: `(1, P)`, for `P` edge slots."""
+        """Compute the attention scores before the softmax: `(1, P)`, for `P` edges, padding included."""
         assert self.attention is not None
         return edges.dot(self.attention(x)[:, :, None], x[:, :, None])
 
     def attended(self, score: Tensor, edges: Edges) -> Tensor:
-        """Compute the attention weights of the edges, `(1, P)`, from the scores."""
+        """Compute the softmax of scores over the edges into a target or out of a source: `(1, P)`, for `P` edges, padding included."""
         if self.over == "target":
             return edges.softmax(score)
         score = score.masked_fill(~edges.valid, -torch.inf)
@@ -94,7 +94,7 @@ class Relational(Conv):
         return power * edges.add(torch.zeros_like(total), total.where(total > 0, 1.0).reciprocal())
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """Compute `y` from node states: `(N, S, inputs)` → `(N, S, width)`. `weight` is 1 or `(1, P)`, for `P` edge slots."""
+        """Compute `y` from node states: `(N, S, inputs)` → `(N, S, width)`. `weight` is `(1, P)`, for `P` edges, padding included."""
         weight = weight if self.attention is None else self.attended(self.score(x, edges), edges)
         matrices = self.weight if self.coefficients is None else torch.einsum("rb,bio->rio", self.coefficients, self.weight)
         if weight is None and self.norm == "mean" and edges.group is not None:
@@ -109,7 +109,7 @@ class Relational(Conv):
         return F.linear(torch.cat([x, flat], -1), torch.cat([self.root.weight, matrix], 1), self.root.bias)
 
     def _of_group(self, x: Tensor, edges: Edges, group: Tensor, matrix: Tensor) -> Tensor:
-        """Compute the messages once per group of nodes with the same neighbours: `(N, S, inputs)` → `(N, S, width)`."""
+        """Compute the mean of the neighbours once for all nodes with the same neighbours: `(N, S, inputs)` → `(N, S, width)`."""
         flat, number = group.flatten(), edges.present.shape[1] * len(edges.batch)
         full = torch.promote_types(x.dtype, torch.float32)
         total = x.new_zeros(number, x.shape[-1], dtype=full).index_add(0, flat, x.flatten(0, 1).to(full))

@@ -1,7 +1,7 @@
 """The trial (test) of a compiled library before its first use: in a separate process, the library must give the same results as PyTorch.
 
 If the compiler or the file is faulty, the library may compute nothing, lack a function, or crash the process. A trial compares the library
-with PyTorch in a forward and a backward pass over a few rows of random numbers.
+with PyTorch in a forward and a backward pass, with a few random input states.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from erc_graph.conv import compiler
 
 
 def layers() -> bool:
-    """Return whether the compiled layers of the angular graph convolution give the same results as PyTorch."""
+    """Return whether the compiled layers of `AngularConv` give the same results as its code in PyTorch."""
     from erc_graph.conv.angular import compiled
     from erc_graph.conv.angular.angular import AngularConv
     from erc_graph.data.batch import Batch
@@ -49,7 +49,7 @@ def layers() -> bool:
 
 
 def scores() -> bool:
-    """Return whether the compiled scores of the graph attention give the same results as PyTorch."""
+    """Return whether the compiled attention scores of `GATv2` give the same results as its code in PyTorch."""
     from erc_graph.conv.gatv2 import edge_scores
 
     nodes, kinds, edges, heads, width = 9, 4, 60, 2, 70

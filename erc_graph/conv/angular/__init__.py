@@ -1,1 +1,1 @@
-"""Deep angular graph convolution: the layers, several implementations of the propagation, and a compiled form in C."""
+"""Deep angular graph convolution: the layers, several implementations of the propagation, and an implementation of the layers in C."""

@@ -6,15 +6,15 @@ r"""Deep graph convolution with angular similarities as edge weights: GCNII laye
     \quad \theta_l = \log(\lambda / l + 1)
 
 `P` is the propagation of `erc_graph.conv.angular.propagation`. The edge weights are computed from the input states, once for all layers.
-In training, `x` is the input after dropout, and every layer applies dropout to the states that it propagates. The source is the variant
+In training, `x` is the input after dropout, and every layer applies dropout to the states that it propagates. These layers are the variant
 form of GCNII (Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020), which Hu et al., "MMGCN", ACL 2021, use.
 
 The basic form of GCNII is :math:`h^l = \mathrm{ReLU}(((1 - \alpha) P h^{l-1} + \alpha h^0)((1 - \theta_l) I + \theta_l W_l))` with a
 square matrix :math:`W_l`. It is computed as the variant form with the matrix :math:`[(1 - \alpha) W_l ; \alpha W_l]`, which is equivalent.
 
 With the option `gate`, the output :math:`g_l` of an LSTM cell is propagated instead of :math:`h^{l-1}`, as in the public code of Hu et al.,
-"MM-DFN", ICASSP 2022. The cell processes the layers as a sequence: :math:`g_l, c_l = \mathrm{LSTM}(h^{l-1}; g_{l-1}, c_{l-1})`. Its initial
-states are zero. Each layer then has a residual: :math:`h^l = h^{l-1} + \mathrm{ReLU}(\ldots)`.
+"MM-DFN", ICASSP 2022. The cell processes the layers as a sequence: :math:`g_l, c_l = \mathrm{LSTM}(h^{l-1}; g_{l-1}, c_{l-1})`, with
+:math:`g_0 = c_0 = 0`. Each layer then has a residual: :math:`h^l = h^{l-1} + \mathrm{ReLU}(\ldots)`.
 """
 
 from __future__ import annotations
@@ -89,14 +89,15 @@ class AngularConv(Conv):
 
     Args:
         width: Width of the node states.
-        recipe: The graph.
+        recipe: Graph recipe, the rules for the edges.
         config: Hyperparameters.
-        hidden: Width of the layers; default: width of the node states.
+        hidden: Width of the states `h^l` of the layers; default: `width`.
         dropout: Dropout rate before every layer, in training.
 
     Attributes:
         layout: `auto`, `tiled`, or a layout of `erc_graph.graphs.edges`: `list`, `blocks`, `dgl`. All layouts give the same result. `auto`
-            uses compiled C code or batched matrix products of PyTorch; for long dialogues, it computes edge weights tile by tile.
+            uses compiled C code or batched matrix products of PyTorch. For long dialogues, `auto` uses `tiled`, which computes blocks of
+            edge weights when needed and does not store them.
 
     Raises:
         ConfigError: a rule of the recipe has learned edge weights.
@@ -140,13 +141,13 @@ class AngularConv(Conv):
         return [torch.cat([(1 - alpha) * weight, alpha * weight]) for weight in self.weights]
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply all layers: node states `(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
+        """Apply all layers: `(N, S, inputs)` → `(N, S, width)` for `N` utterances in `S` streams, zero for absent nodes."""
         if self.watch is not None or self.layout not in FORMS or self.listed:
             return super().forward(nodes, batch)
         return nodes.with_states(self._spread(nodes.masked(), nodes.present, batch))
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Compute the layers with the operations of `edges`; `auto` and `tiled` use other code."""
+        """Compute all layers with the methods of `edges`. For the layouts `auto` and `tiled`, `forward` usually runs faster code."""
         is_angular = [rule.weight == "angular" for rule in self.recipe.edges for _ in rule.relations]
         dropped_out, weight = self.dropout(x), None
         if any(is_angular):
@@ -160,7 +161,7 @@ class AngularConv(Conv):
         return torch.cat([dropped_out, hidden], -1) if self.config.residual else hidden
 
     def _deep(self, initial: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
-        """Compute all layers from `h^0`; the function `spread` multiplies states by `P`."""
+        """Compute the output of the last layer from the states `h^0` (`initial`); the function `spread` multiplies states by `P`."""
         alpha, hidden, state = self.config.alpha, initial, None
         hidden = hidden if self.gate is None else self.dropout(hidden)
         for theta, matrix in zip(self.config.thetas, self.matrices, strict=True):
@@ -176,7 +177,7 @@ class AngularConv(Conv):
         return hidden
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of a live dialogue; with windows as edge rules and no gate, only one row of `P` is computed."""
+        """Process the next utterance of a live dialogue. Without the option `gate`, usually only one row of the matrix `P` is computed."""
         if self.listed or self.gate is not None:
             return super().step(nodes, batch, memory)
         states, memory = angular_step(self, nodes.masked(), nodes.present, batch, memory)
@@ -224,10 +225,10 @@ class AngularConv(Conv):
 
 
 class _Layers(Function):
-    """All layers, computed for one group of rows after another, so that intermediate results stay in the processor's cache.
+    """All layers, computed for one group of dialogues after another, so that intermediate results stay in the processor's cache.
 
-    For the backward pass, the input states of every layer and the mask of the last ReLU are stored. The propagated states are computed
-    again. The stored states are the states after dropout. Where they are positive, neither ReLU nor dropout has set them to zero.
+    For the backward pass, the input states of every layer, after dropout, and the mask of the last ReLU are stored. The propagated states
+    are computed again. Where an input state is positive, neither ReLU nor dropout has set it to zero.
     """
 
     @staticmethod
@@ -327,7 +328,7 @@ class _Layers(Function):
 
 
 def _mixed(config: AngularConvConfig, weights: Sequence[Tensor]) -> list[Tensor]:
-    """Return, for every layer, the matrix that multiplies `[P h, h^0]`; the terms with `1 - θ` are added to the diagonals."""
+    """Return, per layer, the matrix by which `[P h, h^0]` is multiplied: `θ W`, with the terms with `1 - θ` on the diagonals."""
     matrices = []
     for theta, weight in zip(config.thetas, weights, strict=True):
         matrix = theta * weight

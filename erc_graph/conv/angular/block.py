@@ -50,11 +50,11 @@ from erc_graph.graphs.weights import TINY
 
 @dataclass(frozen=True, eq=False)
 class _Structure:
-    """Structure of the edge weights: the factor of the similarity and the summand, for every bucket and across streams.
+    """The factors and summands that convert angular similarities to edge weights: weight = factor · similarity + summand.
 
     Attributes:
         layout: Arrangement of the nodes.
-        within: Factors and summands within streams, per piece and bucket.
+        within: Factors and summands within streams, per group of rows (`Piece`) and bucket of padded dialogues.
         across: Factor and summand across streams.
         streams: Number of streams.
     """
@@ -75,12 +75,12 @@ class _Structure:
         return any(self.across) and self.streams > 1
 
     def pieces(self) -> Iterator[tuple[Piece, tuple[tuple[Factor, Factor], ...]]]:
-        """Yield every piece with the factors and summands of its buckets; there are none without rules within streams."""
+        """Yield every group of rows (`Piece`), with a factor and a summand per bucket of dialogues, if there are rules within streams."""
         yield from zip(self.layout.pieces, self.within or [()] * len(self.layout.pieces), strict=True)
 
 
 class _Weights(Function):
-    """Compute the normalised weights from states: within streams, flat and ordered by bucket; across streams, `(turns, S, S)`."""
+    """Compute the normalised edge weights: within streams, a flat tensor, by bucket of dialogues; across streams, `(turns, S, S)`."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, here: Tensor, structure: _Structure) -> tuple[Tensor, Tensor]:
@@ -167,7 +167,7 @@ def _directions(piece: Piece, states: Tensor) -> tuple[Rows, Tensor]:
 
 
 def _cosines(unit: Rows, squares: Sequence[Tensor]) -> None:
-    """Compute the cosines of all pairs of nodes within streams, and write them to `squares`."""
+    """Compute the cosines of all pairs of nodes within streams; write them to `squares`, one tensor per bucket of dialogues."""
     for u, square in zip(unit.sequences, squares, strict=True):
         torch.bmm(u, u.mT, out=square)
 
@@ -180,13 +180,13 @@ def _cosines_of_turns(unit: Rows, out: Tensor) -> Tensor:
 
 
 def _others(here: Rows) -> Tensor:
-    """Return a mask of the edges across streams, `(turns, S, S)`: one for two different streams with a present node, else zero."""
+    """Return a mask of the edges across streams, `(turns, S, S)`: one if the streams differ and both nodes are present, else zero."""
     there = here.piece.by_turn(here.rows)
     return (there * there.mT).mul_(1 - torch.eye(there.shape[1], device=there.device, dtype=there.dtype))
 
 
 def _by_stream(weight: Tensor, streams: int, angular: Factor, unit: Factor) -> None:
-    """Apply factors and summands, which can be broadcast to `(dialogues, turns, turns)`, to the weights of every stream, in place."""
+    """Convert similarities `weight` to edge weights, in place; `angular` and `unit` can be broadcast to `(dialogues, turns, turns)`."""
     weigh(weight.unflatten(0, (streams, -1)), angular, unit)
 
 
@@ -224,7 +224,7 @@ class BlockPropagation(WrittenPropagation):
             self.parts = _Weights.apply(own, here, self.structure)
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the weights of a group of rows (`Piece`): a list per bucket within streams, and a list per bucket across streams."""
+        """Return two lists of edge weights of a group of rows (`Piece`), within and across streams; a tensor per bucket of dialogues."""
         inside, mix = parts
         squares = piece.squares(inside[piece.weights]) if inside is not None and len(inside) else []
         return squares, piece.mixes(mix[piece.turns]) if mix is not None and len(mix) else []

@@ -3,8 +3,8 @@
 PyTorch divides every matrix product among its threads, which then wait for each other hundreds of times per training step. In the C code,
 each thread computes all layers of a few dialogues at a time. The threads wait for each other only once per forward pass and once per
 backward pass. The C code calls the BLAS of PyTorch for matrix products. The code in PyTorch (`erc_graph.conv.angular.block`) gives the same
-values and gradients up to rounding errors, and is the reference in the tests. It replaces the C code if there is no compiler, on a GPU, in
-data types other than float32, and under autocast.
+values and gradients up to rounding errors, and is the reference in the tests. It is used instead of the C code if there is no compiler, on
+a GPU, in data types other than float32, and under autocast.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def _fields(kind: type, *names: str) -> tuple[tuple[str, type], ...]:
 
 
 class _Rule(ctypes.Structure):
-    """The struct `Rule` of `compiled.c`."""
+    """The C struct `Rule` of `compiled.c`: the options of an edge rule."""
 
     _fields_ = (*_fields(ctypes.c_int64, "past", "future", "loops", "speaker"), *_fields(ctypes.c_double, "angular", "unit"))
 
 
 class _Task(ctypes.Structure):
-    """The struct `Task` of `compiled.c`."""
+    """The C struct `Task` of `compiled.c`: all sizes, settings and tensors of a call."""
 
     _fields_ = (
         *_fields(ctypes.c_void_p, "gemm"),
@@ -97,7 +97,7 @@ def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: S
         seen: States from which the angular weights are computed.
         states: Input states.
         present: Presence of the nodes.
-        weights: Weight `(w, v)` and bias of the first linear layer, and the matrices of the layers.
+        weights: Weight `(w, v)` and bias of the first linear layer, from width `v` to `w`; then the matrix of every graph layer.
     """
     rows, turns, threads = states.shape[:-1], sum(batch.sizes), torch.get_num_threads()
     every = (seen, states, *weights)
@@ -117,7 +117,7 @@ class Plan:
     """Settings of the compiled layers, for the forward pass and the backward pass.
 
     Attributes:
-        recipe: The graph.
+        recipe: Graph recipe, the rules for the edges.
         batch: The dialogues.
         streams: `S`, number of streams.
         inputs: `v`, width of the input states.
@@ -141,7 +141,7 @@ class Plan:
 
         Args:
             threads: Number of threads.
-            tensors: Name of a field of `Task` → contiguous float32 tensor on the CPU; `present`, `passed` and `open` are bool.
+            tensors: Name of a field of the C struct `Task` → contiguous float32 tensor on the CPU; `present`, `passed` and `open` are bool.
             grad: `(N, S, ...)` gradient of the output, with any strides.
 
         Raises:
@@ -189,14 +189,14 @@ class Plan:
 def _workers(dialogues: int) -> int:
     """Return the number of threads: one per dialogue, but at least 2, and at most the number of threads of PyTorch.
 
-    If two or more OpenMP threads call the BLAS, it computes each product in one thread. For a single thread, the BLAS would start its own
-    threads.
+    If two or more OpenMP threads call the BLAS, the BLAS computes each product in one thread. If only one thread calls it, the BLAS starts
+    threads of its own.
     """
     return min(torch.get_num_threads(), max(dialogues, 2))
 
 
 def passing(layout: Layout, share: float, depth: int, width: int, like: Tensor) -> Tensor:
-    """Draw the dropout masks of all layers, `(depth, N, S, w)` bool, in the same random order as the code in PyTorch."""
+    """Draw the dropout masks of all layers, `(depth, N, S, w)` bool, with the same random numbers as the code in PyTorch."""
     passed = like.new_empty(depth, *like.shape[:-1], width, dtype=torch.bool)
     for piece in layout.pieces:
         for layer in passed:
@@ -215,11 +215,11 @@ def layers(
     bias: Tensor,
     weights: Sequence[Tensor],
 ) -> Tensor:
-    """Compute all layers.
+    """Compute all layers of `AngularConv` in C, for `N` utterances in `S` streams.
 
     Args:
         plan: Graph, dialogues and settings.
-        matrices: `(depth, 2 w, w)` matrices that multiply `[P h, h^0]`: `θ_l W_l`, with the terms with `1 - θ_l` added to the diagonals.
+        matrices: `(depth, 2 w, w)` matrices by which `[P h, h^0]` is multiplied: `θ_l W_l`, with the terms with `1 - θ_l` on the diagonals.
         present: `(N, S)` bool, presence of the nodes.
         passed: `(depth, N, S, w)` bool, dropout masks; `None` without dropout.
         seen: `(N, S, v)` states from which the angular weights are computed.
@@ -250,7 +250,7 @@ class _CompiledLayers(Function):
         bias: Tensor,
         *weights: Tensor,
     ) -> Tensor:
-        """Return the output of all layers."""
+        """Compute the output states of `layers` in C."""
         ctx.alike = seen is states
         states = states.contiguous()
         (turns, streams, inputs), rows, width = states.shape, states.shape[:-1].numel(), len(first)

@@ -28,10 +28,10 @@ PIECE = 1700  # rows of a piece on the CPU, unless one dialogue has more; a GPU 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Dialogues that are padded to the same number of utterances; their nodes are consecutive rows of a piece.
+    """Dialogues that are padded to the same number of utterances; their nodes are consecutive rows of a `Piece` (a group of rows).
 
     Attributes:
-        first: First row of the bucket, counted from the first row of the piece.
+        first: First row of the bucket, counted from the first row of the `Piece`.
         streams: Number of streams in the batch.
         dialogues: Number of dialogues in the bucket.
         turns: Number of utterances per dialogue, padding included.
@@ -44,7 +44,7 @@ class Bucket:
 
     @property
     def end(self) -> int:
-        """Return the index of the last row of the bucket, plus one."""
+        """Return the index of the last row of these dialogues, plus one."""
         return self.first + self.streams * self.dialogues * self.turns
 
     @property
@@ -53,11 +53,11 @@ class Bucket:
         return (self.end - self.first) * self.turns
 
     def sequences(self, rows: Tensor) -> Tensor:
-        """Return a view of rows `(R, k)` as `(streams × dialogues, turns, k)`."""
+        """Return the rows of these dialogues as a view `(streams × dialogues, turns, k)` of all rows `(R, k)`."""
         return self._of(rows).view(self.streams * self.dialogues, self.turns, -1)
 
     def streams_of(self, rows: Tensor) -> Tensor:
-        """Return a view of rows `(R, k)` as `(dialogues × turns, streams, k)`, ordered by utterance."""
+        """Return the rows of these dialogues as a view `(dialogues × turns, streams, k)` of all rows `(R, k)`, sorted by utterance."""
         return self._of(rows).view(self.streams, self.dialogues * self.turns, -1).transpose(0, 1)
 
     def _of(self, rows: Tensor) -> Tensor:
@@ -66,10 +66,10 @@ class Bucket:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A group of rows whose nodes have no edges to nodes of other pieces.
+    """A group of rows, called piece, whose nodes have no edges to nodes of other groups.
 
     Attributes:
-        buckets: The buckets of the piece.
+        buckets: The buckets of the piece: dialogues that are padded to the same number of utterances.
         rows: Slice of the `R` rows of the piece in all rows of the layout.
         turns: Slice of the utterances of the piece in all utterances of the layout, padding included.
         weights: Slice of the edge weights of the piece in all edge weights of the layout, padding included.
@@ -91,22 +91,22 @@ class Piece:
     by_turns: Tensor
 
     def take(self, x: Tensor) -> Tensor:
-        """Copy the rows of the piece from node states: `(N, S, k)` → `(R, k)`, zero at padding."""
+        """Gather the rows of this `Piece` from node states: `(N, S, k)` → `(R, k)`, zero at padding."""
         if not len(self.nodes):
             return x.new_zeros(len(self.node), x.shape[-1])
         return x.flatten(0, 1).index_select(0, self.node).index_fill_(0, self.padding, 0)
 
     def put(self, rows: Tensor, into: Tensor) -> None:
-        """Write the rows `(R, k)` of the piece to the node states `into`, `(N, S, k)`."""
+        """Copy the rows `(R, k)` of this `Piece` to the node states `into`, `(N, S, k)`."""
         into.view(-1, into.shape[-1]).index_copy_(0, self.nodes, rows.index_select(0, self.real))
 
     def squares(self, weights: Tensor) -> list[Tensor]:
-        """Return views of the edge weights of the piece: per bucket `(streams × dialogues, turns, turns)`."""
+        """Return views of the edge weights of this `Piece`: per bucket of dialogues `(streams × dialogues, turns, turns)`."""
         parts = weights.split([bucket.weights for bucket in self.buckets])
         return [part.view(-1, bucket.turns, bucket.turns) for bucket, part in zip(self.buckets, parts, strict=True)]
 
     def mixes(self, turns: Tensor) -> list[Tensor]:
-        """Return views of a tensor over the utterances of the piece: per bucket `(dialogues × turns, ...)`."""
+        """Return views of a tensor over the utterances of this `Piece`: per bucket of dialogues `(dialogues × turns, ...)`."""
         return list(turns.split([bucket.dialogues * bucket.turns for bucket in self.buckets]))
 
     def by_turn(self, rows: Tensor) -> Tensor:
@@ -119,11 +119,11 @@ class Piece:
 
 
 class Rows:
-    """Rows of a piece (`Piece`), with views as batches of matrices. A view is created on first use and stored.
+    """Values of a `Piece` (group of rows), with views as batches of matrices. A view is created on first use and stored.
 
     Args:
-        piece: The piece, with `R` rows.
-        rows: `(R, k)` values; may be a slice of columns of a wider tensor.
+        piece: The group of `R` rows.
+        rows: `(R, k)` values, `k` per row; may be a slice of columns of a wider tensor.
     """
 
     def __init__(self, piece: Piece, rows: Tensor) -> None:
@@ -131,21 +131,21 @@ class Rows:
 
     @cached_property
     def sequences(self) -> list[Tensor]:
-        """Return the rows of every bucket as `(streams × dialogues, turns, k)`."""
+        """Return the rows as a list of tensors `(streams × dialogues, turns, k)`, one per bucket of dialogues."""
         return [bucket.sequences(self.rows) for bucket in self.piece.buckets]
 
     @cached_property
     def streams(self) -> list[Tensor]:
-        """Return the rows of every bucket as `(dialogues × turns, streams, k)`."""
+        """Return the rows as a list of tensors `(dialogues × turns, streams, k)`, one per bucket of dialogues."""
         return [bucket.streams_of(self.rows) for bucket in self.piece.buckets]
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """An arrangement of the nodes of a batch as rows.
+    """An arrangement of the nodes of a batch as rows of a matrix.
 
     Attributes:
-        pieces: The pieces, in the order of their rows.
+        pieces: The groups of rows without common edges (`Piece`), in the order of their rows.
         place: `(N × S,)` index of the row of every node, in the order `utterance * S + stream`.
         rows: `R`, number of rows, padding included.
         turns: Number of utterances, padding included.
@@ -168,7 +168,7 @@ class Layout:
 
 
 class _Arrange(Function):
-    """Copy nodes to the rows with the indices `place`. No index occurs twice, so the backward pass is also a copy, without sums."""
+    """Copy node states to the rows with the indices `place`. No index occurs twice, so the backward pass is also a copy, without sums."""
 
     @staticmethod
     def forward(ctx, x: Tensor, place: Tensor, rows: int) -> Tensor:  # type: ignore[no-untyped-def]
@@ -183,7 +183,7 @@ class _Arrange(Function):
 
 
 class _Restore(Function):
-    """Copy the rows with the indices `place` to the nodes, the inverse of `_Arrange`."""
+    """Copy the rows with the indices `place` to the node states; this is the inverse of `_Arrange`."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, place: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
@@ -199,7 +199,7 @@ class _Restore(Function):
 
 
 def in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device) -> Layout:
-    """Arrange dialogues of similar length in buckets.
+    """Arrange the nodes in buckets: groups of dialogues of similar length, padded to the longest dialogue of the group.
 
     Args:
         sizes: Number of utterances per dialogue.
@@ -238,13 +238,13 @@ def _in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device, most
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a tensor of inference cannot be trained through later
 def in_one_string(sizes: tuple[int, ...], streams: int, past: int, future: int, tile: int, device: torch.device) -> Layout:
-    """Arrange all dialogues of a stream one after another, with gaps between them, as one piece.
+    """Arrange all dialogues of a stream one after another, with gaps between them, as one group of rows (`Piece`).
 
     Args:
         sizes: Number of utterances per dialogue.
         streams: `S`, number of streams.
-        past: Number of preceding utterances in a window.
-        future: Number of following utterances in a window.
+        past: Number of preceding utterances in the window of a target.
+        future: Number of following utterances in the window of a target.
         tile: The number of rows, without the first `past` and the last `future` rows, is rounded up to a multiple of `tile`.
         device: Device of the batch.
     """
@@ -258,7 +258,7 @@ def in_one_string(sizes: tuple[int, ...], streams: int, past: int, future: int, 
 
 
 def _place(sizes: tuple[int, ...], base: list[int], step: list[int], streams: int) -> Tensor:
-    """Return the row of every node, `(N × S,)`.
+    """Return the index of the row of every node, `(N × S,)`.
 
     Args:
         sizes: Number of utterances per dialogue.
@@ -275,7 +275,7 @@ def _place(sizes: tuple[int, ...], base: list[int], step: list[int], streams: in
 
 
 def _layout(pieces: list[list[Bucket]], rows: int, place: Tensor, device: torch.device) -> Layout:
-    """Build the layout from the buckets of every piece and the row of every node. Surplus rows belong to the last piece."""
+    """Build the layout from the buckets of each `Piece` and the row of each node. Rows after the last bucket belong to the last `Piece`."""
     node = torch.full((rows,), -1, device="cpu").index_copy_(0, place, torch.arange(len(place), device="cpu"))
     ends = [sum(buckets[-1].end for buckets in pieces[: i + 1]) for i in range(len(pieces))]
     ends[-1:] = [rows] if ends else []
@@ -292,5 +292,5 @@ def _layout(pieces: list[list[Bucket]], rows: int, place: Tensor, device: torch.
 
 
 def _sent(index: Tensor, device: torch.device) -> Tensor:
-    """Copy indices to the device; the CPU does not wait for a GPU."""
+    """Copy indices to the device; with a GPU, the CPU does not wait for the copy."""
     return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index.to(device)

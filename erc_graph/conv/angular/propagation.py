@@ -7,9 +7,9 @@ graph, self-loops have weight one, or less if the norm of a state is below about
 and Welling. Both factors `D` have in-degrees, so the operator is causal if the recipe is causal: the in-degree of an utterance never counts
 later utterances. A node without incoming edges has degree zero and sends no messages. With self-loops, every node has an incoming edge.
 
-| form | computation |
+| layout | computation |
 |---|---|
-| `auto` | within streams, matrix products per bucket of dialogues; across streams, an `S × S` matrix per utterance; large batch: `tiled` |
+| `auto` | batched products for dialogues of similar length; across `S` streams, an `S × S` matrix per utterance; large batch: `tiled` |
 | `tiled` | the same products, tile by tile; weights are computed again in the backward pass; memory is linear in the number of utterances |
 """
 
@@ -31,7 +31,7 @@ MANY = 2**24  # weights that `auto` keeps at most: 64 MiB in float32, and as muc
 
 
 def in_blocks(recipe: GraphRecipe, batch: Batch, streams: int) -> bool:
-    """Return whether the form `auto` stores the edge weights of all pairs of utterances; otherwise it computes them tile by tile."""
+    """Return whether the layout `auto` stores the edge weights of all pairs of utterances; otherwise `auto` is the same as `tiled`."""
     within, _ = rules_by_scope(recipe)
     weights, rows = streams * sum(size * size for size in batch.sizes), streams * batch.utterances
     reach = sum(max((rule.behind or 0, rule.ahead or 0)[i] for rule in within) for i in (0, 1)) if within else 0

@@ -1,8 +1,8 @@
 r"""The deep angular graph convolution for a live conversation: one utterance at a time, with a causal recipe.
 
 In the propagation :math:`P = D^{-1/2} W D^{-1/2}` with edge weights `W` and in-degrees `D`, the row and the degree of an utterance depend
-only on this utterance and earlier utterances. Results for earlier utterances therefore never change. Two values of each earlier utterance
-are stored, if edges from this utterance are still possible. The node states, scaled to length one, determine the angular weights. The
+only on this utterance and earlier utterances. Results for earlier utterances therefore never change. Two results for each earlier utterance
+are stored, if later utterances can have edges from it. The node states, scaled to length one, determine the angular weights. The
 values :math:`D^{-1/2} h^{l-1}` of each layer `l` are the messages. For a new utterance, only one row of `P` is computed.
 
 Up to rounding errors, the states of all layers equal the states that `AngularConv` computes from the whole conversation. Edges across
@@ -51,7 +51,8 @@ class AngularMemory:
             speaker: `(1,)` index of the speaker.
 
         Returns:
-            Edge weights `(S, turns * S)`, `[target stream, source utterance and stream]`, and in-degrees `(S, 1)`.
+            Edge weights `(S, turns * S)`, `[target stream, source utterance and stream]`, and in-degrees `(S, 1)`. `turns` is the number
+            of stored utterances, the new utterance included.
         """
         unit = directions(states)
         seen = self.directions.push(unit)  # (turns, S, d)
@@ -74,14 +75,14 @@ class AngularMemory:
         return sum(window.nbytes for window in (self.directions, self.present, self.speaker, *self.sent))
 
     def forget(self) -> None:
-        """Remove the newest utterance; its states must have been computed in all layers."""
+        """Remove the newest utterance from the memory, after its states have been computed in all layers."""
         for window in (self.directions, self.present, self.speaker, *self.sent):
             window.forget()
 
     def _scale(self, turns: int, like: Tensor) -> dict[tuple[str, str], Tensor]:
-        """Return the factor of every edge into the newest utterance, `(S, turns * S)`, or zero without an edge.
+        """Return a dictionary with the factors of all edges into the newest utterance, `(S, turns * S)`, zero without an edge.
 
-        The keys are pairs of the options `weight` and `speaker` of an edge rule.
+        The keys of the dictionary are pairs of the options `weight` and `speaker` of an edge rule.
         """
         if not self._scales or next(iter(self._scales.values())).shape[1] != turns * len(like):
             behind = torch.arange(turns - 1, -1, -1, device=like.device)

@@ -3,7 +3,7 @@
 A tile is a block of the weight matrix: some target nodes and all their possible source nodes. Memory is linear in the number of utterances.
 There are two kinds of tiles:
 
-- **strips**, if a rule joins all utterances: a few targets of every dialogue of a bucket, with all sources of the dialogue;
+- **strips**, if a rule joins all utterances: a few targets of every dialogue in a group of padded dialogues, with all sources;
 - **bands**, if every rule within streams is a window: a few targets, with the sources in their windows. All dialogues of a stream follow
   each other, and one batched product computes many tiles. Time is linear in the number of utterances.
 
@@ -50,7 +50,7 @@ ROWS = 2**12  # targets of the tiles that are computed at once; what they need s
 
 
 class _Tile:
-    """A tile: `t` target nodes and their `s` possible source nodes, for each of `b` blocks."""
+    """A tile: `b` blocks of the weight matrix, each with `t` target nodes and their `s` possible source nodes."""
 
     def __init__(self, weights: tuple[Factor, Factor]) -> None:
         self.factors = weights
@@ -110,7 +110,7 @@ class _Band(_Tile):
 
 
 class _Plan:
-    """The division of the edge weights within streams into tiles.
+    """The division of the edge weights within streams into tiles (blocks of the weight matrix).
 
     Attributes:
         layout: Arrangement of the nodes as rows.
@@ -198,7 +198,7 @@ class _Plan:
 
 
 def windowed(rules: Sequence[EdgeRule]) -> bool:
-    """Return whether every rule is limited to a window of utterances, so that the tiles can be bands."""
+    """Return whether every rule is limited to a window of utterances, so that all tiles can be of the kind `_Band`."""
     return all(rule.behind is not None and rule.ahead is not None for rule in rules)
 
 
@@ -267,7 +267,7 @@ class TiledPropagation(WrittenPropagation):
             self.parts = (unit, here * inverse_root(degree), here.new_empty(0) if mix is None else mix)
 
     def _mix(self, here: Tensor, unit: Tensor, across: tuple[float, float]) -> Tensor:
-        """Compute the edge weights across streams, `(turns, S, S)`, for present nodes."""
+        """Compute the edge weights across the `S` streams of every utterance, `(turns, S, S)`; they are zero for absent nodes."""
         there, u = (self._turns(rows) for rows in (here, unit))  # (turns, S, 1), (turns, S, d)
         pairs = there * there.mT * (1 - torch.eye(self.streams, device=here.device, dtype=here.dtype))
         if not across[0]:

@@ -63,10 +63,10 @@ class Propagation(ABC):
 
 
 class WrittenPropagation(Propagation):
-    """A propagation with an explicit backward pass. Whole layers can therefore be computed piece by piece, without autograd.
+    """A propagation with an explicit backward pass. All layers can therefore be computed for one group of rows after another.
 
     Attributes:
-        layout: Arrangement of the nodes as rows, divided into pieces (groups of rows without common edges).
+        layout: Arrangement of the nodes as rows, divided into groups of rows without common edges (`Piece`).
         parts: Tensors from which the edge weights are computed; they receive the gradients.
         streams: `S`, number of streams.
         at_once: Whether every product computes the edge weights again. If so, the backward pass propagates the states of all layers in one
@@ -80,23 +80,23 @@ class WrittenPropagation(Propagation):
 
     @abstractmethod
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Return views of the values of a group of rows (`Piece`) in `parts`. The elements of `parts` may also be gradients, or `None`."""
+        """Return the values of a group of rows (`Piece`) as views of `parts`. The tensors in `parts` may also be gradients, or `None`."""
 
     @abstractmethod
     def apply(self, x: Rows, parts: tuple[Any, ...], out: Rows) -> None:
         """Compute the propagated states `P x` of a group of rows (`Piece`), without autograd, and write them to `out`.
 
         Args:
-            x: `(R, k)` rows of the piece; may be a slice of columns of a wider tensor.
-            parts: Views of the piece in the attribute `parts`, from `narrow`.
-            out: `(R, k)` rows of the piece, contiguous.
+            x: `(R, k)` states of the group; may be a slice of columns of a wider tensor.
+            parts: Values of the group, views of the attribute `parts`, from `narrow`.
+            out: `(R, k)` result for the group, contiguous.
         """
 
     @abstractmethod
     def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[Any, ...], into: tuple[Any, ...], to_x: Rows) -> None:
         """Write the gradient of `x` to `to_x`, given the gradient `grad` of `out = P x`.
 
-        Some tensors of `parts` have one value per node. Their gradients are added to `into`.
+        Some tensors of `parts` have one value per node. The gradients of these tensors are added to `into`.
         """
 
     @abstractmethod
@@ -106,8 +106,8 @@ class WrittenPropagation(Propagation):
         Args:
             grad: `(R, L k)` gradients of the outputs of `L` propagations, concatenated.
             x: `(R, L k)` inputs of these propagations, concatenated.
-            parts: Views of the piece in the attribute `parts`, from `narrow`.
-            into: Views of the piece in the gradients of `parts`, from `narrow`; `None` for a gradient that is not needed.
+            parts: Values of a group of rows (`Piece`), views of the attribute `parts`, from `narrow`.
+            into: Gradients of `parts`, with `None` for a gradient that is not needed.
         """
 
     def rows(self, x: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class _Spread(Function):
 
 
 def blend(mixes: Sequence[Tensor], x: Rows, out: Rows) -> None:
-    """Add the messages across streams to `out`; `mixes` are the weights per bucket, `(dialogues × turns, S, S)`."""
+    """Add the messages across streams to `out`; `mixes` are edge weights `(dialogues × turns, S, S)`, a tensor per bucket of dialogues."""
     for mix, values, into in zip(mixes, x.streams, out.streams, strict=True):
         into.add_(torch.bmm(mix, values))
 
@@ -204,18 +204,18 @@ def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]
 
 
 def scales(rules: Sequence[EdgeRule]) -> tuple[float, float]:
-    """Return the sum of `scale` over the rules with angular weights, and over the rules with unit weights."""
+    """Return two sums of the option `scale`: over the rules with angular weights, and over the rules with unit weights."""
     angular, unit = ([rule.scale for rule in rules if rule.weight == weight] for weight in ("angular", "unit"))
     return sum(angular), sum(unit)
 
 
 def is_whole(rule: EdgeRule) -> bool:
-    """Return whether a rule joins every utterance of a dialogue to all utterances of the dialogue, including itself."""
+    """Return whether a rule joins every utterance to all utterances of its dialogue, itself included."""
     return rule.behind is None and rule.ahead is None and rule.self_loops and rule.speaker == "any"
 
 
 def factors(rules: Sequence[EdgeRule], behind: Tensor, same: Tensor | None, dtype: torch.dtype) -> tuple[Factor, Factor]:
-    """Return the factor and the summand that convert the angular similarity of two utterances to the weight of their edge.
+    """Return a factor and a summand: the edge weight of two utterances is `factor · similarity + summand`, with the angular similarity.
 
     Args:
         rules: Rules within streams.
