@@ -1,7 +1,7 @@
-"""Fused attention over padded blocks: scores, softmax and weighted sums are computed for one bucket of dialogues after another.
+"""Fused attention: scores, softmax and weighted sums are computed for one group of padded dialogues after another.
 
-The result equals `spread(value, softmax(dot(query, key)))`. The fused computation needs less memory: it stores two copies of the node
-states instead of eight, and no tensor over the slots of the whole batch.
+The result equals `spread(value, softmax(dot(query, key)))`, with the methods of `erc_graph.graphs.messages.Edges`. The fused computation
+needs less memory: it stores two copies of the node states instead of eight, and no tensor over all pairs of nodes of the batch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Attend(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, drop: Callable[[Tensor], Tensor] | None, edges: EdgeBlocks) -> Tensor:
-        """Compute the attention outputs, for one bucket of dialogues after another."""
+        """Compute the attention outputs, for one group of padded dialogues after another."""
         with as_given(x):
             rows, kept = edges.take(x.flatten(2, 3)), []
             sums = edges.room(x.shape[3], x.shape[4], x)

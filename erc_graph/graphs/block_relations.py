@@ -1,4 +1,4 @@
-"""Sums of messages per relation over padded blocks.
+"""Sums of messages per relation, for edges as padded blocks (`erc_graph.graphs.edge_blocks`).
 
 A target has edges of few relations. For example, if every ordered pair of speakers has a relation, a target only has edges whose relation
 contains the target's speaker. A **row** is a target and a relation with at least one edge. Sums are computed only for rows, so that the
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """The rows of a chunk: a row is a target and a relation with at least one edge.
+    """The matrices that sum the messages of a `Chunk`. A row of a matrix is a target and a relation with at least one edge.
 
-    There are `G` groups of `n` nodes, with at most `M` rows per group and `R` relations.
+    There are `G` groups of `n` nodes, with at most `M` rows per group and `R` relations. Every group has a matrix.
 
     Attributes:
-        chunk: The chunk, a group of slots.
-        total: `(G, M, n)` `scale · times` of the edge from a node in a row, or zero without an edge.
+        chunk: The chunk: all targets and one kind of possible sources.
+        total: `(G, M, n)` `scale · times` of the edge from a source node to the target of a row, or zero without an edge.
         mean: `(G, M, n)` `total`, divided by the number of edges of the row.
-        target: `(G · M,)` position of the target of every row among the nodes of all groups; arbitrary for an unused row.
-        out: `(G · M,)` `node * R + relation` of every row; arbitrary for an unused row.
+        target: `(G · M,)` index of the target of every row in the concatenated groups; arbitrary for an unused row.
+        out: `(G · M,)` `node * R + relation` of every row, with the index of the target node; arbitrary for an unused row.
         real: `(G · M,)` bool, false for an unused row.
     """
 
@@ -44,10 +44,10 @@ class _Plan:
 
     @classmethod
     def of(cls, chunk: Chunk, node: Tensor, kinds: int, values: tuple[Tensor, Tensor, Tensor | None, Tensor | None]) -> _Plan:
-        """Compute the rows of a chunk.
+        """Compute the matrices for a `Chunk`, whose nodes are in `G` groups of `n` nodes.
 
         Args:
-            chunk: The chunk.
+            chunk: The chunk: all targets and one kind of possible sources.
             node: `(G, n)` index of every node.
             kinds: `R`, number of relations.
             values: The arguments `valid`, `relation`, `times` and `factor` of `RelationRows`, in the shape `(G, n, n)`.
@@ -78,14 +78,14 @@ class _Plan:
 
 
 class RelationRows:
-    """The rows in which messages are summed, one per target node and relation, for all chunks of a batch.
+    """The matrices that sum the messages of a batch. A row of a matrix is a target node and a relation with at least one edge.
 
     Args:
-        blocks: The padded pairs of nodes, with `P` slots.
-        valid: `(P,)` bool, whether the slot has an edge between present nodes.
-        relation: `(P,)` int64, index of the relation of every slot.
-        times: `(P,)` multiplicity of the edge of every slot; `None`: one.
-        factor: `(P,)` `scale · times` of the edge of every slot; `None`: one.
+        blocks: The `P` padded pairs of nodes: targets and possible sources.
+        valid: `(P,)` bool, whether the pair has an edge between present nodes.
+        relation: `(P,)` int64, index of the relation of every pair.
+        times: `(P,)` multiplicity of the edge of every pair; `None`: one.
+        factor: `(P,)` `scale · times` of the edge of every pair; `None`: one.
         kinds: `R`, number of relations.
         nodes: `N · S`, number of nodes.
     """
@@ -114,9 +114,9 @@ class RelationRows:
         self._as: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
 
     def index(self, heads: int) -> tuple[Tensor, Tensor]:
-        """Return the index of the row of every sum, `(N · S · R · H,)`, and the index of the sum of every row.
+        """Return the row of every sum in the concatenated matrices, `(N · S · R · H,)`, and the index of the sum of every row.
 
-        A sum belongs to one node, relation and head. If a sum has no row, its index is the number of rows.
+        There is one sum for every node, relation and head. For a sum without edges, the index of the row is the number of rows.
         """
         if heads not in self._index:
             out, real = [], []
@@ -131,19 +131,19 @@ class RelationRows:
         return self._index[heads]
 
     def matrices(self, dtype: torch.dtype, mean: bool) -> list[Tensor]:
-        """Return the matrices that compute the sums of all chunks, or the means if `mean`."""
+        """Return the matrices whose products with the source states are the sums of messages, or the means if `mean`."""
         if dtype not in self._as:
             self._as[dtype] = [(plan.total.to(dtype), plan.mean.to(dtype)) for _, plans in self.plans for plan in plans]
         return [pair[int(mean)] for pair in self._as[dtype]]
 
     def spread(self, edges: EdgeBlocks, x: Tensor, weight: Tensor | None, mean: bool) -> Tensor:
-        """Compute the sums per relation: states `(N, S, H, k)` and weights `(H, P)` or `None` → `(N, S, R, H, k)`."""
+        """Compute the sums of messages per relation: states `(N, S, H, k)` and weights `(H, P)` or `None` → `(N, S, R, H, k)`."""
         out: Tensor = _ByRelation.apply(x, weight, self, edges, mean)
         return out
 
 
 def _weighted(plan: _Plan, matrix: Tensor, slots: Tensor) -> Tensor:
-    """Multiply the matrix of a chunk by the weights of the slots: matrix `(G, M, n)`, weights `(H, D, S, T, K)` → `(H · G, M, n)`."""
+    """Multiply the values of a matrix by the weights of their edges: matrix `(G, M, n)`, weights `(H, D, S, T, K)` → `(H · G, M, n)`."""
     weight = fold(plan.chunk.kind, slots[..., plan.chunk.part]).reshape(len(slots), -1, plan.chunk.width)
     return weight.index_select(1, plan.target).view(len(slots), *matrix.shape).mul_(matrix).flatten(0, 1)
 

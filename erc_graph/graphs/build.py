@@ -57,14 +57,14 @@ def build_graph(
     """Build one graph with all given conversations; node types are the modalities.
 
     Angular weights need states of equal width, but the features of two modalities rarely have the same width. Edges between modalities of
-    different widths have no `edge_weight`. Their attribute `unweighted` contains the reason. The node states of a method have equal width,
-    so a graph of these states has all angular weights (`build_from_states`, `Pipeline.graph`).
+    different widths have no `edge_weight`; the edge attribute `unweighted` contains the reason. The node states of a method have equal
+    width, so a graph of these states has all angular weights (`build_from_states`, `Pipeline.graph`).
 
     Args:
         dialogues: A dialogue, a corpus, or several dialogues of one task with the same features and sequences.
         recipe: Name of a recipe, path of a TOML file, or a recipe.
-        modalities: Modalities of the corpus to use; default: all. A modality that is a sequence has nodes without `x`. For a corpus without
-            features, nodes have no `x`; node types are the names given here, or `text`.
+        modalities: Modalities of the corpus to use; default: all. A modality that only has sequences of words or frames has nodes without
+            `x`. For a corpus without features, nodes have no `x`; node types are the names in `modalities`, or `text`.
 
     Raises:
         ConfigError: the recipe is unknown or invalid, or a modality has the name of an attribute of the graph.
@@ -107,7 +107,7 @@ def build_from_states(
         states: Stream → `(N, d)` node states; all streams have the same width.
         present: Stream → `(N,)` bool, presence of the nodes.
         recipe: Name of a recipe, path of a TOML file, or a recipe.
-        corpus: The corpus with the same utterances as the batch, in the same order (`dialogue.corpus`); it provides texts and names.
+        corpus: Corpus with the utterances of the batch, in the same order (`dialogue.corpus`), for texts and names; `None`: no texts.
 
     Raises:
         ConfigError: the states have different widths.
@@ -177,7 +177,7 @@ def _add_hyperedges(graph: HeteroData, batch: Batch, present: Mapping[str, Tenso
 def _weight(rule: EdgeRule, streams: tuple[str, str], index: Tensor, unit: Mapping[str, Tensor]) -> Tensor | str:
     """Compute the edge weights `(E,)` of one relation between two streams, or return the reason why there are none.
 
-    `unit` is stream → `(N, d)`, states scaled to length one.
+    `unit` maps every stream to its node states, scaled to length one, `(N, d)`.
     """
     if rule.weight == "learned":
         return "learned: the operator computes the weight"

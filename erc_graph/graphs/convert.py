@@ -29,10 +29,9 @@ def streams_of(graph: HeteroData) -> list[str]:
 def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
     """Convert a graph to a networkx multigraph. Nodes are `(stream, row)`, hyperedges are nodes `("hyperedge", row)`.
 
-    Node attributes: `speaker` (name), `label` (name, score, or `None`), `dialogue` (id), `turn`, `present`, `text`.
-    Attributes of hyperedges: `kind` (index of the rule) and `name`.
-    Edge attributes: `relation` (also the key of the edge); `weight`, if the graph has weights; `times`, the number of repetitions of a
-    repeated edge, whose `weight` is the mean.
+    Nodes have the attributes `speaker` (name), `label` (name, score, or `None`), `dialogue` (id), `turn`, `present` and `text`. Hyperedges
+    have the attributes `kind` (index of the rule) and `name`. Edges have the attributes `relation` (also the key of the edge) and, if the
+    graph has edge weights, `weight`. An edge that occurs several times has the attribute `times`, and its `weight` is the mean.
     """
     import networkx
 

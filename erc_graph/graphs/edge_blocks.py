@@ -1,8 +1,8 @@
 """Edges as padded blocks, for dense graphs: every operation of message passing consists of a few batched matrix products.
 
-The matrix `W` has one value per slot, `x` are the states of sources, and `y` are the states of targets. There are three products: `W x`,
-`Wᵀ y`, and the slots of `y xᵀ`. The gradients of each product are computed by the other two products. The backward passes are explicit,
-because the gradients of gather operations in autograd are slow on a CPU.
+The matrix `W` has one value per pair of nodes (target and source), `x` are the states of sources, and `y` are the states of targets. There
+are three products: `W x`, `Wᵀ y` and `y xᵀ`. The gradients of each product are computed by the other two products. The backward passes are
+explicit, because the gradients of gather operations in autograd are slow on a CPU.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from erc_graph.graphs.weights import angular, directions
 
 _WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 Blocked = list[Tensor]
-"""One tensor per bucket: rows `(H, D, S, T, k)`, or slots `(H, D, S, T, K)`."""
+"""One tensor per group of padded dialogues (`Bucket`): rows `(H, D, S, T, k)`, or values of pairs of nodes `(H, D, S, T, K)`."""
 
 
 class EdgeBlocks(Edges):
-    """The edges of a recipe as padded blocks (`erc_graph.graphs.pair_blocks`).
+    """The edges of a graph recipe as `P` padded pairs of nodes (`erc_graph.graphs.pair_blocks`).
 
     Args:
         recipe: The recipe.
         nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
-        blocks: All padded pairs of the batch.
+        blocks: All padded pairs of nodes of the batch.
     """
 
     def __init__(self, recipe: GraphRecipe, nodes: Nodes, batch: Batch, blocks: Blocks) -> None:
@@ -48,7 +48,7 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def group(self) -> Tensor | None:
-        """Return `dialogue · S + stream` of every node, `(N, S)`, if the only rule joins all utterances within a stream; else `None`."""
+        """Return `dialogue · S + stream` per node, `(N, S)`, if the only edge rule joins all utterances within a stream; else `None`."""
         if len(self.recipe.edges) != 1:
             return None
         rule, streams = self.recipe.edges[0], self.present.shape[1]
@@ -59,12 +59,12 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def relation(self) -> Tensor:
-        """Return the index of the relation of every slot, `(P,)` int64; it is 0 for a slot without an edge."""
+        """Return the index of the relation of every pair of nodes, `(P,)` int64; it is 0 for a pair without an edge."""
         return self.blocks.over_slots("relation", torch.long)
 
     @cached_property
     def valid(self) -> Tensor:
-        """Return the mask of slots that are edges, `(P,)` bool."""
+        """Return the mask of the pairs of nodes that have an edge, `(P,)` bool."""
         valid = self.blocks.over_slots("edge", torch.bool)
         if self.full:
             return valid
@@ -73,25 +73,25 @@ class EdgeBlocks(Edges):
         return valid & torch.cat([part.flatten() for part in both]).bool() if both else valid
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of target and source for every slot and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        """Compute the dot product of every pair of target and source, per attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         dtype = torch.promote_types(target.dtype, source.dtype)
         out: Tensor = _Outer.apply(target.to(dtype), source.to(dtype), self)
         return out
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of target and source for every slot and attention head: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        """Compute the sum of every pair of target and source, per attention head: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
         expect_heads("add", "(N, S, H)", target, source)
         # a + b = (a, 1) · (1, b)
         return self.dot(torch.stack([target, torch.ones_like(target)], -1), torch.stack([torch.ones_like(source), source], -1))
 
     def angular(self, states: Tensor) -> Tensor:
-        """Compute the angular similarity for every slot: `(N, S, k)` → `(1, P)`."""
+        """Compute the angular similarity of every pair of nodes: `(N, S, k)` → `(1, P)`."""
         unit = directions(states if self.full else torch.where(self.present[..., None], states, 0.0))[:, :, None]
         return angular(self.dot(unit, unit))
 
     def softmax(self, score: Tensor) -> Tensor:
-        """Compute the softmax over the edges into every target: scores `(H, P)` → weights `(H, P)`."""
+        """Compute the softmax over the edges into every target: scores `(H, P)` of all pairs of nodes → weights `(H, P)`."""
         out: Tensor = _Softmax.apply(score, self)
         return out
 
@@ -101,7 +101,7 @@ class EdgeBlocks(Edges):
         return out
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """Compute weighted degrees `(H, N, S)`, or `(N, S)` without weights."""
+        """Compute the sum of the edge weights of every node: `(H, N, S)`, or `(N, S)` without weights; see `Edges.degree`."""
         if weight is None:
             return self._plain_degree[int(outgoing)]
         one = weight.new_ones(*self.present.shape, len(weight), 1)
@@ -123,12 +123,12 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def _times(self) -> Tensor | None:
-        """Return the multiplicity of the edge of every slot, `(P,)`, or `None` if all are one."""
+        """Return the multiplicity of the edge of every pair of nodes, `(P,)`, or `None` if all are one."""
         return None if all(rule.times == 1 for rule in self.recipe.edges) else self.blocks.over_slots("times", torch.float32)
 
     @cached_property
     def _factor(self) -> Tensor | None:
-        """Return `scale · times` of the edge of every slot, `(P,)`, or `None` if all are one."""
+        """Return `scale · times` of the edge of every pair of nodes, `(P,)`, or `None` if all are one."""
         one = all(rule.times * rule.scale == 1 for rule in self.recipe.edges)
         return None if one else self.blocks.over_slots("factor", torch.float64)
 
@@ -153,32 +153,32 @@ class EdgeBlocks(Edges):
     # -- between nodes, rows and slots -----------------------------------------------------
 
     def take(self, x: Tensor) -> Blocked:
-        """Copy node states to rows: `(N, S, H, k)` → rows per bucket, zero for absent nodes and padding."""
+        """Copy node states to rows: `(N, S, H, k)` → a tensor per group of padded dialogues, zero for absent nodes and padding."""
         return self._row_map(x.shape[2]).take(x)
 
     def put(self, rows: Blocked) -> Tensor:
-        """Copy rows back to node states: rows per bucket → `(N, S, H, k)`, zero for absent nodes."""
+        """Copy rows back to node states: a tensor per group of padded dialogues → `(N, S, H, k)`, zero for absent nodes."""
         return self._row_map(len(rows[0])).put(rows)
 
     def room(self, heads: int, width: int, like: Tensor) -> Blocked:
-        """Return uninitialised rows for all buckets in one block of memory. The method `put` uses such rows without a copy."""
+        """Return uninitialised rows, a tensor per group of padded dialogues; they are in one block of memory, which `put` need not copy."""
         return self._row_map(heads).room(width, like)
 
     def split(self, slots: Tensor) -> Blocked:
-        """Return views of slots `(H, P)` as slots per bucket."""
+        """Split values of all pairs of nodes `(H, P)` into views, one per group of padded dialogues."""
         return [slots[:, bucket.slots].view(len(slots), *bucket.shape, bucket.width) for bucket in self.blocks.buckets]
 
     def join(self, slots: Blocked) -> Tensor:
-        """Concatenate the slots of all buckets, the inverse of `split`: slots per bucket → `(H, P)`."""
+        """Concatenate values of pairs of nodes, the inverse of `split`: a tensor per group of padded dialogues → `(H, P)`."""
         flat = [part.reshape(len(part), -1) for part in slots]
         return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
 
     def cleaned(self, slots: Tensor) -> Blocked:
-        """Copy slots `(H, P)` to slots per bucket, multiplied by `scale · times`; slots without an edge become zero."""
+        """Copy and `split` values of pairs of nodes `(H, P)`, multiplied by `scale · times`; values without an edge become zero."""
         return self.scaled(self.edges_only(slots))
 
     def clean(self, parts: Blocked) -> Blocked:
-        """Multiply slots per bucket by `scale · times`, and set slots without an edge to zero, in place."""
+        """Multiply values from `split` by `scale · times` of their edges, and set the values without an edge to zero, in place."""
         bits = self._bits_of(parts[0].element_size())
         if bits is not None:
             for part, word in zip(parts, self.split(bits), strict=True):
@@ -186,14 +186,14 @@ class EdgeBlocks(Edges):
         return self.scaled(parts)
 
     def scaled(self, parts: Blocked) -> Blocked:
-        """Multiply slots per bucket by `scale · times`, in place."""
+        """Multiply values from `split` by `scale · times` of their edges, in place."""
         if self._factor is not None:
             for part, factor in zip(parts, self.split(self._factor.to(parts[0].dtype)[None]), strict=True):
                 part.mul_(factor)
         return parts
 
     def edges_only(self, slots: Tensor) -> Blocked:
-        """Copy slots `(H, P)` to slots per bucket; slots without an edge become zero."""
+        """Copy and `split` values of pairs of nodes `(H, P)`; values without an edge become zero."""
         bits = self._bits_of(slots.element_size())
         if bits is None:
             return [part.clone(memory_format=torch.contiguous_format) for part in self.split(slots)]
@@ -202,9 +202,9 @@ class EdgeBlocks(Edges):
         return [part.view(slots.dtype) for part in words]
 
     def score_masks(self, dtype: torch.dtype) -> Sequence[Tensor]:
-        """Return the term that is added to scores before a softmax, per bucket.
+        """Return the terms that are added to scores before a softmax, a tensor per group of padded dialogues.
 
-        The term is the logarithm of the multiplicity of the edge, or a large negative number for a slot without an edge.
+        A term is the logarithm of the multiplicity of the edge, or a large negative number for a pair of nodes without an edge.
         """
         if dtype not in self._masks:
             times = torch.zeros(()) if self._times is None else self._times.clamp(min=1).log()
@@ -213,7 +213,7 @@ class EdgeBlocks(Edges):
         return self._masks[dtype]
 
     def scales(self, dtype: torch.dtype) -> Sequence[Tensor | None]:
-        """Return the option `scale` of the edge of every slot, per bucket; `None` if all are one."""
+        """Return the option `scale` of every edge, a tensor per group of padded dialogues; `None` for each group if all are one."""
         if all(rule.scale == 1 for rule in self.recipe.edges):
             return [None] * len(self.blocks.buckets)
         times = 1 if self._times is None else self._times.clamp(min=1)
@@ -222,11 +222,11 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def lonely(self) -> Sequence[Tensor]:
-        """Return the indices of the rows without any edge, per bucket."""
+        """Return the indices of the targets without edges, padding included, a tensor per group of padded dialogues."""
         return [(~part[0].any(-1)).flatten().nonzero().flatten() for part in self.split(self.valid[None])]
 
     def _bits_of(self, size: int) -> Tensor | None:
-        """Return a mask of bits, `(1, P)`: all ones for a slot with an edge, and all zeros for other slots; `None` if no slot is empty."""
+        """Return bit masks `(1, P)`: all ones for a pair of nodes with an edge, all zeros without; `None` if all pairs have an edge."""
         if size not in self._bits:
             word = torch.where(self.valid, -1, 0).to(_WORDS[size])[None]
             self._bits[size] = None if bool(self.valid.all()) else word
@@ -239,12 +239,12 @@ class EdgeBlocks(Edges):
 
 
 def _ends(bucket: Bucket, here: Tensor) -> Blocked:
-    """Return, per chunk, whether source and target of every slot are present; `here` is the presence of the rows, `(1, D, S, T, 1)`."""
+    """Return, per `Chunk`, whether both nodes of every pair are present; `here` is the presence of all nodes, `(1, D, S, T, 1)`."""
     return [unfold(chunk.kind, torch.bmm(rows := fold(chunk.kind, here), rows.transpose(1, 2)), bucket.shape) for chunk in bucket.chunks]
 
 
 class _Rows:
-    """The assignment of nodes and attention heads to rows; the rows of a bucket are sorted by head."""
+    """The assignment of nodes and attention heads to rows; the rows of a group of padded dialogues are sorted by head."""
 
     def __init__(self, blocks: Blocks, present: Tensor, heads: int, full: bool) -> None:
         counts = [bucket.rows for bucket in blocks.buckets]
@@ -280,7 +280,7 @@ class _Rows:
         return out.view(*self.shape, self.heads, -1)
 
     def _joined(self, rows: Blocked) -> Tensor:
-        """Return the rows of all buckets as one tensor `(R, k)`, without a copy if they are already in one block of memory."""
+        """Return all `R` rows as one tensor `(R, k)`, without a copy if they are already in one block of memory."""
         flat = [part.reshape(-1, part.shape[-1]) for part in rows]
         whole = flat[0]._base
         if whole is not None and whole.shape == (len(self.index), flat[0].shape[-1]) and all(part._base is whole for part in flat):
@@ -312,7 +312,7 @@ class _Outer(Function):
 
 
 class _Product(Function):
-    """The autograd function of the products `W x` and `Wᵀ y`, where `W` is zero for slots without an edge."""
+    """The autograd function of the products `W x` and `Wᵀ y`, where `W` is zero for pairs of nodes without an edge."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, x: Tensor, edges: EdgeBlocks, transposed: bool) -> Tensor:
@@ -338,7 +338,7 @@ class _Product(Function):
 
 
 class _Softmax(Function):
-    """The autograd function of `EdgeBlocks.softmax`: a softmax over the slots of a row that have edges, and zero for other slots."""
+    """The autograd function of `EdgeBlocks.softmax`: a softmax over the edges into a target, and zero for pairs without an edge."""
 
     @staticmethod
     def forward(ctx: Any, score: Tensor, edges: EdgeBlocks) -> Tensor:

@@ -19,7 +19,7 @@ from erc_graph.graphs.weights import angular, directions
 
 
 class EdgeDgl(Edges):
-    """The edges of a recipe as a DGL graph. Every slot has an edge, in the order of `erc_graph.graphs.edge_list`.
+    """The `E` edges of a graph recipe as a DGL graph, in the order of `erc_graph.graphs.edge_list`.
 
     Args:
         recipe: The recipe.
@@ -43,17 +43,17 @@ class EdgeDgl(Edges):
 
     @cached_property
     def valid(self) -> Tensor:
-        """Return a mask `(E,)` bool that is true for all slots, because every slot has an edge."""
+        """Return a mask `(E,)` bool that is true everywhere, because this layout has no padding."""
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of target and source for every edge and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
+        """Compute the dot product of target and source per edge and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         found: Tensor = self.dgl.ops.u_dot_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.squeeze(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of target and source for every edge and attention head: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
+        """Compute the sum of target and source per edge and attention head: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
         expect_heads("add", "(N, S, H)", target, source)
         found: Tensor = self.dgl.ops.u_add_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.T
@@ -71,7 +71,7 @@ class EdgeDgl(Edges):
         return found if times is None else found / times.to(score.dtype)
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """Compute weighted degrees `(H, N, S)`, or `(N, S)` without weights."""
+        """Compute the sum of the edge weights of every node: `(H, N, S)`, or `(N, S)` without weights; see `Edges.degree`."""
         dtype = torch.get_default_dtype() if weight is None else weight.dtype
         values = torch.ones_like(self.edges.source, dtype=dtype)[None] if weight is None else weight
         values = values if self.edges.factor is None else values * self.edges.factor.to(dtype)
@@ -79,7 +79,7 @@ class EdgeDgl(Edges):
         return found[0] if weight is None else found
 
     def _into(self, graph: Any, values: Tensor) -> Tensor:
-        """Sum the values of edges at their targets in `graph`: `(H, E)` → `(H, N, S)`."""
+        """Sum the values of the edges into every target node of `graph`: `(H, E)` → `(H, N, S)`."""
         found: Tensor = self.dgl.ops.copy_e_sum(graph, values.T.contiguous())
         return found.T.unflatten(1, self.present.shape)
 
@@ -99,7 +99,7 @@ class EdgeDgl(Edges):
         return out.unflatten(0, (*self.present.shape, kinds) if by_relation else self.present.shape)
 
     def _graph(self, place: Tensor, places: int) -> Any:
-        """Build a DGL graph with an edge from every source node to the index in `place`, one of `places` indices."""
+        """Build a DGL graph with `places` targets; edge `e` goes from its source node to target number `place[e]`."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return self.dgl.create_block((self.edges.source, place), self.present.numel(), places)

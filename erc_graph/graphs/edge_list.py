@@ -118,16 +118,16 @@ class EdgeList(Edges):
 
     @cached_property
     def valid(self) -> Tensor:
-        """Return a mask `(E,)` bool that is true for all slots, because every slot has an edge."""
+        """Return a mask `(E,)` bool that is true everywhere, because this layout has no padding."""
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of target and source for every edge and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
+        """Compute the dot product of target and source per edge and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         return (self._targets(target) * self._sources(source)).sum(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of target and source for every edge and attention head: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
+        """Compute the sum of target and source per edge and attention head: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
         expect_heads("add", "(N, S, H)", target, source)
         return (self._targets(target) + self._sources(source)).T
 
@@ -143,7 +143,7 @@ class EdgeList(Edges):
         return out
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """Compute weighted degrees `(H, N, S)`, or `(N, S)` without weights."""
+        """Compute the sum of the edge weights of every node: `(H, N, S)`, or `(N, S)` without weights; see `Edges.degree`."""
         factor = self._factor(torch.get_default_dtype() if weight is None else weight.dtype)
         if weight is None:
             weight = torch.ones_like(self.edges.source, dtype=torch.get_default_dtype())[None] if factor is None else factor[None]
@@ -151,7 +151,7 @@ class EdgeList(Edges):
         return self.degree_of(weight if factor is None else weight * factor, outgoing)
 
     def degree_of(self, values: Tensor, outgoing: bool) -> Tensor:
-        """Sum values of edges at their target, or at their source if `outgoing`: `(H, E)` → `(H, N, S)`."""
+        """Sum the values of the edges into every node, or out of every node if `outgoing`: `(H, E)` → `(H, N, S)`."""
         ends = self.edges.source if outgoing else self.edges.target
         return values.new_zeros(len(values), self.present.numel()).index_add(1, ends, values).unflatten(1, self.present.shape)
 

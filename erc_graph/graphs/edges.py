@@ -1,4 +1,4 @@
-"""The edges of a recipe between the nodes of a batch, in the fastest layout."""
+"""The edges of a graph recipe between the nodes of a batch, in the fastest layout (data structure)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Layout = Literal["auto", "list", "blocks", "dgl"]
 def edges_of(recipe: GraphRecipe, nodes: Nodes, batch: Batch, *, watch: Watch | None = None, layout: Layout = "auto") -> Edges:
     """Return the edges of a recipe between present nodes.
 
-    The batch stores its edges and the last result, so that the next layer can use both again.
+    Without `watch`, the result is stored in the batch, so that the next layer can use it again.
 
     Args:
         recipe: The recipe.
         nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
-        watch: Observer of the messages; the layout is then always `list`.
+        watch: Object that records the messages; with it, the layout is always `list`.
         layout: Data structure of the edges: `list`, `blocks`, `dgl`, or `auto`. With `auto`, the function chooses `list` or `blocks` by
             their estimated cost.
     """
@@ -60,13 +60,13 @@ def edges_of(recipe: GraphRecipe, nodes: Nodes, batch: Batch, *, watch: Watch | 
 
 
 def _dense(recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> bool:
-    """Return whether padded blocks cost less than a list. They cost more if they are large or nearly all of their slots are empty."""
+    """Return whether padded blocks cost less than a list. They cost more if they are large, or if few of their node pairs have an edge."""
     slots = padded_slots(recipe, streams, batch.sizes)
     return 0 < slots <= MOST and slots <= SPARSE * sum(about(rule, batch.sizes) * len(rule.joined(streams)) for rule in recipe.edges)
 
 
 def about(rule: EdgeRule, sizes: tuple[int, ...]) -> int:
-    """Estimate the number of edges of a rule within a stream. It is assumed that a speaker has half of the utterances of a dialogue."""
+    """Estimate the number of edges of a rule within a stream. It assumes that a speaker has half of the utterances of a dialogue."""
     total = sum(sizes)
     for reach in (rule.past, rule.future):
         far = None if reach is None else 2 * int(reach[4:]) if isinstance(reach, str) else reach * (2 if rule.count == "own" else 1)

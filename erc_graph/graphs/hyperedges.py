@@ -56,7 +56,7 @@ class Members:
 
     @classmethod
     def kept(cls, recipe: GraphRecipe, streams: int, batch: Batch) -> Members:
-        """Return the result of `of`; it is stored in the batch, and later calls use it again."""
+        """Return the result of the method `of`, which is stored in the batch and used again by later calls."""
         key = "members", recipe.hyperedges, streams
         if key not in batch.kept:
             batch.kept[key] = cls.of(recipe, streams, batch)
@@ -72,8 +72,8 @@ class HyperEdges:
         present: `(N, S)` bool, presence of the nodes.
         streams: Names of the streams.
         members: All hyperedges, as if all nodes were present.
-        watch: Observer of the messages.
-        first: Number of ordinary edges per dialogue; these precede the hyperedges in the multiplier of the observer.
+        watch: Object that records the messages.
+        first: Number of edges per dialogue that are not hyperedges; in `watch.multiplier`, these edges come first.
     """
 
     def __init__(
@@ -140,11 +140,11 @@ class HyperEdges:
         return (share[..., None] * rows).sum(0)
 
     def _summed(self, x: Tensor) -> Tensor:
-        """Sum values of nodes per hyperedge: `(rules, N, S, k)` → `(M, k)`."""
+        """Sum the values of the nodes of every hyperedge: `(rules, N, S, k)` → `(M, k)`, for `M` hyperedges."""
         return x.new_zeros(len(self.kind), x.shape[-1]).index_add(0, self.members.index.flatten(), x.flatten(0, 2))
 
     def _multiplier(self, watched: Watched | None, share: Tensor) -> Tensor | float:
-        """Record the weights of messages, `(rules, N, S)`, and return the factors of the observer for these messages."""
+        """Record the weights of messages, `(rules, N, S)`, and return the factors of these messages in `watch.multiplier`."""
         if watched is None:
             return 1.0
         watched.seen(share.detach().movedim(1, 2)[self._by_type])

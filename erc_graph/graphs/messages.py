@@ -1,7 +1,8 @@
 """`Edges`, the interface of message passing for all operators; it is the same for every layout (data structure) of the edges.
 
-A layout has `P` **slots**; a slot holds one edge or is empty. In the layout `list`, every slot has an edge. In the layout `blocks`, some
-slots are empty. A tensor `(H, P)` has one value per attention head and slot. Operators use these tensors in the same way for all layouts.
+A layout has `P` **pairs of nodes**: a target and a source. In the layout `list`, every pair has an edge. In the layout `blocks`, some pairs
+are padding and have no edge. A tensor `(H, P)` has one value per attention head and pair. Operators use these tensors in the same way for
+all layouts.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def expect_heads(primitive: str, shape: str, *states: Tensor) -> None:
 
 
 class Edges(ABC):
-    """The edges of a recipe between the present nodes of a batch.
+    """The edges of a graph recipe between the present nodes of a batch.
+
+    The edges are among `P` pairs of nodes (target and source); some layouts have pairs without an edge. `N` is the number of utterances,
+    `S` of streams, `H` of attention heads.
 
     Args:
         recipe: The recipe.
@@ -60,7 +64,7 @@ class Edges(ABC):
 
     @property
     def group(self) -> Tensor | None:
-        """Return a group index per node, `(N, S)`, if each node has equal edges from exactly the nodes of its group, otherwise `None`."""
+        """Return a group index per node, `(N, S)`, if every node has one edge from each node of its group and no others; else `None`."""
         return None
 
     @property
@@ -71,30 +75,30 @@ class Edges(ABC):
     @property
     @abstractmethod
     def relation(self) -> Tensor:
-        """Return the index of the relation of every slot, `(P,)` int64; it is arbitrary for a slot without an edge."""
+        """Return the index of the relation of every pair of nodes, `(P,)` int64; it is arbitrary for a pair without an edge."""
 
     @property
     @abstractmethod
     def valid(self) -> Tensor:
-        """Return the mask of slots that are edges, `(P,)` bool."""
+        """Return the mask of the pairs of nodes that have an edge, `(P,)` bool."""
 
     @abstractmethod
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of target and source for every slot and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        """Compute the dot product of every pair of target and source, per attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
 
     @abstractmethod
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of target and source for every slot and attention head: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        """Compute the sum of every pair of target and source, per attention head: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
 
     @abstractmethod
     def angular(self, states: Tensor) -> Tensor:
-        """Compute the angular similarity of source and target, as in `erc_graph.graphs.weights`: `(N, S, k)` → `(1, P)`."""
+        """Compute the angular similarity of every pair of nodes (`erc_graph.graphs.weights.angular`): `(N, S, k)` → `(1, P)`."""
 
     @abstractmethod
     def softmax(self, score: Tensor) -> Tensor:
-        """Compute the softmax over the edges into every target: scores `(H, P)` → weights `(H, P)`, zero for slots without an edge.
+        """Compute the softmax over the edges into every target: scores `(H, P)` → weights `(H, P)`, zero for pairs without an edge.
 
-        An edge with multiplicity `n` is counted `n` times in the denominator. Its weight is the weight of a single edge.
+        An edge with multiplicity `n` is counted `n` times in the denominator, but once in the numerator.
         """
 
     def attend(self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -118,7 +122,7 @@ class Edges(ABC):
         The options `scale` and `times` are from the edge rule.
 
         Args:
-            weight: `(H, P)` weights; default: ones.
+            weight: `(H, P)` weights of `P` pairs of nodes; default: ones.
             outgoing: Whether to sum over the edges out of a node.
 
         Returns:
@@ -126,7 +130,7 @@ class Edges(ABC):
         """
 
     def at_relation(self, table: Tensor) -> Tensor:
-        """Return the row of a table for the relation of every slot: `(R, ...)` → `(P, ...)`."""
+        """Return, for every pair of nodes, the row of `table` for the relation of the edge: `(R, ...)` → `(P, ...)`."""
         return table.index_select(0, self.relation)
 
     def spread(
@@ -136,10 +140,10 @@ class Edges(ABC):
 
         Args:
             x: `(N, S, H, k)` states of the sources, or `(N, S, k)` for one head. States of absent nodes are ignored.
-            weight: `(H, P)` weights, or `(1, P)` for all heads; default: ones. Values of slots without an edge are ignored.
+            weight: `(H, P)` weights of pairs of nodes, or `(1, P)` for all heads; default: ones. Pairs without an edge are ignored.
             by_relation: Whether to compute one sum for each of `R` relations.
             mean: Whether to divide each sum by the number of its edges.
-            shown: `(H, P)` weights for drawings, if they differ from `weight`.
+            shown: `(H, P)` weights for drawings of the graph; default: `weight`.
 
         Returns:
             Sums `(N, S, H, k)`, or `(N, S, R, H, k)` if `by_relation`; they have no axis `H` if `x` has none.

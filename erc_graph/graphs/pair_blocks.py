@@ -1,14 +1,14 @@
 """Padded pairs of nodes: their arrangement in blocks, and the pairs that are edges.
 
-Dialogues of similar length are padded to the longest dialogue of their bucket. Every target node has a row of `K` slots; a slot holds the
-edge from one source or is empty. The slots are divided into chunks, by the sources:
+Dialogues of similar length form a **bucket** and are padded to its longest dialogue. Every target node is in `K` pairs, one for each
+possible source. A pair has an edge or is empty. The pairs are divided into **chunks**, by the sources:
 
 - `within`: all utterances in the stream of the target;
 - `turn`: all streams of the utterance of the target;
 - `full`: all streams of all utterances, if a rule joins different streams at different utterances.
 
-Two rules that may join the same two nodes have separate chunks, so that both edges count. All other rules share chunks. The masks of edges
-are computed from lengths, offsets and speakers by broadcasting.
+Two rules that may join the same two nodes have separate chunks, so that both edges count. All other rules share chunks. The masks of the
+pairs with an edge are computed from lengths, offsets and speakers by broadcasting.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ CUTS = 24  # places at most where buckets may end
 
 @dataclass(frozen=True)
 class Chunk:
-    """A group of slots in the row of every target.
+    """Pairs of nodes: every target node, and one kind of possible sources.
 
     Attributes:
-        kind: The kind of sources: `within`, `turn` or `full`.
-        first: First slot of the chunk in the row of a target.
-        width: Number of slots.
+        kind: The kind of sources: `within` (same stream), `turn` (same utterance) or `full` (all).
+        first: Index of the first source of the chunk among all `K` possible sources of a target.
+        width: Number of sources.
         rules: The rules whose edges are in the chunk, with the index of their first relation; no two rules join the same nodes.
     """
 
@@ -52,7 +52,7 @@ class Chunk:
 
     @property
     def part(self) -> slice:
-        """Return the slice of the chunk in the row of a target."""
+        """Return the slice of the sources of this chunk in all `K` possible sources of a target."""
         return slice(self.first, self.first + self.width)
 
 
@@ -64,9 +64,9 @@ class Bucket:
         dialogues: The dialogues of the bucket, as indices in the batch.
         streams: `S`, number of streams.
         turns: `T`, number of utterances of the longest dialogue.
-        chunks: The chunks of the slots of a target.
-        first_row: First row of the bucket.
-        first_slot: First slot of the bucket.
+        chunks: The groups of possible sources of a target (`Chunk`).
+        first_row: Index of the first row of the bucket in the batch.
+        first_slot: Index of the first pair of nodes of the bucket in the batch.
     """
 
     dialogues: tuple[int, ...]
@@ -78,27 +78,27 @@ class Bucket:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return the number of dialogues, streams and utterances."""
+        """Return the number of dialogues, of streams, and of utterances per dialogue."""
         return len(self.dialogues), self.streams, self.turns
 
     @property
     def rows(self) -> int:
-        """Return the number of rows."""
+        """Return the number of rows: one per node, padding included."""
         return len(self.dialogues) * self.streams * self.turns
 
     @property
     def width(self) -> int:
-        """Return `K`, the number of slots per target."""
+        """Return `K`, the number of possible sources of a target."""
         return self.chunks[-1].first + self.chunks[-1].width if self.chunks else 0
 
     @property
     def slots(self) -> slice:
-        """Return the slice of the bucket in the slots of all buckets, which are sorted by target."""
+        """Return the slice of the pairs of nodes of this bucket in the pairs of the batch, which are sorted by target."""
         return slice(self.first_slot, self.first_slot + self.rows * self.width)
 
 
 def fold(kind: Kind, x: Tensor) -> Tensor:
-    """Group the rows such that a chunk of the given kind joins rows of one group: `(H, D, S, T, k)` → `(groups, rows per group, k)`."""
+    """Group the nodes such that a `Chunk` of this kind only joins nodes of a group: `(H, D, S, T, k)` → `(groups, nodes per group, k)`."""
     if kind == "within":
         return x.reshape(-1, *x.shape[-2:])
     if kind == "turn":
@@ -107,7 +107,7 @@ def fold(kind: Kind, x: Tensor) -> Tensor:
 
 
 def unfold(kind: Kind, rows: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Undo the grouping of `fold`: `(groups, rows per group, k)` → `(H, D, S, T, k)`."""
+    """Undo the grouping of `fold`: `(groups, nodes per group, k)` → `(H, D, S, T, k)`."""
     dialogues, streams, turns = shape
     if kind == "turn":
         return rows.view(-1, dialogues, turns, streams, rows.shape[-1]).transpose(2, 3)
@@ -115,7 +115,7 @@ def unfold(kind: Kind, rows: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool, out: Tensor | None = None) -> Tensor:
-    """Multiply rows `x` by the matrix of slots `W`, or by its transpose: `(H, D, S, T, K)`, `(H, D, S, T, k)` → `(H, D, S, T, k)`."""
+    """Compute `W x` for weights `W` and node states `x`, or `Wᵀ x`: `(H, D, S, T, K)`, `(H, D, S, T, k)` → `(H, D, S, T, k)`."""
     total: Tensor | None = None
     kinds = list(dict.fromkeys(chunk.kind for chunk in bucket.chunks))
     for kind in kinds:
@@ -132,7 +132,7 @@ def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool, out: 
 
 
 def outer(bucket: Bucket, target: Tensor, source: Tensor) -> Tensor:
-    """Compute the dot product of target and source for every slot: `(H, D, S, T, k)`, `(H, D, S, T, k)` → `(H, D, S, T, K)`."""
+    """Compute the dot products of targets and their `K` sources: `(H, D, S, T, k)`, `(H, D, S, T, k)` → `(H, D, S, T, K)`."""
     found: dict[str, Tensor] = {}
     for chunk in bucket.chunks:
         if chunk.kind not in found:
@@ -150,11 +150,11 @@ def as_given(x: Tensor) -> AbstractContextManager[Any]:
 
 @lru_cache(maxsize=256)
 def _buckets(sizes: tuple[int, ...], cells: int) -> tuple[tuple[int, ...], ...]:
-    """Divide dialogues into buckets, the shortest dialogues first; the estimated cost of padding and of buckets is minimal.
+    """Divide dialogues into groups (buckets), the shortest dialogues first; the estimated cost of padding and of groups is minimal.
 
     Args:
         sizes: Number of utterances per dialogue.
-        cells: Number of slots per pair of utterances.
+        cells: Number of pairs of nodes per pair of utterances.
     """
     order = sorted((i for i, size in enumerate(sizes) if size), key=lambda i: sizes[i])
     step = -(-len(order) // CUTS) if order else 1
@@ -173,7 +173,7 @@ def _buckets(sizes: tuple[int, ...], cells: int) -> tuple[tuple[int, ...], ...]:
 
 @lru_cache(maxsize=64)
 def chunked(recipe_rules: tuple[EdgeRule, ...], streams: tuple[str, ...]) -> tuple[tuple[Kind, tuple[tuple[int, EdgeRule], ...]], ...]:
-    """Return kind and rules of every chunk, each rule with the index of its first relation."""
+    """Return kind and rules of every `Chunk`; each rule is a tuple of the index of its first relation and the rule."""
     firsts = accumulate((len(rule.relations) for rule in recipe_rules), initial=0)
     rules = [(first, rule) for first, rule in zip(firsts, recipe_rules, strict=False) if rule.joined(streams)]
     full = any(rule.scope == "across" and (rule.past != 0 or rule.future != 0) for _, rule in rules)
@@ -210,10 +210,10 @@ class Blocks:
     """All padded pairs of nodes of a batch, as if all nodes were present.
 
     Attributes:
-        buckets: The buckets of dialogues of similar length.
+        buckets: The groups of padded dialogues.
         node: `(R,)` index `utterance * S + stream` of the node of every row; arbitrary for padding.
         real: `(R,)` bool, false for padding.
-        slots: `P`, number of slots.
+        slots: `P`, number of pairs of nodes, padding included.
         masks: Per bucket, chunk and rule: `(D, T, T)` bool, the pairs of utterances that the rule joins; `(D, T)` for the kind `turn`.
         speaker: Per bucket: `(D, T)` index of the speaker of every utterance.
         streams: Names of the streams.
@@ -252,7 +252,7 @@ class Blocks:
         return cls(buckets, node, real, slots, tuple(masks), tuple(speakers), streams)
 
     def over_slots(self, value: str, dtype: torch.dtype) -> Tensor:
-        """Return one value per slot, `(P,)`, or zero for a slot without an edge.
+        """Return one value per pair of nodes, `(P,)`, or zero for a pair without an edge.
 
         The argument `value` is `edge` (1), `relation` (index of the relation), `times` or `factor` (`scale · times`).
         """
@@ -267,7 +267,7 @@ class Blocks:
         return torch.cat(parts) if parts else self.node.new_zeros(0, dtype=dtype)
 
     def _of_chunk(self, bucket: Bucket, chunk: Chunk, masks: tuple[Tensor, ...], speaker: Tensor, value: str, dtype: torch.dtype) -> Tensor:
-        """Return the values of `over_slots` for one chunk, `(D, S, T, width)`."""
+        """Return the values of `over_slots` for one `Chunk` of a bucket, `(D, S, T, width)`."""
         total: Tensor | None = None
         for (first, rule), mask in zip(chunk.rules, masks, strict=True):
             number = {"edge": 1, "relation": first, "times": rule.times, "factor": rule.times * rule.scale}[value]
@@ -314,15 +314,15 @@ def _placed(sizes: tuple[int, ...], plan: tuple[tuple[Kind, tuple[tuple[int, Edg
 
 
 def padded_slots(recipe: GraphRecipe, streams: tuple[str, ...], sizes: tuple[int, ...]) -> int:
-    """Return the number of slots `P`, without computing the blocks."""
+    """Return the number of padded pairs of nodes, `P`, without computing the pairs."""
     return sum(bucket.rows * bucket.width for bucket in _placed(sizes, chunked(recipe.edges, streams), len(streams)))
 
 
 class _Pairs:
-    """Pairs of utterances of the dialogues of a bucket.
+    """Pairs of utterances in `D` dialogues that are padded to `T` utterances.
 
     Args:
-        rows: `(D, T)` row of every utterance in the batch; arbitrary for padding.
+        rows: `(D, T)` index of every utterance in the batch; arbitrary for padding.
         real: `(D, T)` bool, false for padding.
         speaker: `(D, T)` index of the speaker of every utterance.
         turns: Positions of the utterances in their dialogues.

@@ -38,7 +38,7 @@ class Example:
         speakers: Speaker of every utterance.
         streams: Streams of the graph.
         absent: Stream → indices of the utterances without a node in this stream.
-        edges: Relation → number of edges, over all streams and pairs of streams; an edge with multiplicity is counted once.
+        edges: Relation → number of edges, summed over all streams and pairs of streams; an edge with multiplicity is counted once.
         hyperedges: Relation → number of hyperedges with at least one node.
     """
 
@@ -106,7 +106,7 @@ class GraphRecipe:
 
     @property
     def past(self) -> int | None:
-        """Return the largest distance from an earlier source to its target, in utterances, or `None` without a fixed limit."""
+        """Return the largest distance in utterances from a source node to a later target node, or `None` without a fixed limit."""
         reaches = [rule.behind for rule in self.edges] + [0 if rule.over == "turn" else None for rule in self.hyperedges]
         return None if None in reaches else max(reach for reach in reaches if reach is not None)
 
@@ -148,7 +148,7 @@ class GraphRecipe:
 
 
 def _known() -> dict[str, Path]:
-    """Return recipe name → file, from the first folder that contains recipes."""
+    """Return a mapping from the names of recipes to their TOML files, from the first folder that contains recipes."""
     for folder in FOLDERS:
         if files := sorted(folder.glob("*.toml")):
             return {path.stem: path for path in files}

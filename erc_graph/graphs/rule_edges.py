@@ -4,7 +4,7 @@ A row is an utterance of a batch (`erc_graph.data.batch.Batch`): dialogue `i` ha
 time and memory are linear in the number of utterances. For a rule over `all` utterances, time, memory and the number of edges are quadratic
 in the length of a dialogue.
 
-The number of edges is usually computed from the lengths alone, so the CPU does not wait for a GPU. Row indices are int32 if all numbers fit
+The number of edges is usually computed from the lengths alone, so the CPU does not wait for a GPU. Row indices are int32 if all indices fit
 into this type. Edges of recent batches are cached. The key of the cache contains the lengths and, if a rule depends on speakers, the
 speakers.
 """
@@ -49,8 +49,8 @@ class Turns:
         end: `(N,)` last row of the dialogue, plus one.
         own: `(N,)` position of every row in `order`.
         order: `(N,)` the rows, sorted by dialogue, speaker and utterance.
-        own_start: `(N,)` position in `order` of the first utterance of the speaker.
-        own_end: `(N,)` position in `order` of the last utterance of the speaker, plus one.
+        own_start: `(N,)` position in `order` of the first utterance of the row's speaker.
+        own_end: `(N,)` position in `order` of the last utterance of the row's speaker, plus one.
         speaker: `(N,)` index of the speaker within the dialogue.
     """
 
@@ -60,19 +60,19 @@ class Turns:
 
     @classmethod
     def of(cls, ptr: Tensor, speaker: Tensor, turns: int) -> Turns:
-        """Compute the positions; `ptr` has the first row of every dialogue, and at the end the number of rows `N`."""
+        """Compute the positions; `ptr` contains the first row of every dialogue, then the number of rows `N`, which is `turns`."""
         dialogue = torch.repeat_interleave(ptr.diff(), output_size=turns)
         return cls(ptr[:-1].index_select(0, dialogue), ptr[1:].index_select(0, dialogue), speaker)
 
     @cached_property
     def order(self) -> Tensor:
-        """Return the rows `(N,)`, sorted by dialogue, speaker and utterance."""
+        """Return the indices of all utterances `(N,)`, sorted by dialogue, speaker and utterance."""
         by_speaker = torch.argsort(self.speaker, stable=True)
         return by_speaker[torch.argsort(self.start[by_speaker], stable=True)].to(self.start.dtype)
 
     @cached_property
     def own(self) -> Tensor:
-        """Return the position of every row in `order`, `(N,)`."""
+        """Return the position of every utterance in `order`, `(N,)`."""
         return torch.empty_like(self.order).index_copy_(0, self.order.long(), self._row)
 
     @cached_property
@@ -86,23 +86,23 @@ class Turns:
 
     @property
     def own_start(self) -> Tensor:
-        """Return, for every row, the position in `order` of the first utterance of its speaker, `(N,)`."""
+        """Return, for every utterance, the position in `order` of the first utterance of the same speaker in the dialogue, `(N,)`."""
         return self._ends[0]
 
     @property
     def own_end(self) -> Tensor:
-        """Return, for every row, the position in `order` of the last utterance of its speaker, plus one, `(N,)`."""
+        """Return, for every utterance, the position in `order` of the last utterance of the same speaker, plus one, `(N,)`."""
         return self._ends[1]
 
     @property
     def first(self) -> Tensor:
-        """Return, for every row, whether it is the first utterance of its speaker, `(N,)` bool."""
+        """Return, for every utterance, whether it is the first of its speaker in the dialogue, `(N,)` bool."""
         return self.own == self.own_start
 
     def reach(self, rule: EdgeRule) -> tuple[Tensor, Tensor]:
-        """Return the first source of every target, and the last source plus one, `(N,)` each.
+        """Return the index of the first source of every target, and the index of the last source plus one, `(N,)` each.
 
-        The values are rows. For a rule with `count = "own"`, they are positions in `order`.
+        The indices are rows (utterances of the batch). For a rule with `count = "own"`, the indices are positions in `order`.
         """
         own = rule.count == "own"
         here, start, end = (self.own, self.own_start, self.own_end) if own else (self._row, self.start, self.end)
@@ -134,17 +134,17 @@ def own_turns(reach: str) -> int:
 def rule_edges(
     rule: EdgeRule, ptr: Tensor, speaker: Tensor, *, sizes: tuple[int, ...] | None = None, dtype: torch.dtype = torch.long
 ) -> tuple[Tensor, Tensor]:
-    """Return the edges of one rule, as if all nodes were present, on the device of `ptr`.
+    """Return the edges of one rule, as if all nodes were present, on the device of `ptr`. A row is an utterance of the batch.
 
     Args:
         rule: The rule.
-        ptr: `(D + 1,)` first row of every dialogue, then `N`.
+        ptr: `(D + 1,)` first row of every dialogue, then `N`, the number of rows.
         speaker: `(N,)` index of the speaker within the dialogue.
         sizes: Number of utterances per dialogue, if known on the CPU. Without `sizes`, `ptr` is copied from the device.
-        dtype: Data type of the rows.
+        dtype: Data type of the row indices.
 
     Returns:
-        Source rows and target rows, `(E,)` each, sorted by target, then by source.
+        Indices of source rows and target rows, `(E,)` each, sorted by target, then by source.
 
     >>> rule = EdgeRule(relation="context", scope="within", past=1, future=0)
     >>> [rows.tolist() for rows in rule_edges(rule, torch.tensor([0, 3]), torch.tensor([0, 1, 0]))]
@@ -180,9 +180,9 @@ def reachable(rule: EdgeRule, sizes: tuple[int, ...]) -> int | None:
 
 
 def rule_rows(rule: EdgeRule, ptr: Tensor, speaker: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """Return the result of `rule_edges` as one tensor `(2, E)`: source rows, target rows; int32 if the numbers fit.
+    """Return the result of `rule_edges` as one tensor `(2, E)`: sources, targets; int32 if the indices fit.
 
-    The result may come from the cache and must not be changed in place.
+    The result may come from the cache of edges and must not be changed in place.
     """
     total = reachable(rule, sizes)
     total = sum(sizes) + 2 * reached(sizes, None) if total is None else total
@@ -215,20 +215,20 @@ def graph_edges(
     sizes: tuple[int, ...] | None = None,
     dtype: torch.dtype | None = torch.long,
 ) -> dict[EdgeType, Tensor]:
-    """Return the edges of all edge types of a recipe; edge types of one rule share a tensor if no node is absent.
+    """Return the edges of all edge types of a recipe. Without absent nodes, edge types with the same relation share a tensor.
 
     Args:
         recipe: The recipe.
-        ptr: `(D + 1,)` first row of every dialogue, then `N`.
+        ptr: `(D + 1,)` index of the first row (utterance) of every dialogue, then `N`, the number of rows.
         speaker: `(N,)` index of the speaker within the dialogue.
         present: Stream → `(N,)` bool; an absent node has no edges.
         sizes: Number of utterances per dialogue, if known on the CPU.
-        dtype: Data type of the rows; PyTorch Geometric needs int64. `None`: int32 if the numbers fit; the tensors may then come from the
-            cache and must not be changed in place.
+        dtype: Data type of the row indices; PyTorch Geometric needs int64. `None`: int32 if the indices fit; the tensors may then come
+            from the cache and must not be changed in place.
 
     Returns:
-        `(source stream, relation, target stream)` → `(2, E)`: source rows, target rows. Every edge type that the recipe allows has an
-        entry, which may be empty.
+        `(source stream, relation, target stream)` → `(2, E)`: source rows, target rows. Every edge type that the recipe allows has a
+        tensor, which may be empty.
     """
     sizes = tuple(ptr.diff().tolist()) if sizes is None else sizes
     full = {name: bool(mask.all()) for name, mask in present.items()}

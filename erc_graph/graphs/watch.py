@@ -13,10 +13,10 @@ from erc_graph.graphs.rule_edges import EdgeType
 
 @dataclass(frozen=True, eq=False)
 class Sent:
-    """A record of the messages of one call of `Edges.spread`, for a batch of `K` copies of one dialogue.
+    """A record of the messages of one call of `Edges.spread`, for a batch of `K` copies of one dialogue with `E` edges each.
 
     Attributes:
-        types: Edge types, in order.
+        types: Edge types, in the order of the edges.
         counts: Number of edges of each type, in one copy of the dialogue.
         weights: `(K, E)` weight of every message, averaged over the attention heads.
     """
@@ -28,14 +28,14 @@ class Sent:
 
 @dataclass(eq=False)
 class Watch:
-    """An observer of the messages of an operator.
+    """An observer, which records the messages that an operator sends along edges, and can multiply them by factors.
 
-    Edges have the order of `build_from_states`: edge type, target, source. Edges to and from hyperedges follow after all other edges.
+    Edges are sorted as in `build_from_states`: by edge type, target and source. Edges to and from hyperedges come after all other edges.
 
     Attributes:
         multiplier: `(K, E)` factor of every message, for a batch of `K` copies of a dialogue with `E` edges each. `None`: no factors; the
             batch is then recorded as one dialogue.
-        record: The messages, one entry per call of `spread`.
+        record: The messages, one `Sent` per call of `Edges.spread`.
     """
 
     multiplier: Tensor | None = None
@@ -47,12 +47,12 @@ class Watched:
 
     Args:
         watch: The observer.
-        types: All edge types of these edges, in order.
+        types: All edge types of these edges, in the order of the edges.
         counts: Number of edges of each type in the whole batch.
-        first: Index of the first of these edges in the multiplier.
+        first: Index of the first of these edges in `watch.multiplier`.
 
     Raises:
-        ValueError: the number of edges differs from the number of edges in the multiplier.
+        ValueError: the number of edges does not fit the shape of `watch.multiplier`.
     """
 
     def __init__(self, watch: Watch, types: Sequence[EdgeType], counts: Sequence[int], first: int = 0) -> None:
@@ -70,7 +70,7 @@ class Watched:
             self.multiplier = torch.cat([part.flatten() for part in parts]) if parts else None
 
     def seen(self, weights: Tensor) -> None:
-        """Record the weights of all messages of the batch, a flat tensor sorted by edge type."""
+        """Record the weights of all messages of the batch; `weights` is a flat tensor, sorted by edge type."""
         parts = weights.split([count * self.copies for count in self.counts])
         rows = [part.view(self.copies, -1) if len(part) else part.new_zeros(self.copies, 0) for part in parts]
         self.watch.record.append(Sent(self.types, self.counts, torch.cat(rows, 1) if rows else weights.new_zeros(self.copies, 0)))

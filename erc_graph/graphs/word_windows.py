@@ -24,7 +24,7 @@ KIND = ("frame", "window", "word")
 
 
 def window_graph(weights: Tensor, seen: Tensor, words: Sequence[str] = ()) -> HeteroData:
-    """Build a graph from the weights of window attention (`erc_graph.encoders.sawa`).
+    """Build a graph of words and frames from the weights of window attention (`erc_graph.encoders.sawa`).
 
     Args:
         weights: `(L, T)` attention weights of `L` words for `T` frames.
