@@ -26,7 +26,7 @@ class Conv(OverTurns):
         recipe: The rules for the edges of the graph and their relations.
 
     Attributes:
-        label: Name of the operator in drawings and explanations; empty: the name of the module in the method.
+        label: Name of the operator in drawings and explanations; if empty, the name of this module in the network is used.
         layout: Data structure of the edges (`erc_graph.graphs.edges`); all layouts give the same result.
         watch: Object that records the messages while a prediction is explained or a graph is drawn (`erc_graph.graphs.watch`).
     """
@@ -44,7 +44,7 @@ class Conv(OverTurns):
         self.watch: Watch | None = None
 
     def back(self, times: int) -> int | None:
-        """Return the number of preceding utterances that the output depends on, after several passes over the edges; `None`: all.
+        """Return the number of preceding utterances that the output depends on, after `times` passes over the edges; `None`: all.
 
         Args:
             times: Number of passes: one per layer, and one more if the edge weights depend on the degree of the source node.

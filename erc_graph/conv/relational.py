@@ -94,7 +94,7 @@ class Relational(Conv):
         return power * edges.add(torch.zeros_like(total), total.where(total > 0, 1.0).reciprocal())
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """Compute `y` from node states: `(N, S, inputs)` → `(N, S, width)`. `weight` is `(1, P)`, for `P` edges, padding included."""
+        """Compute `y` from states: `(N, S, inputs)` → `(N, S, width)`. `weight`: `(1, P)` for `P` edges, padding included; `None`: 1."""
         weight = weight if self.attention is None else self.attended(self.score(x, edges), edges)
         matrices = self.weight if self.coefficients is None else torch.einsum("rb,bio->rio", self.coefficients, self.weight)
         if weight is None and self.norm == "mean" and edges.group is not None:

@@ -33,7 +33,7 @@ class EdgeBlocks(Edges):
     """The edges of a graph recipe as `P` padded pairs of nodes (`erc_graph.graphs.pair_blocks`).
 
     Args:
-        recipe: The recipe.
+        recipe: The graph recipe.
         nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
         blocks: All padded pairs of nodes of the batch.

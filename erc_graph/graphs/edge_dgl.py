@@ -22,7 +22,7 @@ class EdgeDgl(Edges):
     """The `E` edges of a graph recipe as a DGL graph, in the order of `erc_graph.graphs.edge_list`.
 
     Args:
-        recipe: The recipe.
+        recipe: The graph recipe.
         nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
         edges: All edges of the recipe between the nodes.

@@ -93,11 +93,11 @@ class EdgeList(Edges):
     """The edges of a recipe as a list; message passing consists of gather and scatter operations.
 
     Args:
-        recipe: The recipe.
+        recipe: The graph recipe.
         nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
         edges: All edges of the recipe between the nodes.
-        watch: Observer of the messages.
+        watch: Object that records the messages; `None`: no record.
     """
 
     def __init__(self, recipe: GraphRecipe, nodes: Nodes, batch: Batch, edges: Listed, watch: Watch | None = None) -> None:
@@ -107,7 +107,7 @@ class EdgeList(Edges):
 
     @cached_property
     def hyper(self) -> HyperEdges:
-        """Return the hyperedges of the recipe, with the same observer."""
+        """Return the hyperedges of the recipe; their messages are recorded by the same `watch`."""
         members = Members.kept(self.recipe, len(self.streams), self.batch)
         return HyperEdges(self.recipe, self.present, self.streams, members, self.watch, self.watched.end if self.watched else 0)
 

@@ -29,7 +29,7 @@ def edges_of(recipe: GraphRecipe, nodes: Nodes, batch: Batch, *, watch: Watch | 
     Without `watch`, the result is stored in the batch, so that the next layer can use it again.
 
     Args:
-        recipe: The recipe.
+        recipe: The graph recipe.
         nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
         watch: Object that records the messages; with it, the layout is always `list`.

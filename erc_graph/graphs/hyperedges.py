@@ -68,7 +68,7 @@ class HyperEdges:
     """The hyperedges of a recipe over the nodes of a batch; absent nodes do not belong to any hyperedge.
 
     Args:
-        recipe: The recipe.
+        recipe: The graph recipe.
         present: `(N, S)` bool, presence of the nodes.
         streams: Names of the streams.
         members: All hyperedges, as if all nodes were present.
@@ -155,5 +155,5 @@ class HyperEdges:
 
     @cached_property
     def _by_type(self) -> Tensor:
-        """Return a mask of the messages, `(rules, S, N)` bool, in the order of the edge types."""
+        """Return the mask of the present nodes for every rule, `(rules, S, N)` bool; messages are recorded in this order."""
         return self.present.T.expand(len(self.members.index), -1, -1)

@@ -40,11 +40,10 @@ def expect_heads(primitive: str, shape: str, *states: Tensor) -> None:
 class Edges(ABC):
     """The edges of a graph recipe between the present nodes of a batch.
 
-    The edges are among `P` pairs of nodes (target and source); some layouts have pairs without an edge. `N` is the number of utterances,
-    `S` of streams, `H` of attention heads.
+    For `N` utterances in `S` streams, there are `P` pairs of nodes (target and source); some layouts also have pairs without an edge.
 
     Args:
-        recipe: The recipe.
+        recipe: The graph recipe.
         nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
     """

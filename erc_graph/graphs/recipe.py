@@ -139,7 +139,7 @@ class GraphRecipe:
         0.3
 
         Raises:
-            ConfigError: the recipe does not have the relation, or the scale is not allowed.
+            ConfigError: the recipe does not have the relation, or the value of `scale` is not allowed.
         """
         names = [rule.relation for rule in self.edges]
         if relation not in names:
@@ -191,7 +191,7 @@ def load_recipe(name_or_path: str | Path | GraphRecipe) -> GraphRecipe:
 
 @lru_cache(maxsize=64)
 def _packaged(path: Path, changed: int) -> GraphRecipe:
-    """Load a recipe of the package, or return it from the cache until its file changes."""
+    """Return a recipe of the package. The recipe is loaded once, and again after a change of its file."""
     return _read(path)
 
 

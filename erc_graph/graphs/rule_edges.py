@@ -218,7 +218,7 @@ def graph_edges(
     """Return the edges of all edge types of a recipe. Without absent nodes, edge types with the same relation share a tensor.
 
     Args:
-        recipe: The recipe.
+        recipe: The graph recipe.
         ptr: `(D + 1,)` index of the first row (utterance) of every dialogue, then `N`, the number of rows.
         speaker: `(N,)` index of the speaker within the dialogue.
         present: Stream → `(N,)` bool; an absent node has no edges.

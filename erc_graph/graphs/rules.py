@@ -69,7 +69,7 @@ _FORBID: dict[str, Any] = {"extra": "forbid"}
 
 
 def _check(what: str, rule: Any, **checks: Callable[[Any], Any]) -> None:
-    """Check the fields of a rule that was created in Python. For rules from files, pydantic has already checked the fields."""
+    """Check the options of a rule that was created in Python. For rules from files, pydantic has already checked the options."""
     for name, check in checks.items():
         value = getattr(rule, name)
         try:
@@ -199,7 +199,7 @@ class HyperedgeRule:
             one per dialogue and speaker, with all utterances and streams of the speaker.
 
     Raises:
-        ConfigError: the name is not allowed.
+        ConfigError: the name of the relation is not allowed.
     """
 
     relation: Annotated[str, BeforeValidator(_relation)]

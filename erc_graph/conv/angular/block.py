@@ -54,7 +54,7 @@ class _Structure:
 
     Attributes:
         layout: Arrangement of the nodes.
-        within: Factors and summands within streams, per group of rows (`Piece`) and bucket of padded dialogues.
+        within: Factors and summands within streams, per group of rows (`Piece`) and group of padded dialogues.
         across: Factor and summand across streams.
         streams: Number of streams.
     """
@@ -75,12 +75,12 @@ class _Structure:
         return any(self.across) and self.streams > 1
 
     def pieces(self) -> Iterator[tuple[Piece, tuple[tuple[Factor, Factor], ...]]]:
-        """Yield every group of rows (`Piece`), with a factor and a summand per bucket of dialogues, if there are rules within streams."""
+        """Yield every `Piece`, with a factor and a summand for each group of padded dialogues, if there are rules within streams."""
         yield from zip(self.layout.pieces, self.within or [()] * len(self.layout.pieces), strict=True)
 
 
 class _Weights(Function):
-    """Compute the normalised edge weights: within streams, a flat tensor, by bucket of dialogues; across streams, `(turns, S, S)`."""
+    """Compute the normalised edge weights: within streams, a flat tensor, by group of padded dialogues; across streams, `(turns, S, S)`."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, here: Tensor, structure: _Structure) -> tuple[Tensor, Tensor]:
@@ -167,7 +167,7 @@ def _directions(piece: Piece, states: Tensor) -> tuple[Rows, Tensor]:
 
 
 def _cosines(unit: Rows, squares: Sequence[Tensor]) -> None:
-    """Compute the cosines of all pairs of nodes within streams; write them to `squares`, one tensor per bucket of dialogues."""
+    """Compute the cosines of all pairs of nodes within streams; write them to `squares`, one tensor per group of padded dialogues."""
     for u, square in zip(unit.sequences, squares, strict=True):
         torch.bmm(u, u.mT, out=square)
 
@@ -194,7 +194,7 @@ class BlockPropagation(WrittenPropagation):
     """Propagation that stores one edge weight for each pair of utterances of a dialogue. Memory is quadratic in the dialogue length.
 
     Args:
-        recipe: The graph; edges across streams may only join nodes of one utterance.
+        recipe: Graph recipe; edges across streams may only join nodes of one utterance.
         batch: The dialogues.
         states: `(N, S, d)` node states from which the angular weights are computed.
         present: `(N, S)` bool; an absent node has no edges.
@@ -224,7 +224,7 @@ class BlockPropagation(WrittenPropagation):
             self.parts = _Weights.apply(own, here, self.structure)
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return two lists of edge weights of a group of rows (`Piece`), within and across streams; a tensor per bucket of dialogues."""
+        """Return two lists of the edge weights of a `Piece`, within and across streams; one tensor per group of padded dialogues."""
         inside, mix = parts
         squares = piece.squares(inside[piece.weights]) if inside is not None and len(inside) else []
         return squares, piece.mixes(mix[piece.turns]) if mix is not None and len(mix) else []

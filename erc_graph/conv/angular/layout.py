@@ -101,12 +101,12 @@ class Piece:
         into.view(-1, into.shape[-1]).index_copy_(0, self.nodes, rows.index_select(0, self.real))
 
     def squares(self, weights: Tensor) -> list[Tensor]:
-        """Return views of the edge weights of this `Piece`: per bucket of dialogues `(streams × dialogues, turns, turns)`."""
+        """Return views of the edge weights of this `Piece`: per group of padded dialogues `(streams × dialogues, turns, turns)`."""
         parts = weights.split([bucket.weights for bucket in self.buckets])
         return [part.view(-1, bucket.turns, bucket.turns) for bucket, part in zip(self.buckets, parts, strict=True)]
 
     def mixes(self, turns: Tensor) -> list[Tensor]:
-        """Return views of a tensor over the utterances of this `Piece`: per bucket of dialogues `(dialogues × turns, ...)`."""
+        """Return views of a tensor over the utterances of this `Piece`: per group of padded dialogues `(dialogues × turns, ...)`."""
         return list(turns.split([bucket.dialogues * bucket.turns for bucket in self.buckets]))
 
     def by_turn(self, rows: Tensor) -> Tensor:
@@ -131,12 +131,12 @@ class Rows:
 
     @cached_property
     def sequences(self) -> list[Tensor]:
-        """Return the rows as a list of tensors `(streams × dialogues, turns, k)`, one per bucket of dialogues."""
+        """Return the rows as a list of tensors `(streams × dialogues, turns, k)`, one per group of padded dialogues."""
         return [bucket.sequences(self.rows) for bucket in self.piece.buckets]
 
     @cached_property
     def streams(self) -> list[Tensor]:
-        """Return the rows as a list of tensors `(dialogues × turns, streams, k)`, one per bucket of dialogues."""
+        """Return the rows as a list of tensors `(dialogues × turns, streams, k)`, one per group of padded dialogues."""
         return [bucket.streams_of(self.rows) for bucket in self.piece.buckets]
 
 

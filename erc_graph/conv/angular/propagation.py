@@ -44,7 +44,7 @@ def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present
     """Return the function that propagates states by batched matrix products, over whole dialogues or tile by tile.
 
     Args:
-        recipe: The graph; edges across streams may only join nodes of one utterance.
+        recipe: Graph recipe; edges across streams may only join nodes of one utterance.
         batch: The dialogues.
         states: `(N, S, d)` node states from which the angular weights are computed.
         present: `(N, S)` bool; an absent node has no edges.

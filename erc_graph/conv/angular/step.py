@@ -1,9 +1,9 @@
 r"""The deep angular graph convolution for a live conversation: one utterance at a time, with a causal recipe.
 
-In the propagation :math:`P = D^{-1/2} W D^{-1/2}` with edge weights `W` and in-degrees `D`, the row and the degree of an utterance depend
-only on this utterance and earlier utterances. Results for earlier utterances therefore never change. Two results for each earlier utterance
-are stored, if later utterances can have edges from it. The node states, scaled to length one, determine the angular weights. The
-values :math:`D^{-1/2} h^{l-1}` of each layer `l` are the messages. For a new utterance, only one row of `P` is computed.
+In the propagation :math:`P = D^{-1/2} W D^{-1/2}` with edge weights `W` and in-degrees `D`, the row of `P` and the degree of an utterance
+depend only on this utterance and earlier utterances. Results for earlier utterances therefore never change. If an utterance can
+have edges to later utterances, two results are stored for it. The first are its node states, scaled to length one, for the angular weights.
+The second are its messages :math:`D^{-1/2} h^{l-1}` in each layer `l`. For a new utterance, only one row of `P` is computed.
 
 Up to rounding errors, the states of all layers equal the states that `AngularConv` computes from the whole conversation. Edges across
 streams may join different utterances.
@@ -43,7 +43,7 @@ class AngularMemory:
         self._scales: dict[tuple[str, str], Tensor] = {}
 
     def row(self, states: Tensor, present: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
-        """Add an utterance, and return the weights and in-degrees of its incoming edges.
+        """Add an utterance to the memory, and return the weights of its incoming edges and the in-degrees of its nodes.
 
         Args:
             states: `(S, d)` node states of the utterance.

@@ -279,7 +279,7 @@ class TiledPropagation(WrittenPropagation):
         return torch.cat([piece.by_turn(rows[piece.rows]) for piece in self.layout.pieces])
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Return views of a `Piece`: the states scaled to length one, the inverse roots of the degrees, and the weights across streams."""
+        """Return, for a group of rows (`Piece`), the states scaled to length one, inverse roots of degrees, and weights across streams."""
         places = (piece.rows, piece.rows, piece.turns)
         return tuple(None if part is None else part[place] for part, place in zip(parts, places, strict=True))
 

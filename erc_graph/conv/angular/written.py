@@ -150,7 +150,7 @@ class _Spread(Function):
 
 
 def blend(mixes: Sequence[Tensor], x: Rows, out: Rows) -> None:
-    """Add the messages across streams to `out`; `mixes` are edge weights `(dialogues × turns, S, S)`, a tensor per bucket of dialogues."""
+    """Add messages across streams to `out`; `mixes` are edge weights `(dialogues × turns, S, S)`, one tensor per group of dialogues."""
     for mix, values, into in zip(mixes, x.streams, out.streams, strict=True):
         into.add_(torch.bmm(mix, values))
 
