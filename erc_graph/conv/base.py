@@ -19,8 +19,8 @@ class Conv(OverTurns):
     """Base class of message passing over the graph of a recipe.
 
     A subclass defines its parameters and implements `pass_on`. In `pass_on`, all operators send messages by the methods `edges.spread` and
-    `edges.attend`, or by the hyperedges `edges.hyper`. The package can observe these messages. Therefore, it can draw the edge weights of
-    every operator and explain every message.
+    `edges.attend`, or by the hyperedges `edges.hyper`. The package can record these messages. Therefore, it can draw the edge weights
+    of every operator and explain every message.
 
     Args:
         recipe: The rules for the edges of the graph and their relations.

@@ -2,9 +2,9 @@
 
 A library is stored in the folder `$ERC_GRAPH_CACHE`. If this variable is not set, the folder is `$XDG_CACHE_HOME/erc_graph` or
 `~/.cache/erc_graph`. The name of a library depends on the C file, the compiler and the processor. A library is written atomically. For
-safety, a library that other users can write to is never loaded. Before its first use, a library is tested: it must give
-the same results as PyTorch (`erc_graph.conv.trial`). The test result is stored in the same folder. Slower code in PyTorch is used instead
-of the libraries if there is no compiler, on systems other than Linux, and with `ERC_GRAPH_COMPILED=0` (also `false`, `no`, `off`).
+safety, a library that other users can write to is never loaded. Before its first use, a library is tested: it must give the same results
+as PyTorch (`erc_graph.conv.trial`). The test result is stored in the same folder. Slower code in PyTorch is used instead of the libraries
+if there is no compiler, on systems other than Linux, and with `ERC_GRAPH_COMPILED=0` (also `false`, `no`, `off`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@ r"""The recurrence of `Directed`: a loop whose step `t` computes utterance `t` o
 
 In the forward and in the backward pass, a step has about twelve small operations. Most of the time is the overhead of starting these
 operations. Some results do not depend on the preceding step: the products with the input states, the derivatives of the gates and the
-gradients of the weights. They are computed outside the loops.
+gradients of the weights. These results are computed outside the loops.
 
 Tensors have one row per utterance. Rows are sorted by step and within a step by dialogue, the longest first. The rows of a step are
 therefore a contiguous slice without padding. The gates of an utterance are concatenated in this order:
@@ -233,13 +233,13 @@ class Recurrence(Function):
 
 
 def _own(width: int) -> list[tuple[slice, slice]]:
-    """Return pairs of slices: gates that depend on the input state, and the rows of the weight matrix that compute these gates."""
+    """Return pairs of slices: columns of the gates that depend on the input state, and the rows of `own` that compute these columns."""
     runs = ((0, 1, 0), (2, 6, 1), (7, 8, 5))
     return [(slice(a * width, b * width), slice(c * width, (c + b - a) * width)) for a, b, c in runs]
 
 
 def _slopes(eight: Tensor, hidden: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the derivatives of the output state: for the gates before activation, `(N, 8, w)`; for both hidden states, `(N, 2, w)`."""
+    """Compute derivatives of the output state: for the gates before activation, `(N, 8, w)`; for both hidden states, `(N, 2, w)`."""
     tanh, sigmoid = torch.ops.aten.tanh_backward, torch.ops.aten.sigmoid_backward  # slope of the result × that of the activation
     reset, update, slope = eight[:, 2:4], eight[:, 4:6], torch.empty_like(eight)
     scratch = torch.sub(1, update)

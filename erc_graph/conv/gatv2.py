@@ -63,7 +63,7 @@ class GATv2(Conv):
     Args:
         width: Width of the input states, of the output states, and of each head.
         recipe: Graph recipe, the rules for the edges.
-        vectors: Embedding with one vector per index from `kinds_of`. The caller creates it, because several operators may share it.
+        vectors: Embedding with one vector per index from `kinds_of`. The caller creates the embedding; several operators may share it.
         heads: Number of attention heads.
     """
 

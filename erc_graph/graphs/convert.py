@@ -93,8 +93,8 @@ def import_dgl() -> Any:
 def to_dgl(graph: HeteroData) -> dgl.DGLGraph:
     """Convert a graph to a DGL heterograph.
 
-    Node data are `x`, `present`, `speaker`, `y`, `dialogue`, `turn`. Edge data are `weight`, if the graph has weights. Hyperedges are a
-    node type with the data `kind`.
+    Nodes have the data `x`, `present`, `speaker`, `y`, `dialogue` and `turn`. Edges have the data `weight`, if the graph has edge weights.
+    Hyperedges are a node type with the data `kind`.
 
     Raises:
         ConfigError: DGL is not installed, or its compiled part cannot be loaded.

@@ -30,7 +30,7 @@ class Listed:
         relation: `(E,)` int64, index of the relation of every edge.
         times: `(E,)` multiplicity of every edge; `None`: one.
         factor: `(E,)` `scale · times` of every edge, from the edge rule; `None`: one.
-        types: The edge types, in order.
+        types: The edge types, in the order of the edges.
         counts: Number of edges of each type.
     """
 

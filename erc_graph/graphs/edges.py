@@ -66,7 +66,7 @@ def _dense(recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> bool:
 
 
 def about(rule: EdgeRule, sizes: tuple[int, ...]) -> int:
-    """Estimate the number of edges of a rule within a stream. It assumes that a speaker has half of the utterances of a dialogue."""
+    """Estimate the number of edges of a rule within a stream; assume that a speaker has half of the utterances of a dialogue."""
     total = sum(sizes)
     for reach in (rule.past, rule.future):
         far = None if reach is None else 2 * int(reach[4:]) if isinstance(reach, str) else reach * (2 if rule.count == "own" else 1)

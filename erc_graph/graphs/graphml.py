@@ -18,7 +18,7 @@ def write_graphml(graph: HeteroData, path: str | Path, *, predictions: Labels | 
     """Convert a graph with `to_networkx`, and write it as GraphML, atomically.
 
     A node has the name `stream/row` and the attribute `stream`. For a hyperedge, the attribute `stream` is `hyperedge`. Unknown labels and
-    texts are left out. Characters that XML does not allow are replaced by spaces. The key of an edge is a number.
+    texts are left out. Characters that XML does not allow are replaced by spaces. Edge keys are numbers.
 
     Args:
         graph: A graph of `build_graph` or `Pipeline.graph`.

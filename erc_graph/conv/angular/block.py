@@ -234,7 +234,7 @@ class BlockPropagation(WrittenPropagation):
         self._sum(x, *parts, out)
 
     def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[list[Tensor], list[Tensor]], into: tuple[Any, ...], to_x: Rows) -> None:
-        """Compute the gradient of `x` from the gradient of `out = P x`, and write it to `to_x`."""
+        """Compute the gradient of `x` from the gradient `grad` of `out = P x`, and write the result to `to_x`."""
         inside, mix = ([part.mT for part in one] for one in parts)
         self._sum(grad, inside, mix, to_x)
 

@@ -78,7 +78,7 @@ def ready() -> bool:
 
 @contextmanager
 def without() -> Iterator[None]:
-    """Switch the compiled code off within a `with` block."""
+    """Switch the compiled C code off within a `with` block."""
     global _allowed
     before, _allowed = _allowed, False
     try:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class AngularMemory:
-    """The stored values of preceding utterances, from which the states of the next utterance are computed.
+    """The results for preceding utterances, from which `angular_step` computes the states of the next utterance.
 
     Args:
         recipe: A causal recipe.

@@ -184,8 +184,8 @@ class _Plan:
     def pull_edges(self, piece: Piece, grad: Tensor, x: Tensor, unit: Tensor, root: Tensor | None, to_unit: Tensor) -> None:
         """Add the gradient of the scaled states `unit` to `to_unit`.
 
-        `grad` is the gradient of `R A R x`, with edge weights `A` and the diagonal matrix `R` of `root`. Without `root`, it is the gradient
-        of `A x`.
+        `grad` is the gradient of `R A R x`, with edge weights `A` and the diagonal matrix `R` of `root`. Without `root`, `grad` is the
+        gradient of `A x`.
         """
         for tile in self.tiles(piece) if self.angular else ():
             targets, sources = tile.targets(unit), tile.sources(unit)

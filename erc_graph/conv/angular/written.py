@@ -43,7 +43,7 @@ def backward_in_full_precision(backward: Callable[..., Any]) -> Callable[..., An
 
 
 class Propagation(ABC):
-    """The propagation `P` of one batch. Each implementation arranges the nodes as `R` rows, in a different order."""
+    """The propagation `P` of one batch (`erc_graph.conv.angular.propagation`). Subclasses differ in the order of the `R` rows (nodes)."""
 
     @abstractmethod
     def rows(self, x: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def windows_only(recipe: GraphRecipe) -> None:
 
 
 def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]:
-    """Return the rules within streams, and the rules across the streams of one utterance.
+    """Return two lists: the edge rules within streams, and the edge rules across the streams of one utterance.
 
     Raises:
         ConfigError: an edge rule across streams joins nodes of different utterances, or `windows_only` rejects a rule.
