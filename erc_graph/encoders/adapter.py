@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Adapter(nn.Module):
-    r"""The adapter :math:`W_o (x + W_{up}\, \sigma(W_{down} x))` with :math:`x = [h ; b]`. Its initial output is close to `h`.
+    r"""The adapter :math:`W_o (x + W_{up}\, \sigma(W_{down} x))` with :math:`x = [h ; b]`. The initial output is close to `h`.
 
     Args:
         width: Width of the states `h`.
@@ -25,6 +25,6 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, h: Tensor, beside: Tensor) -> Tensor:
-        """Adapt states: `h`, `(..., width)`, and `b`, `(..., beside)` → `(..., width)`."""
+        """Apply the adapter to states `h`, `(..., width)`, and the second input `b`, `(..., beside)` → `(..., width)`."""
         x = torch.cat([h, beside], -1)
         return self.output(x + self.up(self.down(x).sigmoid()))

@@ -11,9 +11,9 @@ from erc_graph.encoders.dropout import Dropout
 class AGRU(nn.Module):
     """A GRU over words or frames of an utterance, followed by self-attention.
 
-    The GRU processes an utterance only forwards, so padding at the end does not change the states of real items. The attention has a
-    residual connection and a layer norm, as in a Transformer layer. The layer norm gives the output frames the same scale as the queries of
-    the later cross-modal attention.
+    The GRU processes an utterance only forwards, so padding at the end does not change the states of real words or frames. The attention
+    has a residual connection and a layer norm, as in a Transformer layer. In WavFusion, the audio frames then attend to the output frames;
+    the layer norm gives them the same scale.
 
     Args:
         inputs: Width of the input frames.

@@ -19,11 +19,12 @@ SAMPLES = 1 << 20  # where some are samples of a waveform
 def aligned(padded: Mapping[str, tuple[Tensor, Tensor]], leading: Collection[str]) -> tuple[dict[str, Tensor], Tensor]:
     """Resample the sequences of all modalities to the same number of steps.
 
-    Longer sequences are averaged over equal spans of the utterance; the items of shorter sequences are repeated.
+    Longer sequences are averaged over equal spans of the utterance; the words or frames of shorter sequences are repeated.
 
     Args:
         padded: Modality → `(n, L, width)` and the mask `(n, L)` bool; every utterance has at least one modality.
-        leading: Modalities that determine the number of steps: the length of their shortest sequence, or 1 if all of them are missing.
+        leading: Modalities that determine the number of steps of an utterance. It is the length of the shortest sequence of these
+            modalities, or 1 if all of them are missing.
 
     Returns:
         Modality → `(n, T, width)`, zero if the modality is missing, and `(n, T, modalities)` bool, the presence of each modality at each
@@ -53,17 +54,17 @@ def aligned(padded: Mapping[str, tuple[Tensor, Tensor]], leading: Collection[str
 
 
 class AlignedSteps(nn.Module):
-    """Alignment of all modalities of an utterance, after front ends for raw audio and video.
+    """Alignment of all modalities of an utterance, after front ends, which convert raw audio and video to vectors.
 
-    If a modality is a single vector, the vector is repeated at every step.
+    If a modality has a single vector per utterance, the vector is repeated at every step.
 
     Args:
-        widths: Modality that is a vector → its width.
-        items: Modality that is a sequence → shape of one item.
+        widths: Modality with one vector per utterance → width of the vector.
+        items: Modality with a sequence per utterance → shape of one item of the sequence (word vector, audio frame or image).
         frames: Width of the frames that front ends compute.
 
     Attributes:
-        inputs: Modality → width of its steps; text first.
+        inputs: Modality → width of its vectors at each step; text first.
     """
 
     def __init__(self, widths: Mapping[str, int], items: Mapping[str, tuple[int, ...]], frames: int) -> None:
@@ -74,7 +75,7 @@ class AlignedSteps(nn.Module):
         self.fronts = FrontEnds({name: item for name, item in items.items() if len(item) != 1}, frames)
 
     def forward(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
-        """Apply the front ends, then `aligned`; the modalities in the output have the order of `inputs`."""
+        """Apply the front ends, then the function `aligned`; the modalities in the output have the order of `inputs`."""
         read = {name: self.fronts[name](*padded[name]) if name in self.fronts else padded[name] for name in self.inputs}
         return aligned(read, self.leading)
 
@@ -86,13 +87,13 @@ class AlignedSteps(nn.Module):
         present: Mapping[str, Tensor],
         width: int,
     ) -> Tensor:
-        """Apply an encoder to all utterances with at least one modality, in chunks of similar length.
+        """Apply an encoder to all utterances with at least one modality; utterances of similar length are encoded together.
 
         Args:
             function: The encoder, which maps the output of `forward` to `(n, width)`.
-            values: Modality that is a vector → `(N, width of the modality)`.
-            sequences: Modality that is a sequence → its sequences.
-            present: Modality → `(N,)` bool, presence of its vectors.
+            values: Modality with one vector per utterance → vectors `(N, width of the modality)`.
+            sequences: Modality with a sequence per utterance → the sequences.
+            present: Modality with one vector per utterance → `(N,)` bool, whether the utterance has the modality.
             width: Width of the output of the encoder.
 
         Returns:

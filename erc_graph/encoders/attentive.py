@@ -1,7 +1,7 @@
 r"""Pooling of frames or words to one vector per utterance (`erc_graph.methods.hff`, Eqs. (10)–(12), (24)–(28)).
 
-The inputs are padded sequences `(n, L, width)` with a mask `(n, L)` bool. Every sequence has at least one real item. Padding does not
-change the result.
+The inputs are padded sequences `(n, L, width)` with a mask `(n, L)` bool. Every sequence has at least one frame or word that is not
+padding. Padding does not change the result.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class AttentiveSum(nn.Module):
         self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
 
     def shares(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Compute the weights β of the states, `(n, L)`, zero at padding."""
+        """Compute the attention weights β of the states, `(n, L)`, zero at padding."""
         scores = self.score(states).squeeze(-1)
         return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
 
@@ -36,7 +36,7 @@ class AttentiveSum(nn.Module):
 
 
 class AttentiveGRU(nn.Module):
-    """A forward GRU over the items of an utterance, followed by attention pooling of its states.
+    """A forward GRU over the words or frames of an utterance, followed by attention pooling of the GRU states.
 
     Args:
         width: Width of the input states and of the output vector.
@@ -48,10 +48,10 @@ class AttentiveGRU(nn.Module):
         self.pool = AttentiveSum(width)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Encode items `(n, L, width)` with the mask `(n, L)` as vectors `(n, width)`."""
+        """Encode words or frames `(n, L, width)` with the mask `(n, L)` as vectors `(n, width)`."""
         return self.pool(self.gru(states)[0], mask)
 
 
 def first_and_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """Concatenate the first item, `[CLS]`, and the mean of all real items: `(n, L, width)` with the mask `(n, L)` → `(n, 2 width)`."""
+    """Concatenate the first state, of the token `[CLS]`, and the mean over all tokens: `(n, L, width)`, mask `(n, L)` → `(n, 2 width)`."""
     return torch.cat([states[:, 0], masked_mean(states, mask)], -1)

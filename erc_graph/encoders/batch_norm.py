@@ -1,4 +1,4 @@
-"""Batch normalisation over present nodes."""
+"""Batch normalisation over present nodes; a node is absent if its modality is missing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from erc_graph.data.nodes import Nodes
 class BatchNorm(nn.Module):
     """Batch normalisation of every channel over all present nodes of a batch; evaluation uses running statistics.
 
-    Unlike `torch.nn.BatchNorm1d`, `BatchNorm` ignores absent nodes. In training, a single node is normalised with running statistics
-    instead of causing an error. In training, the output for a dialogue also depends on other dialogues of the batch (see
-    `Method.couples_batch`).
+    Unlike `torch.nn.BatchNorm1d`, `BatchNorm` ignores absent nodes (missing modalities). In training, a batch with a single present node is
+    normalised with running statistics instead of causing an error. In training, the output for a dialogue also depends on other dialogues
+    of the batch (see `Method.couples_batch`).
 
     Args:
         width: Number of channels.

@@ -2,10 +2,10 @@ r"""Features relative to the dialogue: every vector minus the mean of its dialog
 
 .. math:: d_i = x_i - \frac{1}{|P_i|} \sum_{j \in P_i} x_j \tag{1}
 
-`x_i` is the feature vector of utterance `i`. `P_i` are the present utterances of its dialogue; if `causal`, only utterances up to `i`. All
-utterances of a dialogue share a topic and recording conditions, and Eq. (1) removes the common component of their features. On the complete
-graph of a dialogue, Eq. (1) is a high-pass filter: it subtracts the mean over all nodes. `erc_graph.methods.inputs.SpeakerRelative`
-subtracts the mean over a speaker's utterances instead.
+`x_i` is the feature vector of utterance `i`. `P_i` is the set of utterances with features in the same dialogue; with the option `causal`,
+only utterances up to `i`. All utterances of a dialogue share a topic and recording conditions, and Eq. (1) removes the common component of
+their features. On the complete graph of a dialogue, Eq. (1) is a high-pass filter: it subtracts the mean over all nodes.
+`erc_graph.methods.inputs.SpeakerRelative` subtracts the mean over a speaker's utterances instead.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ class Centred(OverTurns):
         self.causal = causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Subtract the mean from node states `(N, S, width)`; absent nodes are left out of the mean, and their output is zero."""
+        """Subtract the mean from node states `(N, S, width)`; absent nodes (missing modalities) are left out, and their output is zero."""
         padded = batch.pad(self._counted(nodes))
         sums = batch.unpad(padded.cumsum(1)) if self.causal else padded.sum(1)[batch.dialogue]
         return self._minus(nodes, sums)
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of a live dialogue; `memory` has the sum and the number of the present states of earlier calls."""
+        """Process the next utterance of a live dialogue; `memory` is the sum and number of earlier states, as returned by the last call."""
         sums = self._counted(nodes) if memory is None else memory + self._counted(nodes)
         return self._minus(nodes, sums), sums
 
     @staticmethod
     def _counted(nodes: Nodes) -> torch.Tensor:
-        """Append the presence of a node to its state, as 0 or 1: `(N, S, width + 1)`."""
+        """Append 1 to the state of a present node, and 0 to the state of an absent node: `(N, S, width + 1)`."""
         return torch.cat([nodes.masked(), nodes.present[..., None].to(nodes.states.dtype)], -1)
 
     @staticmethod
     def _minus(nodes: Nodes, sums: torch.Tensor) -> Nodes:
-        """Subtract the mean; the last column of `sums` is the number of present utterances."""
+        """Subtract the mean state; `sums` has the sums of the states, and in the last column the number of states."""
         centred = nodes.states - sums[..., :-1] / sums[..., -1:].clamp(min=1)
         return nodes.with_states(torch.where(nodes.present[..., None], centred, 0.0))

@@ -38,8 +38,8 @@ class FrameConvolution(nn.Module):
 class ResidualImages(nn.Module):
     r"""A small residual network over images: blocks :math:`y = f(x) + x`, then the mean of each channel over the image.
 
-    For raw face images, this network replaces the pretrained ResNet of the paper. It has no batch normalisation, so the output for an image
-    does not depend on other images.
+    For raw face images, this network replaces the pretrained ResNet of the HFF paper. The network has no batch normalisation, so the output
+    for an image does not depend on other images.
 
     Args:
         channels: Channels of the images.
@@ -64,6 +64,6 @@ class ResidualImages(nn.Module):
         return states.mean((2, 3))
 
     def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode padded images of bytes: `(n, L, channels, image height, image width)` → `(n, L, width)`, zero at padding, and the mask."""
+        """Encode padded 8-bit images: `(n, L, channels, image height, image width)` → `(n, L, width)`, zero at padding, and their mask."""
         states = self.project(self.features(padded[mask].to(self.project.weight.dtype) / 255))
         return states.new_zeros(*mask.shape, states.shape[1]).masked_scatter(mask[..., None], states), mask

@@ -10,13 +10,13 @@ from torch.nn import functional as F
 
 
 class Packing(Protocol):
-    """Protocol of an object that converts packed rows to padded sequences and back, such as a batch of dialogues."""
+    """Protocol of an object, such as a batch of dialogues, that pads sequences and removes the padding again."""
 
     def pad(self, rows: Tensor, /) -> Tensor:
-        """Convert packed rows to padded sequences: `(rows, ...)` → `(n, L, ...)`."""
+        """Pad the sequences: all their vectors in one tensor, `(rows, ...)` → `(n, L, ...)`."""
 
     def unpad(self, padded: Tensor, /) -> Tensor:
-        """Convert padded sequences to packed rows: `(n, L, ...)` → `(rows, ...)`."""
+        """Remove the padding of sequences, and concatenate them: `(n, L, ...)` → `(rows, ...)`."""
 
 
 class CrossAttention(nn.Module):
@@ -50,10 +50,11 @@ class CrossAttention(nn.Module):
             keys: `(n, K, keys)`, frames from which the keys are computed.
             mask: `(n, K)` bool, true for real keys; or `(n, L, K)` bool, the allowed keys of each query.
             values: `(n, K, keys)`, frames from which the values are computed; default: `keys`.
-            packing: Packing of the queries, and packing of keys and values, if the inputs are packed rows. Linear layers then skip padding.
+            packing: If the inputs are concatenated sequences without padding, one `Packing` for the queries, and one for keys and values.
+                The linear layers then do not process padding.
 
         Returns:
-            Attention outputs `(n, L, width)`, as packed rows if the queries are packed. The output of a query without any key is zero.
+            Attention outputs `(n, L, width)`; with `packing`, without padding. The output of a query without any key is zero.
         """
         mask = mask if mask.ndim == 3 else mask[:, None]
         present = mask.any(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The crossmodal Transformer: the steps of one modality attend to the steps of another (MulT, Tsai et al., ACL 2019)."""
+"""The crossmodal Transformer: the steps (words or frames) of one modality attend to those of another (MulT, Tsai et al., ACL 2019)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def visible(queries: Steps, keys: Steps, causal: bool) -> Tensor:
 
 
 class CrossBlock(nn.Module):
-    """A pre-norm Transformer block: attention and feed-forward network, with residuals; queries and keys share the layer norm."""
+    """A pre-norm Transformer block: attention and feed-forward network, with residual connections; queries and keys share a layer norm."""
 
     def __init__(self, width: int, *, heads: int, dropout: float, attention_dropout: float) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class CrossBlock(nn.Module):
             nn.init.zeros_(value) if name.endswith("bias") else nn.init.xavier_uniform_(value)
 
     def forward(self, x: Tensor, keys: Tensor | None, mask: Tensor, packing: tuple[Steps, Steps]) -> Tensor:
-        """Apply the block to the rows of `P` present steps: `(P, width)` → `(P, width)`. Without `keys`, it computes self-attention."""
+        """Apply the block to `P` states without padding: `(P, width)` → `(P, width)`. Without `keys`, the attention is self-attention."""
         query = self.norm[0](x)
         x = x + self.dropout(self.attention(query, query if keys is None else self.norm[0](keys), mask, packing=packing))
         return x + self.dropout(self.feedforward(self.norm[1](x)))
@@ -60,8 +60,8 @@ class CrossBlock(nn.Module):
 class CrossTransformer(nn.Module):
     """Pre-norm Transformer layers that all attend to the same keys, the input steps of another modality.
 
-    Without keys, the layers compute self-attention. The public implementations initialise the query, key and value weights as one matrix,
-    so the Glorot bounds there are smaller than the bounds here by a factor of the square root of 2.
+    Without keys, the layers compute self-attention. The public implementations of MulT initialise the query, key and value weights as one
+    matrix. Their Glorot bounds are therefore smaller by a factor of the square root of 2 than the bounds of this class.
 
     Args:
         width: Width of the input and output steps.
@@ -87,12 +87,12 @@ class CrossTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def enter(self, steps: Steps) -> Tensor:
-        """Scale the states, add position encodings, apply dropout, and return the rows of present steps."""
+        """Scale the states, add position encodings, apply dropout, and remove padding and missing steps."""
         x = math.sqrt(self.width) * steps.states
         return self.dropout(steps.unpad(x + sinusoids(x.shape[1], self.width, x) if self.positions else x))
 
     def forward(self, queries: Steps, keys: Steps | None = None) -> Steps:
-        """Compute one output state per query; it is zero for an absent step."""
+        """Compute one output state per query; the state is zero at padding and where the modality of the queries is missing."""
         x, read, asked = self.enter(queries), None if keys is None else self.enter(keys), keys or queries
         mask = visible(queries, asked, self.causal)
         for layer in self.layers:
@@ -124,7 +124,7 @@ class Crossed(StepNet):
         """Return the states of each of `M` modalities, `(n, L, (M - 1) width)`, in the order of `names`; for `M = 1`: `(n, L, width)`.
 
         Args:
-            steps: Modality → its steps.
+            steps: Modality → its sequence of steps (words, frames or utterances).
             instead: Pair (modality of the queries, modality of the keys) → steps that replace the keys of this pair.
         """
         found, other = [], instead or {}

@@ -5,9 +5,9 @@ frames of a sequence of `L` states is:
 
 .. math:: \bar N_f = \lfloor (L - \omega_f) / h_f \rfloor + 1 \tag{7}
 
-A learned map `M` has the length of the longest sequence. A block `W` of convolutions, layer normalisation and activation computes the
-kernels of all frames from `M`. A kernel has one weight per state and channel (translation variant convolution, Chen et al., "TVConv",
-CVPR 2022):
+A learned matrix `M` has as many columns as the longest sequence has states. A block `W` of convolutions, layer normalisation and activation
+computes the kernels of all frames from `M`. A kernel has one weight per state and channel (translation variant convolution, Chen et al.,
+"TVConv", CVPR 2022):
 
 .. math:: \Phi = W(M) \tag{8}
 
@@ -67,7 +67,7 @@ class DynamicFrameConvolution(nn.Module):
         middle: Number of channels between the two convolutions that compute the kernels.
 
     Attributes:
-        map: `(1, D, L)` learned map, from which the kernels are computed.
+        map: `(1, D, L)` learned matrix, from which the kernels are computed.
         first: First convolution, followed by `norm` and ReLU.
         last: Second convolution, whose outputs are the kernels.
     """
@@ -93,7 +93,7 @@ class DynamicFrameConvolution(nn.Module):
 
 
 class FramePooling(nn.Module):
-    """Pooling of a sequence to fewer states by layers of dynamic frame convolution, or by an alternative that the paper compares.
+    """Pooling of a sequence to fewer states by layers of dynamic frame convolution, or by a baseline of the MFDR paper.
 
     Args:
         length: Length of the longest sequence.

@@ -8,9 +8,9 @@ utterances of the same speaker, and listener heads to earlier utterances of othe
 .. math:: e_{ij} = \frac{(q_i + b_w)^\top k_j + (q_i + b_r)^\top W_r R_{i - j}}{\sqrt{d}}, \qquad R_n = [\sin(n f) ; \cos(n f)]
 
 The biases :math:`b_w` and :math:`b_r` and the matrix :math:`W_r` are learned; `d` is the width of a head, and `f` are the frequencies. The
-first node of an utterance is `<cls>`. Only tokens of the same utterance attend to `<cls>`, and distances to tokens of earlier utterances do
-not count it. The keys and values of earlier utterances are computed from the input of the same layer. Therefore, all utterances of a
-dialogue are computed in parallel. The model is causal.
+first token of an utterance is `<cls>`. Only tokens of the same utterance attend to `<cls>`, and distances to tokens of earlier utterances
+do not count `<cls>`. The keys and values of earlier utterances are computed from the input of the same layer. Therefore, all utterances of
+a dialogue are computed in parallel. The model is causal.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GROUPS = ("local", "global", "speaker", "listener")
 
 
 class RelativeLayer(nn.Module):
-    """A layer of XLNet with a given attention mask per head.
+    """A layer of XLNet with a separate attention mask for each head.
 
     Args:
         width: Width of the states.
@@ -55,8 +55,8 @@ class RelativeLayer(nn.Module):
 
         Args:
             states: `(D, L, width)` states of the tokens of every dialogue.
-            heard: `(D, heads, L, K)` bool, attention mask `[query, key]`.
-            distance: `(D, L, K)` index of a row of `table` for each pair of query and key.
+            heard: `(D, heads, L, K)` bool, true if the query attends to the key.
+            distance: `(D, L, K)` index of the relative position of each pair of query and key, a row of `table`.
             table: `(distances, width)` encodings of the relative positions.
             keys: `(D, K, width)` states from which keys and values are computed; default: `states`.
         """
@@ -91,7 +91,7 @@ class DialogAttention(OverTurns):
         self.layers, self.heads, self.window, self.memory = nn.ModuleList(layers), tuple(heads), window, memory
 
     def remembered(self, nodes: Nodes) -> Tensor:
-        """Return the nodes that later utterances attend to, `(N, S)` bool: all present nodes except `<cls>`."""
+        """Return the tokens that later utterances attend to, `(N, S)` bool: all tokens except `<cls>` and padding."""
         return nodes.present & (torch.arange(nodes.present.shape[1], device=nodes.present.device) > 0)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
@@ -120,7 +120,7 @@ class DialogAttention(OverTurns):
         """Return the attention mask `(D, heads, L, L)` bool, and the distances between tokens, `(D, L, L)`.
 
         Args:
-            facts: `(D, L, 7)` integers per token: index of the utterance, speaker and positions, as `forward` computes them.
+            facts: `(D, L, 7)`: seven integers per token that `forward` computes, such as the indices of its utterance and speaker.
             real: `(D, L)` bool, false for padding.
         """
         turn, speaker, own, past, kept, before, _ = facts.unbind(-1)

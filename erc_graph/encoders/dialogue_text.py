@@ -1,4 +1,4 @@
-"""Input of a language model: as many consecutive utterances of a dialogue as its length allows, or an utterance with its neighbours."""
+"""Input of a language model: as many consecutive utterances as its maximum input length allows, or an utterance with its neighbours."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Around(OverTurns):
     Args:
         past: Number of preceding utterances to add.
         future: Number of following utterances to add.
-        longest: Largest number of tokens, neighbours included.
+        longest: Largest number of tokens, including the tokens of the neighbours.
     """
 
     def __init__(self, *, past: int, future: int, longest: int) -> None:
@@ -67,8 +67,8 @@ class Around(OverTurns):
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """Add the tokens of the neighbours: `(N, S, item)` → `(N, (past + 1 + future) × S, item + 1)`.
 
-        `S` is the largest number of tokens of an utterance. The new last channel is 1 for tokens of the utterance itself, and 0 for tokens
-        of its neighbours.
+        `S` is the largest number of tokens of an utterance, and `item` the number of channels of a token. The new last channel is 1 for
+        tokens of the utterance itself, and 0 for tokens of its neighbours.
         """
         offset = torch.arange(-self.before, self.future + 1, device=batch.device)
         turn, own = batch.turn[:, None] + offset, offset == 0

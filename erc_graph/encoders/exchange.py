@@ -1,4 +1,4 @@
-"""Cross-modal attention within an utterance: the items of every modality attend to the items of each other modality."""
+"""Cross-modal attention within an utterance: the words or frames of every modality attend to those of each other modality."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from erc_graph.encoders.cross_attention import CrossAttention
 
 
 class Exchange(nn.Module):
-    """One multi-head attention per ordered pair of modalities. The output of a modality is the sum over all other modalities.
+    """One multi-head attention per ordered pair of modalities. The output of a modality is the sum of its attentions to all others.
 
     Args:
         names: The modalities.
-        width: Width of the input and output items.
+        width: Width of the input and output vectors of a word or frame.
         heads: Number of heads of each multi-head attention.
         dropout: Dropout rate of the attention weights in training.
     """
@@ -30,8 +30,8 @@ class Exchange(nn.Module):
         """Return modality → attention output `(n, L, width)`; zero for an utterance without other modalities.
 
         Args:
-            states: Modality → its items `(n, L, width)`.
-            masks: Modality → `(n, L)` bool, true for real items.
+            states: Modality → its words or frames `(n, L, width)`.
+            masks: Modality → `(n, L)` bool, false for padding.
         """
         return {
             m: sum((attend(states[m], states[o], masks[o]) for o, attend in others.items()), torch.zeros_like(states[m]))  # type: ignore[operator]

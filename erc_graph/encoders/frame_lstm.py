@@ -7,10 +7,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 class FrameLSTM(nn.Module):
-    """A bidirectional LSTM with one output state per item of a sequence. Padding does not change the states in either direction.
+    """A bidirectional LSTM with one output state per word or frame. Padding does not change the states in either direction.
 
     Args:
-        inputs: Width of the items.
+        inputs: Width of the input vector of a word or frame.
         width: Width of the output states: both directions, concatenated.
         layers: Number of stacked layers.
     """
@@ -20,7 +20,7 @@ class FrameLSTM(nn.Module):
         self.lstm = nn.LSTM(inputs, width // 2, layers, batch_first=True, bidirectional=True)
 
     def forward(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Encode padded items: `(n, L, inputs)` with the mask `(n, L)` bool, `L >= 1` → `(n, L, width)`, arbitrary values at padding."""
+        """Encode padded sequences: `(n, L, inputs)`, mask `(n, L)` bool, `L >= 1` → `(n, L, width)`, arbitrary values at padding."""
         lengths = mask.sum(1).clamp(min=1).cpu()
         states, _ = self.lstm(pack_padded_sequence(items, lengths, batch_first=True, enforce_sorted=False))
         return pad_packed_sequence(states, batch_first=True, total_length=items.shape[1])[0]

@@ -18,7 +18,7 @@ TOKENS = 1 << 20  # numbers of a chunk, while scaling is fitted
 
 
 def items_per_frame(item: tuple[int, ...]) -> int:
-    """Return the number of items per frame: 160 samples of a waveform, or one item of any other sequence.
+    """Return the number of items per frame: 160 samples of a waveform, or one word vector, frame or image of any other sequence.
 
     `item` is the shape of an item: `()` for a sample of a waveform.
 
@@ -32,8 +32,8 @@ class FrontEnd(nn.Module):
     """The front end of one modality: padded items `(n, L, *item)` and their mask → frames `(n, frames, width)` and their mask.
 
     A waveform is converted to MFCCs, 100 frames per second. An image is encoded by a small convolutional network. Items that are vectors
-    are used as frames. MFCCs and vectors are standardised with mean and standard deviation of the training split (`fit`). A linear layer
-    then projects all frames to `width`.
+    are used as frames. MFCCs and vectors are standardised with mean and standard deviation of the training split (method `fit`). A linear
+    layer then projects all frames to `width`.
 
     Args:
         item: Shape of one item: `()` for a sample of a waveform, `(d,)` for a vector, `(channels, height, width)` for an image of bytes.
@@ -93,7 +93,7 @@ class FrontEnd(nn.Module):
 
 
 class FrontEnds(nn.ModuleDict):
-    """Front ends, one for each modality that is a sequence.
+    """Front ends, one for each modality with a sequence (of words, frames, samples or images) per utterance.
 
     Args:
         items: Modality → shape of one item.
@@ -122,7 +122,7 @@ class FrontEnds(nn.ModuleDict):
 
 
 def _mfccs(waves: Ragged) -> Ragged:
-    """Compute the MFCCs of every waveform; the order of the sequences does not change."""
+    """Compute the MFCCs of every waveform, in the order of the waveforms."""
     rows, values, lengths = [], [waves.values.new_zeros(0, COEFFICIENTS)], torch.zeros(len(waves), dtype=torch.long)
     for chosen, part in waves.chunks(TOKENS):
         frames, mask = mfcc(*part.pad(), coefficients=COEFFICIENTS)

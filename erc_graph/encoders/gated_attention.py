@@ -5,10 +5,10 @@ r"""Gated cross-modal attention: attention to each other modality, combined with
     P &= \mathrm{sigmoid}(\mathrm{FC}(F_1 \oplus F_2)) \tag{10} \\
     F &= P \odot F_1 + (1 - P) \odot F_2 \tag{11}
 
-`X` are the frames of the modality itself, and :math:`X_m` are the frames of another modality `m`. CM is cross-modal attention, FC is a
-linear layer, and :math:`\oplus` is concatenation. For more than two other modalities, the gate is a softmax over the modalities. For two,
-the sigmoid equals a softmax whose second logit is zero. A missing modality has the gate value zero; the gate values of the present
-modalities sum to one.
+`X` are the frames of the modality that attends, and :math:`X_m` are the frames of another modality `m`. CM is cross-modal attention, FC is
+a linear layer, and :math:`\oplus` is concatenation. For more than two other modalities, the gate is a softmax over the modalities. For two
+other modalities, the sigmoid equals a softmax whose second logit is zero. A missing modality has the gate value zero; the gate values of
+the present modalities sum to one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class GatedCrossAttention(nn.Module):
         """Compute the gated attention output of each query.
 
         Args:
-            queries: `(n, L, width)` frames of the modality itself.
+            queries: `(n, L, width)` frames of the modality that attends.
             others: Other modality → frames `(n, K, width of the modality)` and their mask `(n, K)` bool.
 
         Returns:

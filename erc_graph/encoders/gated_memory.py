@@ -22,10 +22,10 @@ State = tuple[Tensor, Tensor, Tensor, Tensor]  # h, c, u, and which modalities h
 
 
 class GatedMemory(nn.Module):
-    """One LSTM per modality, attention over the cells of two consecutive steps, and a gated memory.
+    """One LSTM per modality, attention over the LSTM cells of two consecutive steps, and a gated memory.
 
-    If a modality is missing at a step, the state of its LSTM does not change. The attention then ignores the LSTM cell of this step. It
-    still uses the cell of the preceding step, if the modality was present at any earlier step.
+    If a modality is missing at a step, the state of its LSTM does not change. The attention then ignores the LSTM cell of this step. The
+    attention still uses the cell of the preceding step, if the modality was present at any earlier step.
 
     Args:
         inputs: Modality → width of its input.
@@ -114,7 +114,7 @@ class GatedMemory(nn.Module):
         return states[torch.arange(len(states), device=states.device), there.any(-1).sum(1) - 1]
 
     def _memories(self, attended: Tensor, fresh: Tensor, any_there: Tensor, u: Tensor) -> Tensor:
-        """Compute the memory after every step, `(n, T, memory)`, with Eqs. (5) and (6)."""
+        """Compute the memory after every step, `(n, T, memory)`, with Eqs. (5) and (6) of `erc_graph.methods.mfn`."""
         keep, take = (cast(Any, self.nets[net]) for net in ("keep", "take"))
         both, memories = attended.shape[-1], []
         weight, bias = torch.cat([keep[0].weight, take[0].weight]), torch.cat([keep[0].bias, take[0].bias])
@@ -129,7 +129,7 @@ class GatedMemory(nn.Module):
 
 
 class OverDialogue(OverTurns):
-    """The recurrence of `GatedMemory` over the utterances of a dialogue. Its input has one stream per modality (`GatedMemory.gates`)."""
+    """The recurrence of `GatedMemory` over the utterances of a dialogue. Its input is the output of `GatedMemory.gates`."""
 
     causal = True
 

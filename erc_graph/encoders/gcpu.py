@@ -1,4 +1,4 @@
-r"""Gated context perception unit (MFDR, Eqs. (1)-(6)): a recurrent cell with two inputs per step, an item and its context.
+r"""Gated context perception unit (MFDR, Eqs. (1)-(6)): a recurrent cell with two inputs per step, a word or frame and its context.
 
 The matrix products with both inputs do not depend on the preceding step, so they are computed for all steps before the loop. Each step of
 the loop then has three matrix products, whereas a step of a GRU has one.
@@ -17,13 +17,13 @@ Cell = Literal["gcpu", "mgru", "gru"]
 
 
 class ContextPerception(nn.Module):
-    """A recurrent network over the items of a sequence. The second input at each step is a context from self-attention over all items.
+    """A recurrent network over words or frames. The second input at each step is a context from self-attention over all words or frames.
 
     Args:
-        inputs: Width of the input items.
+        inputs: Width of the input vector of a word or frame.
         width: Width of the output states.
         cell: `gcpu` (class `GCPU`), or a baseline of the MFDR paper: `mgru` (class `MGRU`), or `gru`, which has no second input.
-        context: Whether the second input is the output of multi-head self-attention; if false, the second input is the item itself.
+        context: Whether the second input is the output of multi-head self-attention; if false, it equals the first input.
         heads: Number of attention heads.
         dropout: Dropout rate of the attention weights in training.
     """
@@ -36,7 +36,7 @@ class ContextPerception(nn.Module):
         )
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Encode padded items: `(n, L, inputs)` with the mask `(n, L)` → `(n, L, width)`, zero at padding. Real items come first."""
+        """Encode padded sequences: `(n, L, inputs)`, mask `(n, L)` → `(n, L, width)`, zero at padding. Padding follows the sequence."""
         if isinstance(self.cell, nn.GRU):
             hidden = self.cell(states)[0]
         else:
@@ -45,7 +45,7 @@ class ContextPerception(nn.Module):
 
 
 class _Cell(nn.Module):
-    """Base class of recurrent cells with two inputs, the item `z` and its context `g`. Parameters are initialised as in PyTorch's GRU.
+    """Base class of recurrent cells with two inputs, a word or frame `z` and its context `g`. They are initialised as PyTorch's GRU.
 
     Args:
         inputs: Width of `z` and `g`.
@@ -66,7 +66,7 @@ class _Cell(nn.Module):
             nn.init.uniform_(parameter, -(width**-0.5), width**-0.5)
 
     def inputs(self, z: Tensor, g: Tensor) -> Tensor:
-        """Compute the products with both inputs, `(L, n, (gates + 2) × width)`: for the gates, then the candidate states of `z` and `g`."""
+        """Compute products of weights and inputs, `(L, n, (gates + 2) × width)`, for the gates and the candidate states of `z` and `g`."""
         at, of_z, of_g = self.gates * self.width, self.of_z(z), self.of_g(g)
         joined = torch.cat([of_z[..., :at] + of_g[..., :at], of_z[..., at:], of_g[..., at:]], -1)
         return (joined + self.bias).transpose(0, 1)

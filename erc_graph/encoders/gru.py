@@ -27,7 +27,7 @@ from erc_graph.data.batch import Batch
 
 
 def usable(states: Tensor) -> bool:
-    """Return whether `read` can process the states: on a CPU, in single or double precision, without autocast."""
+    """Return whether `read` supports the states: they must be on a CPU, in single or double precision, without autocast."""
     return states.device.type == "cpu" and states.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
 
 
@@ -35,7 +35,7 @@ def read(nets: Sequence[Sequence[nn.GRU]], states: Sequence[Tensor], batch: Batc
     """Compute one layer of several GRUs of the same width.
 
     Args:
-        nets: The GRUs of every stream: forward and, if the stream is bidirectional, backward.
+        nets: The GRUs of every stream (for example, a modality): a forward GRU and, if the stream is bidirectional, a backward GRU.
         states: `(N, inputs)` input of every stream, one row per utterance.
         batch: The dialogues.
 
@@ -85,7 +85,7 @@ def _of_weights(slope: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _GRU(Function):
-    """The loop over steps, with its own backward pass: rows of `W x + b` per utterance and GRU → rows of states."""
+    """The loop over steps, with its own backward pass: one vector `W x + b` per utterance and GRU → one state per utterance and GRU."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, place: Tensor, shape: tuple[int, int, int]) -> Tensor:

@@ -1,8 +1,8 @@
 """A pretrained language model of the transformers library, whose input is token ids, and which is trained together with the method.
 
-The corpus contains the token ids as a sequence of items of width one (`erc-graph features --pooling tokens`). The tokenizer of the model
-adds a first token before the text and a closing token after the text. If the items of a sequence have another width, they are token states.
-In this case, no language model is used.
+The corpus contains the token ids as sequences of vectors of width one (`erc-graph features --pooling tokens`). The tokenizer of the model
+adds a first token before the text and a closing token after the text. If the vectors have another width, they are token states. In this
+case, no language model is used.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class LanguageModelConfig:
         )
 
     def found(self) -> LanguageModelConfig:
-        """Return the configuration with complete `settings`: from `folder` if there is one, else the given settings or the small BERT."""
+        """Return the configuration with complete `settings`: those of the model in `folder`, or unchanged, or of the small BERT."""
         settings = read_json(find_encoder(self.folder) / "config.json") if self.folder else self.settings or SMALL
         return replace(self, settings=dict(settings))
 
@@ -79,8 +79,8 @@ class LanguageModel(nn.Module):
 
     Raises:
         CheckpointError: the model cannot be found or read, or low-rank matrices were trained with other weights.
-        ConfigError: the transformers library does not support the settings. Or there are low-rank matrices, but no pretrained model, or the
-            package peft is not installed.
+        ConfigError: the transformers library does not support the settings; low-rank matrices are requested without a pretrained model; or
+            the package peft is not installed.
     """
 
     def __init__(self, config: LanguageModelConfig) -> None:
@@ -130,7 +130,7 @@ class LanguageModel(nn.Module):
                 value.requires_grad_(not self.config.lora or ".lora_" in name)
 
     def forward(self, ids: Ragged) -> Ragged:
-        """Compute the token states of every sequence separately: items `(1,)`, the token ids → items `(width,)`, the token states."""
+        """Compute the token states of every sequence separately: token ids, `(1,)` each → token states, `(width,)` each."""
         return map_sequences(self.states, ids, self.width, TOKENS)
 
     def states(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,12 +222,12 @@ def check_ids(ids: Tensor, known: int) -> None:
 
 
 def token_nodes(tokens: Ragged) -> Nodes:
-    """Return nodes with one stream per token position: states `(N, longest utterance, item)`."""
+    """Return one node per token: states `(N, length of the longest utterance, width of a token)`."""
     padded, mask = tokens.pad()
     return Nodes(padded, mask, tuple(map(str, range(mask.shape[1]))))
 
 
 def packed(nodes: Nodes) -> Ragged:
-    """Return the present nodes of every utterance as a sequence, the inverse of `token_nodes`."""
+    """Return the tokens of every utterance as a sequence; this function is the inverse of `token_nodes`."""
     lengths = nodes.present.sum(1).cpu()
     return Ragged(nodes.states[nodes.present], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))

@@ -40,7 +40,7 @@ class MatchingAttention(OverRows):
         return batch.unpad(score.masked_fill(~mask, -torch.inf).softmax(-1) @ x)
 
     def read_next(self, row: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """Process the next utterance in evaluation mode: `(1, width)` → `(1, width)`. The memory contains all utterances so far."""
+        """Process the next utterance in evaluation mode: `(1, width)` → `(1, width)`. `memory` contains all earlier utterances."""
         memory = memory or Window(None)
         rows = memory.push(row).flatten(0, -2)  # (turns, width)
         return self._score(row, rows).softmax(-1) @ rows, memory

@@ -23,11 +23,11 @@ class TurnChains:
     """The `C` chains of a batch, with `T` steps each. The docstring of `erc_graph.encoders.memory_bank` defines chains and windows.
 
     Attributes:
-        rows: `(T, C)` index of the utterance of every step, as a row of the batch.
-        here: `(T, C)` bool, whether the step has a present utterance.
+        rows: `(T, C)` index in the batch of the utterance of every step.
+        here: `(T, C)` bool, whether the step has an utterance that is present (not padding, and not without features).
         sides: `(2, T, C)` bool, whether the utterance is by the speaker of the chain (index 0) or by another speaker (index 1).
         chain: `(N,)` index of the chain of every utterance.
-        heard: `(N, T)` bool, the steps in the chain of an utterance that belong to present utterances of its window.
+        heard: `(N, T)` bool, the steps in the chain of an utterance that are present utterances of its window.
     """
 
     rows: Tensor
@@ -64,13 +64,13 @@ class TurnChains:
     def of_sides(self, nets: ChainedGRU, rows: Tensor) -> Tensor:
         """Apply the first GRU to utterances by the speaker of the chain, and the second GRU to utterances by other speakers.
 
-        The input `rows` is `(N, inputs)`, and the output is `(2, T, C, width)`. It is zero at steps that the GRU does not process.
+        The input `rows` is `(N, inputs)`, and the output is `(2, T, C, width)`. The output is zero at steps that the GRU does not process.
         """
         return torch.where(self.sides[..., None], nets(nets.before(rows)[:, self.rows], self.sides), 0.0)
 
 
 class ChainedGRU(nn.Module):
-    r"""Several GRUs that apply the reset gate before the matrix product, as in TensorFlow. The new state `h'` follows from input `x`:
+    r"""Several GRUs that apply the reset gate before the matrix product, as in TensorFlow. From input `x` and state `h` follows `h'`:
 
     .. math:: r, z = \sigma(W_g [x ; h] + b_g) \quad n = \tanh(W_n [x ; r \odot h] + b_n) \quad h' = z \odot h + (1 - z) \odot n
 
@@ -131,5 +131,5 @@ def bounded_attention(query: Tensor, memory: Tensor, heard: Tensor) -> Tensor:
 
 
 def recalled(weights: Tensor, memory: Tensor) -> Tensor:
-    """Sum `k` memories of `T` steps with attention weights: weights `(k, N, T)`, memories `(k, N, T, width)` → `(N, width)`."""
+    """Compute the sum of all steps of `k` memories, with attention weights `(k, N, T)`: memories `(k, N, T, width)` → `(N, width)`."""
     return (weights[:, :, None] @ memory)[:, :, 0].sum(0)

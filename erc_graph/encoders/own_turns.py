@@ -28,7 +28,7 @@ class OwnTurns(OverTurns):
         self.net, self.width, self.causal = net, net.width, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply the network per speaker: node states `(N, S, inputs)` → `(N, S, width)`. The input of an absent node is zero."""
+        """Apply the network per speaker: node states `(N, S, inputs)` → `(N, S, width)`. The input of a missing modality is zero."""
         order, back, own = by_speaker(batch, len(nodes.streams))
         rows = nodes.masked().index_select(0, order).transpose(0, 1).flatten(0, 1)
         read = self.net.read(rows, own).view(len(nodes.streams), len(order), -1).transpose(0, 1)

@@ -246,12 +246,12 @@ class _Unit:
 
     Args:
         gates: `(L, both, D, 3 width)` terms of the gates that are computed before the loop.
-        inside: `(both, 3 width, k)` weights of all other inputs.
+        inside: `(both, 3 width, k)` weights of the inputs that `gates` does not contain.
         weight: `(both, 3 width, width)` weights of the preceding state.
         bias: `(both, 3 width)` bias of the preceding state.
         copies: Number of states per dialogue and direction.
         kept: `(L, both, copies × D, width)` dropout factors of the new states; `None`: no dropout.
-        inputs: `(L, both, D, k)` all other inputs, if they are known before the loop.
+        inputs: `(L, both, D, k)` inputs that `gates` does not contain, if they are known before the loop.
         late: Whether the returned new states are without dropout.
     """
 
@@ -276,7 +276,7 @@ class _Unit:
     def __call__(self, t: int, inputs: Tensor | None, before: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the new states of step `t`, `(both, copies × D, width)`: first the states for other GRUs, then the states to store.
 
-        `inputs` is `(both, D, k)`, or `None` if all inputs were known before the loop. `before` are the preceding states.
+        `inputs` is `(both, D, k)`, or `None` if all inputs were known before the loop. `before` contains the preceding states.
         """
         gates = self.gates[t]
         if inputs is not None:
@@ -307,7 +307,7 @@ class _Unit:
 class _Late(Function):
     """A function that returns the gates unchanged; its backward pass computes the gradient of a weight from all steps at once.
 
-    The loop uses the weight without gradient, and appends the factors of its products with the weight to the list `inputs`.
+    The loop uses the weight without gradient. It appends the vectors that are multiplied by the weight to the list `inputs`.
     """
 
     @staticmethod
@@ -355,7 +355,7 @@ class _Context(Function):
 
 
 class _Gates(Function):
-    """The equations of `torch.nn.GRU` after the matrix products: products with inputs, products with the state, the state → new state."""
+    """The equations of `torch.nn.GRU` after the matrix products: products with inputs and with the old state, old state → new state."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, hidden: Tensor, before: Tensor) -> Tensor:
@@ -383,7 +383,7 @@ class _Gates(Function):
 
 
 def _grown(states: Tensor | None, n: int, slots: int, width: int, rows: Tensor) -> Tensor:
-    """Return the states of `slots` speakers, `(n × slots, width)`. New speakers get the last state, of a speaker without utterances."""
+    """Return the states of `slots` speakers, `(n × slots, width)`. A new speaker gets the last state, the initial state."""
     if states is None:
         return rows.new_zeros(n * slots, width)
     known = states.view(n, -1, width)

@@ -20,7 +20,7 @@ TOKENS = 1 << 20  # numbers of a chunk
 
 
 def pooled_width(item: tuple[int, ...]) -> int:
-    """Return the width of the vector that `pooled` computes from a sequence of items of the given shape.
+    """Return the width of the vector that `pooled` computes from a sequence; `item` is the shape of one word, frame, sample or image.
 
     >>> pooled_width((768,)), pooled_width(()), pooled_width((3, 48, 48))
     (1536, 40, 384)
@@ -49,7 +49,7 @@ def statistics(sequences: Ragged) -> Tensor:
 
 
 def _statistics(padded: Tensor, mask: Tensor) -> Tensor:
-    """Compute mean and standard deviation over time of padded items: `(n, L, *item)` with the mask `(n, L)` → `(n, width)`."""
+    """Compute mean and standard deviation over time of padded sequences: `(n, L, *item)` with the mask `(n, L)` → `(n, width)`."""
     if padded.ndim == 2:
         frames, mask = mfcc(padded, mask, coefficients=COEFFICIENTS)
     elif padded.ndim == 3:

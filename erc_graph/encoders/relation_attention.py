@@ -62,19 +62,19 @@ class RelationAttention(OverTurns):
         self.selector = Selector(width) if selector else None
 
     def allowed(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Return the attention mask `(D, L, L)` bool, `[target, source]`, before the selector excludes pairs."""
+        """Return the attention mask `(D, L, L)` bool, indexed by target and source utterance, before the selector excludes pairs."""
         turn = torch.arange(batch.longest, device=batch.device)
         speaker, here = batch.pad(batch.speaker), batch.pad(nodes.present[:, 0])
         same = speaker[:, :, None] == speaker[:, None]
         return (same if self.relation == "same" else ~same) & (turn[:, None] >= turn) & here[:, None] & batch.mask[:, :, None]
 
     def weigh(self, scores: Tensor, heard: Tensor) -> Tensor:
-        """Compute attention weights from scores `(D, heads, L, L)` and a mask; an utterance without any source attends to itself."""
+        """Compute attention weights from scores `(D, heads, L, L)` and mask; an utterance without any allowed key attends to itself."""
         own = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device) & ~heard.any(-1, keepdim=True)
         return scores.masked_fill(~(heard | own)[:, None], -torch.inf).softmax(-1)
 
     def chosen(self, selector: Selector, x: Tensor, allowed: Tensor) -> Tensor:
-        """Return the log probability that the selector does not exclude a pair, `(D, L, L)`, or zero for a pair without a decision."""
+        """Return the log probability that the selector keeps a pair, `(D, L, L)`; zero for a pair on which the selector does not decide."""
         own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         pairs = (allowed & ~own).nonzero(as_tuple=True)
         return x.new_zeros(allowed.shape).index_put(pairs, F.logsigmoid(selector(x, x, pairs)))

@@ -53,7 +53,7 @@ def adaptive_weights(scores: Tensor, start: Tensor, real: Tensor, window: int, *
     Args:
         scores: `(n, L, T)` attention scores of `L` words and `T` frames.
         start: `(n, L)` first frame of the window of every word.
-        real: `(n, L, T)` bool, true if neither word nor frame is padding.
+        real: `(n, L, T)` bool, true if neither the word nor the frame is padding.
         window: Number of frames per window, an even number; a new window begins every `window / 2` frames.
         adaptive: Whether windows grow.
 
@@ -83,7 +83,7 @@ def _grows(weights: Tensor, seen: Tensor) -> Tensor:
 
 
 def _softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Compute the softmax over the entries where the mask is true; all other entries are zero."""
+    """Compute the softmax over the frames where the mask is true; all other frames have weight zero."""
     return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
 
 

@@ -53,7 +53,7 @@ class SelfAttention(OverRows):
         return self.output(batch.unpad(attended).flatten(1))
 
     def _behind(self, batch: Batch) -> Tensor:
-        """Return the causal attention mask `(L, L)` bool, `[query, key]`, for dialogues of at most `L` utterances."""
+        """Return the causal attention mask `(L, L)` bool, indexed by query and key, for dialogues of at most `L` utterances."""
         turn = torch.arange(batch.longest, device=batch.device)
         behind = turn[:, None] - turn
         return (behind >= 0) if self.past is None else (behind >= 0) & (behind <= self.past)
@@ -77,10 +77,10 @@ class SelfAttention(OverRows):
 
 
 class FrameAttention(nn.Module):
-    """Multi-head self-attention between the items (words or frames) of an utterance.
+    """Multi-head self-attention between the words or frames of an utterance.
 
     Args:
-        width: Width of the input and output items.
+        width: Width of the input and output vectors.
         heads: Number of attention heads, each of width `width / heads`, rounded up.
         dropout: Dropout rate of the attention weights in training.
     """
@@ -93,16 +93,16 @@ class FrameAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Compute the attention output of every item: `(n, L, width)` → `(n, L, width)`. The mask `(n, L)` is true for the keys."""
+        """Compute attention outputs of all words or frames: `(n, L, width)` → `(n, L, width)`. The mask `(n, L)` is true for the keys."""
         packed = self.query_key_value(items).unflatten(-1, (3, self.heads, self.head_width))
         return self.output(_attend(packed, mask[:, None, None, :], self.dropout if self.training else 0.0).flatten(2))
 
 
 class FrameLayer(nn.Module):
-    """A post-norm Transformer layer over the items of an utterance.
+    """A post-norm Transformer layer over the words or frames of an utterance.
 
     Args:
-        width: Width of the input and output items.
+        width: Width of the input and output vectors.
         heads: Number of attention heads.
         feedforward: Hidden width of the feed-forward sublayer.
         dropout: Dropout rate of the attention weights, the hidden layer and the outputs of both sublayers in training.
@@ -115,14 +115,14 @@ class FrameLayer(nn.Module):
         self.norm, self.dropout = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)), Dropout(dropout)
 
     def forward(self, items: Tensor, here: Tensor | None = None) -> Tensor:
-        """Apply the layer to items `(n, L, width)`. The mask `here`, `(n, L)` bool, is true for the keys; default: all items are keys."""
+        """Apply the layer to words or frames `(n, L, width)`. The mask `here`, `(n, L)` bool, is true for keys; default: all true."""
         here = torch.ones_like(items[..., 0], dtype=torch.bool) if here is None else here
         items = self.norm[0](items + self.dropout(self.attention(items, here | ~here.any(1, keepdim=True))))
         return self.norm[1](items + self.dropout(self.feedforward(items)))
 
 
 def _attend(packed: Tensor, mask: Tensor, dropout: float) -> Tensor:
-    """Compute attention from packed queries, keys and values: `(n, L, 3, heads, head width)` → `(n, L, heads, head width)`."""
+    """Compute attention from queries, keys and values in one tensor: `(n, L, 3, heads, head width)` → `(n, L, heads, head width)`."""
     query, key, value = packed.permute(2, 0, 3, 1, 4)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout).transpose(1, 2)
 
@@ -202,7 +202,7 @@ class TransformerEncoder(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Encode every stream separately: node states `(N, S, width)` → `(N, S, width)`."""
+        """Encode each of `S` streams (for example, modalities) separately: node states `(N, S, width)` → `(N, S, width)`."""
         for i, (attention, feedforward) in enumerate(zip(self.attention, self.feedforward, strict=True)):
             states = self.norm[2 * i](nodes.masked() + self.dropout(attention(nodes, batch).states))
             nodes = nodes.with_states(self.norm[2 * i + 1](states + self.dropout(feedforward(states))))

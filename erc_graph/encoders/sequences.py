@@ -1,4 +1,4 @@
-"""Functions that encode sequences, in chunks of utterances of similar length."""
+"""Functions that encode sequences, in groups of utterances of similar length."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from erc_graph.data.ragged import Ragged, chunked
 def encode_sequences(function: Callable[[Tensor, Tensor], Tensor], sequences: Ragged, width: int, tokens: int) -> Tensor:
     """Apply an encoder with one output vector per utterance to all utterances that have a sequence.
 
-    Utterances of similar length, from any dialogues, are padded and encoded together in chunks of limited size. The encoder must ignore
-    padding, so that the result for an utterance does not depend on the chunks.
+    Utterances of similar length, from any dialogues, are padded and encoded together in groups of limited size. The encoder must ignore
+    padding, so that the result for an utterance does not depend on the group.
 
     Args:
         function: The encoder: `(n, L, *item)` and the mask `(n, L)` bool → `(n, width)`.
         sequences: Sequences of `U` utterances.
         width: Width of the output vectors.
-        tokens: Largest number of items in a chunk, padding included.
+        tokens: Largest number of words or frames in a group, padding included.
 
     Returns:
         `(U, width)`; zero for an utterance without a sequence.
@@ -41,7 +41,7 @@ def encode_together(
         function: The encoder, which maps modality → (padded items `(n, L, *item)`, mask `(n, L)` bool) to `(n, width)`.
         sequences: Modality → sequences of `U` utterances.
         width: Width of the output vectors.
-        tokens: Largest number of items in a chunk, over all modalities, padding included.
+        tokens: Largest number of words and frames that are encoded together, over all modalities, padding included.
 
     Returns:
         `(U, width)`; zero for an utterance without any sequence.
@@ -65,7 +65,7 @@ def map_sequences(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], s
         function: The encoder: `(n, L, *item)` and the mask `(n, L)` bool → frames `(n, frames, item)` and their mask.
         sequences: Sequences of `U` utterances.
         item: Width of a frame.
-        tokens: Largest number of items in a chunk, padding included.
+        tokens: Largest number of words, frames or samples that are encoded together, padding included.
 
     Returns:
         The frames of every utterance. An utterance without a sequence has no frames.
@@ -91,12 +91,12 @@ def map_sequences(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], s
 
 
 def _nothing(sequences: Ragged, rows: int, width: int) -> Tensor:
-    """Return zeros `(rows, width)`, with the data type of the sequences if it is a floating-point type."""
+    """Return zeros `(rows, width)`, with the data type of the sequences if this type is a floating-point type."""
     values = sequences.values
     return torch.zeros(rows, width, dtype=values.dtype if values.is_floating_point() else None, device=values.device)
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """Compute the mean over real items: `(n, L, d)`, mask `(n, L)` bool → `(n, d)`, zero for an empty sequence."""
+    """Compute the mean over all positions except padding: `(n, L, d)`, mask `(n, L)` bool → `(n, d)`, zero for an empty sequence."""
     weight = mask[..., None].to(states.dtype)
     return (states * weight).sum(1) / weight.sum(1).clamp(min=1)

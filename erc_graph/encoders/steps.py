@@ -37,7 +37,7 @@ class Steps:
     length: Tensor
 
     def with_states(self, states: Tensor) -> Steps:
-        """Return the same steps with other states."""
+        """Return steps with the given states, and with the same presence and lengths."""
         return replace(self, states=states)
 
     def masked(self) -> Tensor:
@@ -132,7 +132,8 @@ class StepNet(nn.Module):
     Attributes:
         inputs: Modality → width of its steps.
         widths: Widths of the output sequences, in order.
-        pools: For each output sequence, the function that pools it to one vector per utterance; not used if the steps are utterances.
+        pools: For each output sequence, the function that pools the sequence to one vector per utterance; not used if the steps are
+            utterances.
         causal: Whether the output at a step never depends on later steps, if all sequences have the same length.
     """
 
@@ -150,7 +151,7 @@ class OfTurns(OverTurns):
     """Wrapper of a `StepNet` whose steps are the utterances of a dialogue.
 
     Args:
-        net: The network; each stream is one of its input sequences.
+        net: The network; its input is one sequence of utterances per modality.
     """
 
     def __init__(self, net: StepNet) -> None:
@@ -168,12 +169,12 @@ class OfTurns(OverTurns):
 class ReadSteps(nn.Module):
     """An encoder that computes one vector per utterance with a `StepNet`.
 
-    If at least one modality is a sequence, the steps are the words or frames of the utterance; a vector is a sequence of one step. If all
-    modalities are vectors, the steps are the utterances of the dialogue.
+    If at least one modality has a sequence per utterance, the steps are the words or frames of the utterance; a single vector is a sequence
+    of one step. If all modalities have a single vector per utterance, the steps are the utterances of the dialogue.
 
     Args:
-        widths: Modality that is a vector → its width.
-        items: Modality that is a sequence → shape of one item.
+        widths: Modality with one vector per utterance → width of the vector.
+        items: Modality with a sequence per utterance → shape of one item of the sequence (word vector, frame, sample or image).
         build: Function that builds the network from a mapping: modality → width of its steps, text first.
 
     Attributes:
@@ -193,8 +194,8 @@ class ReadSteps(nn.Module):
         """Return one vector per utterance: `(N, width)`, zero for an utterance without any modality.
 
         Args:
-            values: Modality that is a vector → `(N, width of the modality)`.
-            present: Modality → `(N,)` bool, presence of its vectors.
+            values: Modality with one vector per utterance → vectors `(N, width of the modality)`.
+            present: Modality → `(N,)` bool, whether the utterance has the modality.
             batch: The dialogues, with the sequences.
         """
         if not len(self.front):
@@ -207,7 +208,7 @@ class ReadSteps(nn.Module):
         return encode_together(self.read, steps, self.width, TOKENS)
 
     def read(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
-        """Encode a chunk of `n` utterances as `(n, width)`. `padded`: modality → (items `(n, L, *item)`, mask `(n, L)` bool)."""
+        """Encode `n` utterances as `(n, width)`; `padded` maps each modality to padded sequences `(n, L, *item)` and mask `(n, L)` bool."""
         steps = {}
         for m, (items, mask) in padded.items():
             states, mask = self.front[m](items, mask) if m in self.front else (items, mask)

@@ -1,8 +1,8 @@
 """`OverTurns`, the base class of all modules whose output for an utterance depends on other utterances.
 
 In any other module of a method, the output for an utterance must not depend on other utterances. A method is causal if all its `OverTurns`
-modules are causal. A method without `OverTurns` modules can label single utterances. A method can label a live conversation, because each
-`OverTurns` module can process the next utterance.
+modules are causal. A method without `OverTurns` modules can label single utterances. A causal method can label a live conversation, because
+the method `step` of each `OverTurns` module processes the next utterance.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class OverTurns(nn.Module):
 
 
 class OverRows(OverTurns):
-    """Base class of an `OverTurns` module that processes every stream separately, with one row per utterance."""
+    """Base class of an `OverTurns` module that processes every stream (for example, modality) separately, one vector per utterance."""
 
     @abstractmethod
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
@@ -67,7 +67,7 @@ class OverRows(OverTurns):
         """Process the next utterance in evaluation mode; return its output `(1, any width)`, and the memory for the following utterance."""
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Process all streams: node states `(N, S, width)` → `(N, S, any width)`. The input of an absent node is zero."""
+        """Process all `S` streams: node states `(N, S, width)` → `(N, S, any width)`. The input of a missing modality is zero."""
         return nodes.with_states(torch.stack([self.read(rows, batch) for rows in nodes.masked().unbind(1)], 1))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
@@ -91,5 +91,5 @@ def dialogue_of(speaker: Tensor) -> Batch:
 
 
 def over_turns(part: nn.Module, rows: Tensor, batch: Batch) -> Tensor:
-    """Apply a module to one stream: `(N, width)` → `(N, any width)`."""
+    """Apply an `OverTurns` module to one vector per utterance: `(N, width)` → `(N, any width)`."""
     return part(Nodes.of_turns(rows), batch).states[:, 0]

@@ -134,7 +134,7 @@ class MaskedGroupNorm(nn.GroupNorm):
 
 
 class Layer(nn.Module):
-    """A Transformer layer with a given attention module.
+    """A Transformer layer whose attention module is an argument.
 
     Args:
         config: Configuration with the sizes of the layer; `norm_first` selects pre-norm.
@@ -152,7 +152,7 @@ class Layer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
-        """Apply the layer to states `(n, L, width)`; `ask` computes the attention output for queries of this shape."""
+        """Apply the layer to states `(n, L, width)`; the function `ask` computes the attention output for queries of this shape."""
         if self.first:
             states = states + self.dropout(ask(self.norms[0](states)))
             return states + self.dropout(self.feedforward(self.norms[1](states)))
@@ -237,10 +237,11 @@ def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[st
 
     Args:
         folder: Name on the Hugging Face Hub, or folder with `config.json` and `model.safetensors`, as the transformers library saves
-            `Wav2Vec2Model` and the models that contain it.
+            `Wav2Vec2Model`, or a model that contains a `Wav2Vec2Model`.
 
     Returns:
-        The configuration, and the weights with the names of `Wav2vec`. The weights of a final layer norm are `final.weight`, `final.bias`.
+        The configuration, and the weights with the names of `Wav2vec`. If the model ends with a layer norm, the weights of this norm are
+            `final.weight` and `final.bias`.
 
     Raises:
         CheckpointError: the folder does not exist, has another type of model, or has damaged files.
