@@ -12,8 +12,8 @@ class AGRU(nn.Module):
     """A GRU over words or frames of an utterance, followed by self-attention.
 
     The GRU processes an utterance only forwards, so padding at the end does not change the states of real words or frames. The attention
-    has a residual connection and a layer norm, as in a Transformer layer. In WavFusion, the audio frames then attend to the output frames;
-    the layer norm gives them the same scale.
+    has a residual connection and a layer norm, as in a Transformer layer. In WavFusion, audio frames then attend to the output frames; the
+    layer norm gives the output frames the scale of the audio frames.
 
     Args:
         inputs: Width of the input frames.

@@ -23,7 +23,7 @@ def aligned(padded: Mapping[str, tuple[Tensor, Tensor]], leading: Collection[str
 
     Args:
         padded: Modality → `(n, L, width)` and the mask `(n, L)` bool; every utterance has at least one modality.
-        leading: Modalities that determine the number of steps of an utterance. It is the length of the shortest sequence of these
+        leading: Modalities that determine the number of steps of an utterance. This number is the length of the shortest sequence of these
             modalities, or 1 if all of them are missing.
 
     Returns:

@@ -23,7 +23,7 @@ class ContextPerception(nn.Module):
         inputs: Width of the input vector of a word or frame.
         width: Width of the output states.
         cell: `gcpu` (class `GCPU`), or a baseline of the MFDR paper: `mgru` (class `MGRU`), or `gru`, which has no second input.
-        context: Whether the second input is the output of multi-head self-attention; if false, it equals the first input.
+        context: Whether the second input is the output of multi-head self-attention; if false, the second input equals the first input.
         heads: Number of attention heads.
         dropout: Dropout rate of the attention weights in training.
     """
@@ -45,7 +45,7 @@ class ContextPerception(nn.Module):
 
 
 class _Cell(nn.Module):
-    """Base class of recurrent cells with two inputs, a word or frame `z` and its context `g`. They are initialised as PyTorch's GRU.
+    """Base class of recurrent cells with two inputs, a word or frame `z` and its context `g`, initialised as PyTorch's GRU.
 
     Args:
         inputs: Width of `z` and `g`.

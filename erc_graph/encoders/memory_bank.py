@@ -70,7 +70,7 @@ class TurnChains:
 
 
 class ChainedGRU(nn.Module):
-    r"""Several GRUs that apply the reset gate before the matrix product, as in TensorFlow. From input `x` and state `h` follows `h'`:
+    r"""Several GRUs that apply the reset gate before the matrix product, as in TensorFlow. Input `x` and state `h` give state `h'`:
 
     .. math:: r, z = \sigma(W_g [x ; h] + b_g) \quad n = \tanh(W_n [x ; r \odot h] + b_n) \quad h' = z \odot h + (1 - z) \odot n
 

@@ -383,7 +383,7 @@ class _Gates(Function):
 
 
 def _grown(states: Tensor | None, n: int, slots: int, width: int, rows: Tensor) -> Tensor:
-    """Return the states of `slots` speakers, `(n × slots, width)`. A new speaker gets the last state, the initial state."""
+    """Return the states of `slots` speakers, `(n × slots, width)`. New speakers get the last one, which is never updated."""
     if states is None:
         return rows.new_zeros(n * slots, width)
     known = states.view(n, -1, width)

@@ -1,7 +1,8 @@
 """The encoder of BERT, built from the Transformer layers of PyTorch.
 
-Importing the transformers library takes three seconds. Sentence encoders with the architecture of BERT do not need that library, so
-predictions start earlier. Source: Devlin et al., *BERT*, NAACL 2019. Tests compare the states with those of transformers.
+Importing the transformers library takes three seconds. With this module, sentence encoders with the architecture of BERT do not need that
+library, so predictions start earlier. Source: Devlin et al., *BERT*, NAACL 2019. Tests compare the states with the states that transformers
+computes.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 As in stacked generalisation (Wolpert, Neural Networks 5, 1992), the training dialogues are divided into `K` folds. `K` encoders are
 fine-tuned, each without one fold. A training utterance is encoded by the encoder that was not trained on its dialogue. No encoder is
-trained on development and test utterances, so the output for such an utterance is the mean over all encoders. Repetitions use other
-folds. With repetitions, the output for a training utterance is also a mean over several encoders.
+trained on development and test utterances, so the output for such an utterance is the mean over all encoders. The procedure can be repeated
+with other folds. Then the output for a training utterance is also a mean over several encoders.
 
-A mean is meaningful for class log-probabilities, whose entries have the same meaning in every encoder. Hidden states of different encoders
-are in different spaces. Nevertheless, the mean over states of five fine-tuned encoders works well on IEMOCAP and MELD. It gives better
-results than states of a frozen encoder, or of an encoder that was trained on the same utterances (docs/features.md). A possible reason is
-that a few epochs of fine-tuning change the states only a little.
+A mean over encoders is meaningful for class log-probabilities, because all encoders have the same classes. Hidden states of different
+encoders are in different spaces. Nevertheless, the mean over states of five fine-tuned encoders works well on IEMOCAP and MELD. This mean
+gives better results than states of a frozen encoder, or of an encoder that was trained on the same utterances (docs/features.md). A
+possible reason is that a few epochs of fine-tuning change the states only a little.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from erc_graph.errors import ConfigError
 
 
 def members(corpus: Corpus, cross_fit: int, seed: int, repeats: int = 1) -> dict[str, list[str]]:
-    """Return a dictionary from the names of encoders to the training dialogues that are excluded from the training of the encoder.
+    """Return a dictionary from the name of each encoder to the training dialogues that are excluded from its training.
 
     Args:
         corpus: A corpus with a training split.

@@ -22,8 +22,8 @@ def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextE
     """Load a text encoder by the name that a corpus or model stores.
 
     Args:
-        name: A name for `find_encoder`, or the folder of fine-tuned encoders or of principal components. Options that differ from the
-            defaults follow after a colon, as in `NAME:layer=-2,pooling=cls` or `FOLDER:output=log-probabilities`.
+        name: A name or folder that `find_encoder` accepts, or the folder of fine-tuned encoders or of principal components. Options that
+            differ from the defaults follow after a colon, as in `NAME:layer=-2,pooling=cls` or `FOLDER:output=log-probabilities`.
         device: Device of the computation.
 
     Raises:
@@ -82,7 +82,7 @@ def split_options(name: str) -> tuple[str, dict[str, str]]:
 
 
 def join_options(name: str, **options: str | int) -> str:
-    """Join the name and options of an encoder; the inverse of `split_options`.
+    """Join the name and options of an encoder; this function is the inverse of `split_options`.
 
     >>> join_options("bert", layer=-2), join_options("bert")
     ('bert:layer=-2', 'bert')

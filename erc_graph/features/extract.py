@@ -42,10 +42,10 @@ class Extraction:
         sizes: Length of each input in tokens, samples or frames. Inputs of similar length form a batch.
         compute: Function that computes the results for a list of positions in `ids`. A result is a vector `(d,)`, a sequence `(T, d)`, or a
             text that gives the reason for a missing result.
-        budget: Largest number of input items per batch, including padding.
+        budget: Largest number of tokens, samples or frames per batch, including padding.
         sequences: Whether the outputs are sequences.
         note: Metadata of the feature file: model, layer, pooling and versions. A run can be continued only with the same metadata.
-        inputs: Further text that must be the same when a run is continued, such as a digest of the input texts.
+        inputs: Further text that must be the same when a run is continued, such as a hash value of the input texts.
         finish: Function that is called once at the end with the ids and all vectors `(n, d)`. The function returns the vectors to write and
             further metadata.
         half: Whether numbers are written in 16 bits (float16).
@@ -78,7 +78,7 @@ def extract(out: Path, extraction: Extraction, *, share: Share | None = None, qu
     Args:
         out: Path of the feature file (`.safetensors`).
         extraction: Inputs and settings.
-        share: Share of this process in the work; default: all the work.
+        share: Share of the inputs that this process computes; default: all inputs.
         quiet: True: show no progress. Default: show a progress bar on a terminal; without a terminal, print one line per minute.
 
     Returns:
@@ -156,7 +156,7 @@ def _save_part(folder: Path, rows: list[int], values: list[Tensor | str]) -> Non
 
 
 def _finished(folder: Path) -> list[list[int]]:
-    """Return the positions of the utterances in every partial file."""
+    """Return, for every partial file, the positions of the utterances whose features it contains."""
     try:
         return [load_tensors(path)[0]["rows"].tolist() for path in sorted(folder.glob("*.safetensors"))]
     except CheckpointError as error:
@@ -206,7 +206,7 @@ def _stored(values: Tensor, extraction: Extraction, out: Path) -> Tensor:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the partial files first, then the folder with the plan. After a crash in between, the run can be continued."""
+    """Remove the partial files first, then their folder with the settings of the run. After a crash in between, a new run can continue."""
     for part in folder.glob("*.safetensors"):
         part.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

@@ -18,7 +18,7 @@ class FeaturesConfig:
 
     Attributes:
         data: Path of the corpus: a folder with `corpus.toml`, an annotation file, or a saved corpus.
-        model: Feature extractor: a known name (`all-MiniLM-L6-v2`), the folder of a model, or a name on the Hugging Face hub. For audio,
+        model: Feature extractor: a name such as `all-MiniLM-L6-v2`, the folder of a model, or a name on the Hugging Face hub. For audio,
             `mfcc` and feature sets of openSMILE (`opensmile:IS10`) are also possible. For visual, `timm:NAME` is also possible.
         out: Feature file to write; its name ends in `.safetensors`.
         modality: Modality of the input.

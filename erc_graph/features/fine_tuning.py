@@ -1,8 +1,8 @@
 """Fine-tuning of text encoders on single utterances, before the training of a conversation model.
 
-A fine-tuned encoder is fitted to the labels of its training utterances. The features of training utterances are therefore much better than
-the features of new utterances. This difference harms a conversation model that is trained on the features. The published features of COSMIC
-have this problem (Ghosal et al., *COSMIC*, Findings of EMNLP 2020). Cross-fitting avoids this problem
+A fine-tuned encoder is fitted to the labels of its training utterances. The features of training utterances therefore separate the classes
+much better than the features of new utterances. This difference harms a conversation model that is trained on the features. The published
+features of COSMIC have this problem (Ghosal et al., *COSMIC*, Findings of EMNLP 2020). Cross-fitting avoids this problem
 (`erc_graph.features.cross_fitting`).
 """
 
@@ -99,17 +99,17 @@ def tune(
 
     Args:
         corpus: A corpus with texts, targets and splits.
-        model: See `find_encoder`.
+        model: Name or folder of the pretrained encoder, see `find_encoder`.
         folder: Folder of the encoders. After the fine-tuning, the folder can be loaded as a text encoder (`TunedEncoder`).
         config: Options of the fine-tuning.
-        cross_fit: Number of folds, 2 or more; 0: a single encoder, trained on all training dialogues.
+        cross_fit: Number of folds of the training dialogues, 2 or more; 0: a single encoder, trained on all training dialogues.
         repeats: Number of repetitions, each with other folds and initial weights. Repetition `r` equals a run with the seed
             `config.seed + r`.
         output: Output of the returned encoder, see `TunedEncoder`.
         device: Device of the computation.
         precision: Precision of matrix products: `bf16` (16 bits) or `no` (32 bits). With `bf16` and low-rank matrices, weights of the
             pretrained encoder that are stored in 16 bits are also loaded in 16 bits.
-        share: Share of this process in the work; default: all the work.
+        share: Share of the encoders that this process trains; default: all encoders.
         quiet: True: show no progress. Default: show a progress bar on a terminal; without a terminal, print one line per minute.
 
     Raises:

@@ -68,7 +68,7 @@ Found = tuple[Callable[[Tensor], Tensor], tuple[int, int], tuple[float, ...], tu
 
 
 def _model(name: str, device: torch.device) -> Found:
-    """Load a model of transformers, with the image size and the scaling in its preprocessor file."""
+    """Load a model of transformers, with the image size and the scaling of pixel values from its preprocessor file."""
     folder = find_model(name, "image model")
     model = pretrained(folder, device=device)
     if getattr(model, "main_input_name", "") != "pixel_values":

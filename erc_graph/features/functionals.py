@@ -1,7 +1,7 @@
 """Functionals of openSMILE: statistics of acoustic features, which give one vector per recording.
 
-Schuller et al., *The INTERSPEECH 2010 Paralinguistic Challenge*, INTERSPEECH 2010; Eyben et al., *openSMILE*, ACM Multimedia 2010. The
-package `opensmile` (extra `[audio]`) may be used for research and private purposes. Commercial use needs a licence from audEERING.
+Sources: Schuller et al., *The INTERSPEECH 2010 Paralinguistic Challenge*, INTERSPEECH 2010; Eyben et al., *openSMILE*, ACM Multimedia 2010.
+The package `opensmile` (extra `[audio]`) may be used for research and private purposes. Commercial use needs a licence from audEERING.
 """
 
 from __future__ import annotations

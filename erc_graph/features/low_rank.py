@@ -43,7 +43,7 @@ class LowRank:
 
     Attributes:
         rank: The rank `r`.
-        scale: Factor of the product `B A`, which is :math:`\alpha / r` in the paper.
+        scale: Factor of the product `B A`, which is :math:`\alpha / r` in the paper of LoRA.
         targets: Names of the layers that have low-rank matrices.
         matrices: Name of a matrix in peft → matrix `A` `(r, inputs)` or matrix `B` `(outputs, r)` of a linear layer.
     """
@@ -135,7 +135,7 @@ def read_low_rank(folder: Path) -> LowRank:
 def merged(weights: Mapping[str, Tensor], low: LowRank) -> dict[str, Tensor]:
     """Add the low-rank products to the weight matrices of an encoder.
 
-    The result is a dictionary from names in transformers, without the prefix `bert.`, to tensors.
+    The result is a dictionary from the names of weights in transformers, without the prefix `bert.`, to tensors.
 
     Raises:
         CheckpointError: the matrices belong to another encoder.
@@ -160,16 +160,16 @@ def low_rank_states(
 ) -> tuple[dict[str, States], int]:
     """Load encoders that were fine-tuned from the same pretrained encoder.
 
-    The result is a dictionary from names to functions that compute the token states of the last layer, and the width of a state. All
-    functions share the weights of the pretrained encoder.
+    The first result maps the name of each encoder to a function that computes the token states of the last layer. The second result is the
+    width of a state. All functions share the weights of the pretrained encoder.
 
     Args:
         base: Folder of the pretrained encoder.
         config: Content of the `config.json` of the pretrained encoder.
         tuned: Name of a fine-tuned encoder → low-rank matrices.
         device: Device of the computation.
-        precision: Precision during fine-tuning.
-        quantize: Quantization during fine-tuning.
+        precision: Precision of matrix products during fine-tuning, `bf16` or `no`.
+        quantize: Number of bits of weight matrices during fine-tuning: `8bit`, `4bit` or `no` (no quantization).
 
     Raises:
         CheckpointError: the matrices belong to another encoder.

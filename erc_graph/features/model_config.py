@@ -43,10 +43,10 @@ def model_config(folder: Path) -> dict[str, Any]:
 
 
 def _check(path: Path, config: Mapping[str, Any], most: Mapping[str, int]) -> None:
-    """Check that the numbers in a configuration are possible.
+    """Check that the numbers in a `config.json` are in the allowed ranges.
 
     Raises:
-        CheckpointError: a number is impossible; the message names the first.
+        CheckpointError: a number is out of range; the message names the first such number.
     """
     for name, value in config.items():
         if isinstance(value, dict):

@@ -21,7 +21,7 @@ def picture_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> 
     """Find the utterances with face frames, and load the image model.
 
     Raises:
-        ConfigError: a layer is given; image models have no choice of layers.
+        ConfigError: the option `layer` is set, but only the last layer of an image model can be used.
         CorpusError: there are no face frames, or `strict` is set and a file cannot be read.
     """
     if config.layer != -1:

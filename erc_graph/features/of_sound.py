@@ -72,7 +72,7 @@ def load_sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]
 
 
 def _recordings(corpus: Corpus, config: FeaturesConfig) -> tuple[list[str], list[int], Callable[[int], Tensor], dict[str, object]]:
-    """Return utterance ids, the number of samples of each recording, a function that reads a recording, and entries for the metadata."""
+    """Return utterance ids, the number of samples of each recording, a function that reads a recording, and metadata."""
     most = int(config.seconds * SAMPLING_RATE)
     if config.source is None:
         waves = corpus.sequences.get("audio")
@@ -111,7 +111,7 @@ def _refuse_long(long: list[str], config: FeaturesConfig) -> None:
 
 
 def _extractor(config: FeaturesConfig, share: Share) -> tuple[Callable[[list[Tensor]], list[Tensor | str]], dict[str, Any]]:
-    """Return a function that computes vectors or frames of waveforms, and entries for the metadata."""
+    """Return a function that computes vectors or frames of waveforms, and metadata of the feature file."""
     packages = ("erc_graph", "torch")
     whole = config.pooling == "frames"
     if config.model == "mfcc":

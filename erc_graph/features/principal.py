@@ -1,7 +1,7 @@
 """Principal components of the vectors of a text encoder, fitted only to training dialogues.
 
 The components are saved, so that the vectors of new texts can be projected onto the same components. A hidden state of a language model has
-thousands of numbers. A corpus of ten thousand utterances usually needs fewer numbers per utterance.
+thousands of numbers. A model that is trained on ten thousand utterances usually needs fewer numbers per utterance.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def save_axes(folder: Path, axes: dict[str, Tensor], encoder: str, fitted_to: st
 
     Args:
         folder: The folder to write. The function writes all files or no file.
-        axes: See `fit_axes`.
+        axes: Result of `fit_axes`.
         encoder: Name of the encoder with options; a path is relative to `folder`.
         fitted_to: Description of the data to which the axes were fitted, for human readers.
     """
@@ -81,7 +81,7 @@ class Projected:
 
     Args:
         encoder: The text encoder, which computes vectors `(n, d)`.
-        axes: See `fit_axes`.
+        axes: Result of `fit_axes`.
 
     Attributes:
         width: Width of the projected vectors.

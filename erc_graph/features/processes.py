@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Share:
-    """The share of one process in the work.
+    """The share of the inputs that one of several processes computes.
 
     Attributes:
         number: Number of the process, from 0.
@@ -30,18 +30,18 @@ class Share:
     def of_launcher(cls) -> Share:
         """Read the share from the environment variables `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, which the launcher sets.
 
-        Without a launcher, the share is all the work.
+        Without a launcher, a single process computes all inputs.
         """
         number, of, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
         return cls(number, max(1, of), local)
 
     @property
     def first(self) -> bool:
-        """Return whether this process writes the shared files and prints."""
+        """Return whether this process writes the shared files and prints messages."""
         return self.number == 0
 
 
 def wait_for(done: Callable[[], bool], pause: float = 0.2) -> None:
-    """Wait until `done()` returns True."""
+    """Wait until the function `done` returns True; it is called every `pause` seconds."""
     while not done():
         time.sleep(pause)

@@ -118,7 +118,7 @@ class TextEncoder:
     """A pretrained text encoder, which computes one vector per sentence, or the states of its tokens.
 
     Args:
-        name: See `find_encoder`.
+        name: Name or folder of the encoder, see `find_encoder`.
         device: Device of the computation.
         pooling: `own`: the pooling in the file `modules.json` of sentence-transformers (mean or first token, possibly scaled to length
             one); without this file, the mean. `cls`: the state of the first token. `mean`: the mean over all tokens. `cls+mean`: the
@@ -169,7 +169,7 @@ class TextEncoder:
     def __call__(self, texts: Sequence[Reading], *, tokens: int = 1024) -> Tensor:
         """Compute the vectors `(n, width)` of texts, float32 on the CPU.
 
-        The vector of a text does not depend on the other texts of the batch. A text without tokens gets a zero vector.
+        The vector of a text does not depend on the other texts of the batch. The vector of a text without tokens is zero.
 
         Args:
             texts: `n` sentences. Invalid Unicode (half of a surrogate pair) is replaced.

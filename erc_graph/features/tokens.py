@@ -111,9 +111,9 @@ OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2ve
 
 
 def chunks(lengths: Sequence[int], budget: int, most: int = 256) -> Iterator[list[int]]:
-    """Group the positions of items of similar length, the longest first.
+    """Divide the positions of inputs into groups (chunks) of inputs of similar length, the longest first.
 
-    A chunk has at most `most` items, whose total length including padding is at most `budget`. A longer item forms a chunk of its own.
+    A group has at most `most` inputs, whose total length including padding is at most `budget`. A longer input forms a group of its own.
 
     >>> list(chunks([1, 5, 2, 2], budget=6))
     [[1], [2, 3, 0]]
@@ -127,7 +127,7 @@ def chunks(lengths: Sequence[int], budget: int, most: int = 256) -> Iterator[lis
 
 
 def filled_chunks(ids: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
-    """Group the positions of sentences of similar length with `chunks`. Sentences without tokens are left out.
+    """Divide the positions of sentences into groups of similar length with `chunks`. Sentences without tokens are left out.
 
     >>> list(filled_chunks([[7], [], [5, 6]], budget=2))
     [[2], [0]]

@@ -63,7 +63,7 @@ def describe(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, p
 
 
 def _digest(corpus: Corpus, context: int) -> str:
-    """Return a digest of the data for fine-tuning: ids, texts with context, and targets of the training and development splits."""
+    """Return the SHA-256 hash of the data for fine-tuning: ids, texts with context, and targets of the training and development splits."""
     read, found = readings(corpus, context), hashlib.sha256()
     for split in ("train", "dev"):
         rows = corpus.rows(corpus.position[name] for name in corpus.splits.get(split, ())).tolist()

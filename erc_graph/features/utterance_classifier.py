@@ -246,7 +246,7 @@ class TuningRun:
         return float(f1_score(target.numpy(), scores.argmax(-1).numpy(), average="weighted", zero_division=0))
 
     def save(self) -> None:
-        """Save the weights, the weights of the best epoch, the state of the optimizer, and the development metrics, for `load`."""
+        """Save the weights, the weights of the best epoch, the state of the optimizer, and the development metrics, which `load` reads."""
         tensors = {f"model.{name}": value for name, value in self.model.trained().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():

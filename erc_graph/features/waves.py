@@ -1,7 +1,7 @@
 """Pretrained speech models of transformers: wav2vec 2.0, HuBERT, WavLM and data2vec. They compute one vector per frame of a waveform.
 
-Baevski et al., *wav2vec 2.0*, NeurIPS 2020; Chen et al., *WavLM*, IEEE JSTSP 16, 2022. A frame is 25 ms long,
-and a new frame begins every 20 ms.
+Sources: Baevski et al., *wav2vec 2.0*, NeurIPS 2020; Chen et al., *WavLM*, IEEE JSTSP 16, 2022. A frame is 25 ms long, and a new frame
+begins every 20 ms.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class WaveEncoder:
     Args:
         name: Folder of the model, or its name on the Hugging Face hub.
         device: Device of the computation.
-        layer: Layer of the states: 0 the input of the first Transformer layer, -1 the last layer. `last4`: the last four layers,
+        layer: Layer of the states: 0 is the input of the first Transformer layer, -1 is the last layer. `last4`: the last four layers,
             concatenated; `last4-mean`: the mean of the last four layers.
         precision: Precision of matrix products: `bf16` (16 bits) or `no` (32 bits).
 

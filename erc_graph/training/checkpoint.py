@@ -33,7 +33,7 @@ class State:
     """The state of a training run after a complete epoch.
 
     Attributes:
-        stage: Index of the current stage.
+        stage: Index of the current stage; a method is trained in one or more stages, one after the other.
         finished: Whether the training is complete. If so, the tensors of the group `model` are the final weights.
         seed: Seed of the run.
         config: The training configuration, as JSON values.

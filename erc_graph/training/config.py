@@ -55,7 +55,7 @@ class TrainingConfig:
         focal_gamma: Exponent of both focal losses; with 0, `focal` is the cross entropy.
         class_weights: Class weights from the training split: `none`, `balanced` (inverse class frequency), or `sqrt` (square root of the
             inverse frequency).
-        label_smoothing: Share of the target probability that is spread over all classes.
+        label_smoothing: Share of the target probability that is distributed equally over all classes.
         selection: Epoch whose weights are used: `dev`, the best epoch on the development split; or `last`, the last epoch.
         criterion: Development metric that selects the epoch. For a score task, `weighted_f1` and `accuracy` are computed for two classes:
             negative and not negative.

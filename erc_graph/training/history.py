@@ -39,7 +39,7 @@ class StageHistory:
 
 @dataclass
 class History:
-    """The history of all stages. Two histories are equal if they differ only in times."""
+    """The metrics of all epochs of all stages. Two histories are equal if they differ only in times."""
 
     stages: list[StageHistory] = field(default_factory=list)
 

@@ -82,7 +82,7 @@ def fit(
 
     Args:
         method: A module with `task`, `stages()` and `start_stage()`.
-        train: Dialogues to train on. An utterance counts in the loss if its target is known and its entry in `train.judged` is true.
+        train: Dialogues to train on. An utterance counts in the loss if its target is known and its value in `train.judged` is true.
         dev: Development dialogues, on which the epoch is selected; `None` is allowed if `config.selection` is `last`.
         config: Options of the training.
         seed: Seed of the order of the dialogues and of dropout; the caller sets the initial weights.
@@ -94,7 +94,8 @@ def fit(
         description: Text before the progress bar.
         on_epoch: Function that is called with the history after every epoch, once the checkpoint is written.
         watch: Function that is called after every epoch, before the checkpoint is written. Its arguments are the index of the stage, the
-            number of its epochs, and a function that predicts a batch with the current weights. The call does not affect the training.
+            number of finished epochs of this stage, and a function that predicts a batch with the current weights. The call does not affect
+            the training.
 
     Raises:
         ConfigError: the device, precision, criterion or selection is not available, or the loss is not finite.

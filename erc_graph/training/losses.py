@@ -1,6 +1,6 @@
 """Loss functions.
 
-The loss of a task is the mean over the utterances with a target. Utterances in short and long dialogues therefore have the same weight.
+The loss of a task is the mean loss of the utterances with a target. Utterances in short and long dialogues therefore have the same weight.
 Utterances that are only context for other utterances (`Batch.judged` is false) are left out.
 """
 

@@ -28,7 +28,7 @@ def bootstrap_dialogues(
     """Compute the paired percentile bootstrap of `figure(first) - figure(second)`, with dialogues as sampling units.
 
     A bootstrap sample has as many dialogues as the split, drawn with replacement. Both methods get the same dialogues. The metric must
-    depend only on sums over utterances, such as the entries of a confusion matrix. The sums of all samples are then one matrix product.
+    depend only on sums over utterances, such as the counts in a confusion matrix. One matrix product then computes the sums of all samples.
 
     Args:
         first: `(dialogues, K)`: `K` sums for every dialogue, from the predictions of the first method.
@@ -62,7 +62,7 @@ def bootstrap_dialogues(
 
 
 def class_sums(units: ArrayLike, true: NDArray[np.int64], guessed: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Compute one flattened confusion matrix (true × predicted class) per sampling unit, `(units, classes²)`, for `class_figures`.
+    """Compute one flattened confusion matrix (true × predicted class) per sampling unit, `(units, classes²)`, as input of `class_figures`.
 
     Args:
         units: `(n,)` sampling unit of each utterance, for example its dialogue.

@@ -55,7 +55,7 @@ def _budget(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> list[
 
 
 def rate(step: int, steps: int, config: TrainingConfig) -> float:
-    """Return the factor by which the learning rate is multiplied in a step of a stage."""
+    """Return the factor of the learning rate in step number `step` of a stage with `steps` training steps."""
     warm = config.warmup * steps
     if step < warm:
         return (step + 1) / (warm + 1)

@@ -95,7 +95,7 @@ class SearchSpace:
 
 @dataclass
 class Trial:
-    """One evaluated setting of the configuration keys. If the evaluation failed, `value` is `None`, and `error` gives the reason."""
+    """One evaluated combination of values of configuration keys. After a failure, `value` is `None`, and `error` gives the reason."""
 
     number: int
     parameters: dict[str, Any]
@@ -106,7 +106,7 @@ class Trial:
 
 @dataclass
 class Search:
-    """All trials of a search."""
+    """All trials (evaluated combinations of values) of a hyperparameter search."""
 
     trials: list[Trial] = field(default_factory=list)
     direction: Literal["maximize", "minimize"] = "maximize"
@@ -139,8 +139,8 @@ def run_search(
 ) -> Search:
     """Search for the best values of configuration keys with optuna's tree-structured Parzen estimator.
 
-    After every trial, all trials are recorded in `folder/trials.json`. An interrupted search continues from this record, and evaluates the
-    same settings as an uninterrupted search.
+    A trial evaluates one value of every key. After every trial, all trials are recorded in `folder/trials.json`. An interrupted search
+    continues from this record, and evaluates the same settings as an uninterrupted search.
 
     Args:
         objective: Function from a dict (configuration key → value) to a metric on the development split, never on the test split. A trial
@@ -150,8 +150,8 @@ def run_search(
         seed: Seed of the search.
         folder: Folder of the record.
         direction: Whether the metric is maximised or minimised.
-        context: All other facts that determine the metric, as JSON values, such as a digest of the data and fixed settings. The context is
-            stored in the record. A search does not continue from a record with another context.
+        context: All other facts that determine the metric, as JSON values, such as a hash of the data and the settings that are not
+            searched. The context is stored in the record. A search does not continue from a record with another context.
         quiet: `True`: no progress is shown. Default: a progress bar on a terminal; without a terminal, one line per minute.
 
     Raises:
@@ -242,7 +242,7 @@ def _plain(values: dict[str, Any]) -> Any:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted name and the value of every entry of nested dicts."""
+    """Yield every value of nested dicts with its dotted name."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")

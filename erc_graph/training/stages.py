@@ -1,4 +1,4 @@
-"""One stage of a training run: epochs, steps, and evaluation after each epoch."""
+"""One stage of a training run: epochs, training steps, and evaluation after each epoch. A run has one or more stages."""
 
 from __future__ import annotations
 

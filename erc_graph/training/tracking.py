@@ -116,7 +116,7 @@ class Tracker:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Return nested settings as one dict of dotted key → plain value; lists are written as JSON, and unset or empty values are left out.
+    """Return nested settings as one dict: dotted key → number, text or Boolean; lists become JSON, `None` and empty lists are left out.
 
     >>> flat({"seeds": 2, "task": None, "pipeline": {"mal": {"layers": 4}, "names": ["a", "b"]}})
     {'seeds': 2, 'pipeline.mal.layers': 4, 'pipeline.names': '["a", "b"]'}
