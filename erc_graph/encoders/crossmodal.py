@@ -1,4 +1,4 @@
-"""The crossmodal Transformer: the steps (words or frames) of one modality attend to those of another (MulT, Tsai et al., ACL 2019)."""
+"""The crossmodal Transformer: words or frames of one modality attend to words or frames of another (MulT, Tsai et al., ACL 2019)."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class CrossBlock(nn.Module):
 
 
 class CrossTransformer(nn.Module):
-    """Pre-norm Transformer layers that all attend to the same keys, the input steps of another modality.
+    """Pre-norm Transformer layers that all attend to the same keys, the input states of another modality.
 
     Without keys, the layers compute self-attention. The public implementations of MulT initialise the query, key and value weights as one
     matrix. Their Glorot bounds are therefore smaller by a factor of the square root of 2 than the bounds of this class.
 
     Args:
-        width: Width of the input and output steps.
+        width: Width of the input and output states.
         heads: Number of attention heads.
         layers: Number of layers.
         dropout: Dropout rate after attention, in the feed-forward network and after it.
@@ -107,7 +107,7 @@ class Crossed(StepNet):
 
     Args:
         names: Names of the modalities; the outputs have this order.
-        width: Width of the steps of all modalities.
+        width: Width of the states of all modalities.
         stack: Function that builds a Transformer from the width, the modality of the queries and the modality of the keys. If both
             modalities are the same, the function builds the self-attention Transformer.
     """

@@ -1,4 +1,4 @@
-r"""Dynamic frame convolution: neighbouring states become one frame, with a separate kernel for each frame position (MFDR, 2.3).
+r"""Dynamic frame convolution: neighbouring states become one frame, with a separate kernel for each frame position (MFDR, Section 2.3).
 
 A frame is a window of :math:`\omega_f` (`window`) neighbouring states; a new frame begins every :math:`h_f` (`hop`) states. The number of
 frames of a sequence of `L` states is:
@@ -40,14 +40,14 @@ def frames_of(states: Tensor, mask: Tensor, window: int, hop: int, most: int) ->
 
     Args:
         states: `(n, L, d)` states of `n` padded sequences.
-        mask: `(n, L)` bool, true for real states, which come first.
+        mask: `(n, L)` bool, false for padding, which is at the end.
         window: Number of states per frame.
         hop: Number of states from the start of one frame to the start of the next.
         most: Maximum number of frames of a sequence.
 
     Returns:
-        The states of `N` frames per sequence, `(n, N, d, window)`, zero at padding, and their mask `(n, N, window)` bool. A frame is real
-            if its first state is real.
+        The states of `N` frames per sequence, `(n, N, d, window)`, zero at padding, and their mask `(n, N, window)` bool. A frame is
+            padding if its first state is padding.
     """
     count = min(most, (states.shape[1] - 1) // hop + 1)
     reach = hop * (count - 1) + window
@@ -87,7 +87,7 @@ class DynamicFrameConvolution(nn.Module):
         return self.last(hidden)[0].T.unflatten(-1, (-1, self.window))  # Eq. (8)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute frames `(n, N_f, D)` and their mask from states `(n, L, D)` and their mask `(n, L)`; real states come first."""
+        """Compute frames `(n, N_f, D)` and their mask from states `(n, L, D)` and their mask `(n, L)`; padding is at the end."""
         frames, real = frames_of(states, mask, self.window, self.hop, self.count)
         return torch.einsum("nfdw,fdw->nfd", frames, self.kernels()[: frames.shape[1]]), real[..., 0]
 

@@ -1,4 +1,4 @@
-"""Cross-modal attention within an utterance: the words or frames of every modality attend to those of each other modality."""
+"""Cross-modal attention within an utterance: words or frames of every modality attend to words or frames of the other modalities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from erc_graph.encoders.cross_attention import CrossAttention
 
 
 class Exchange(nn.Module):
-    """One multi-head attention per ordered pair of modalities. The output of a modality is the sum of its attentions to all others.
+    """One multi-head attention per ordered pair of modalities. The output of a modality is the sum over the other modalities.
 
     Args:
         names: The modalities.

@@ -11,7 +11,7 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class FeedForward(nn.Module):
-    """The feed-forward sublayer of a Transformer: two linear layers with ReLU, then residual and layer norm.
+    """The feed-forward sublayer of a Transformer: two linear layers with ReLU, then residual connection and layer norm.
 
     Args:
         width: Width of input and output.
@@ -32,7 +32,7 @@ class FeedForward(nn.Module):
 
 
 class AttentionLayer(nn.Module):
-    """A post-norm Transformer layer with a given attention module over utterances.
+    """A post-norm Transformer layer over utterances, with the attention module `attend`.
 
     Args:
         attend: The attention module.

@@ -29,14 +29,15 @@ def items_per_frame(item: tuple[int, ...]) -> int:
 
 
 class FrontEnd(nn.Module):
-    """The front end of one modality: padded items `(n, L, *item)` and their mask → frames `(n, frames, width)` and their mask.
+    """The front end of one modality: padded sequences `(n, L, *item)` and their mask → frames `(n, frames, width)` and their mask.
 
-    A waveform is converted to MFCCs, 100 frames per second. An image is encoded by a small convolutional network. Items that are vectors
-    are used as frames. MFCCs and vectors are standardised with mean and standard deviation of the training split (method `fit`). A linear
-    layer then projects all frames to `width`.
+    A waveform is converted to MFCCs, 100 frames per second. An image is encoded by a small convolutional network. If a sequence consists of
+    vectors, they are used as frames. MFCCs and vectors are standardised with mean and standard deviation of the training split (method
+    `fit`). A linear layer then projects all frames to `width`.
 
     Args:
-        item: Shape of one item: `()` for a sample of a waveform, `(d,)` for a vector, `(channels, height, width)` for an image of bytes.
+        item: Shape of one item of a sequence: `()` for a sample of a waveform, `(d,)` for a vector, `(channels, height, width)` for an
+            8-bit image.
         width: Width of the output frames; default: frames are not projected and keep their width.
     """
 
@@ -58,7 +59,7 @@ class FrontEnd(nn.Module):
         self.project = nn.Linear(inputs, width) if width else nn.Identity()
 
     def frames(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the frames before standardisation, and their mask: MFCCs of a waveform, or the unchanged items of any other sequence."""
+        """Return the frames before standardisation, and their mask: MFCCs of a waveform, or unchanged vectors or images."""
         return mfcc(padded, mask, coefficients=COEFFICIENTS) if padded.ndim == 2 else (padded.to(self.get_buffer("mean").dtype), mask)
 
     def count(self, sequences: Ragged) -> Tensor:
@@ -82,7 +83,7 @@ class FrontEnd(nn.Module):
         self.get_buffer("deviation").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode padded items: `(n, L, *item)` with the mask `(n, L)` → frames `(n, frames, width)`, zero at padding, and their mask."""
+        """Encode padded sequences: `(n, L, *item)`, mask `(n, L)` → frames `(n, frames, width)`, zero at padding, and their mask."""
         frames, mask = self.frames(padded, mask)
         if self.image is not None:
             real = self.image((frames[mask] / 255).to(self.get_buffer("mean").dtype))
@@ -96,7 +97,7 @@ class FrontEnds(nn.ModuleDict):
     """Front ends, one for each modality with a sequence (of words, frames, samples or images) per utterance.
 
     Args:
-        items: Modality → shape of one item.
+        items: Modality → shape of one word vector, frame, sample or image.
         width: Width of all output frames; default: the frames of each modality keep their width.
     """
 

@@ -1,7 +1,7 @@
 r"""Gated context perception unit (MFDR, Eqs. (1)-(6)): a recurrent cell with two inputs per step, a word or frame and its context.
 
-The matrix products with both inputs do not depend on the preceding step, so they are computed for all steps before the loop. Each step of
-the loop then has three matrix products, whereas a step of a GRU has one.
+The matrix products with both inputs do not depend on the preceding step, so they are computed for all steps before the loop over steps.
+Each step of the loop then has three matrix products, whereas a step of a GRU has one.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class GCPU(_Cell):
     """The cell of Eqs. (1)-(6) of MFDR, with a reset gate, an update gate, and one candidate state per input.
 
     Args:
-        inputs: Width of the inputs, the item `z` and its context `g`.
+        inputs: Width of the inputs, a word or frame `z` and its context `g`.
         width: Width of the state.
 
     Attributes:
@@ -116,7 +116,7 @@ class MGRU(_Cell):
     candidate states, weighted by the update gate.
 
     Args:
-        inputs: Width of the inputs, the item `z` and its context `g`.
+        inputs: Width of the inputs, a word or frame `z` and its context `g`.
         width: Width of the state.
 
     Attributes:

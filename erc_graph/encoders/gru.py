@@ -1,4 +1,4 @@
-r"""Several GRUs over the same dialogues, computed together on a CPU: one batched matrix product per step for all streams and directions.
+r"""Several GRUs over the same dialogues, computed together on a CPU: one batched matrix product per step for all modalities and directions.
 
 Step `t` computes the states :math:`h'` of utterance `t` in all dialogues, from its input `x` and the state `h` of the preceding utterance:
 
@@ -9,7 +9,8 @@ Step `t` computes the states :math:`h'` of utterance `t` in all dialogues, from 
 Equations and parameters are those of `torch.nn.GRU`. In PyTorch, a dialogue of fifty utterances takes a thousand small operations, and most
 of the time is the overhead of starting them. This module needs five operations per step in the forward pass and three in the backward pass,
 for any number of GRUs. The products with the inputs, the derivatives of the gates and the gradients of the weights do not depend on the
-preceding step. They are computed outside the loop. LSTMs need no such module, because PyTorch computes them with the fast library oneDNN.
+preceding step. They are computed outside the loop over steps. LSTMs need no such module, because PyTorch computes them with the fast
+library oneDNN.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def read(nets: Sequence[Sequence[nn.GRU]], states: Sequence[Tensor], batch: Batc
 
     Args:
         nets: The GRUs of every stream (for example, a modality): a forward GRU and, if the stream is bidirectional, a backward GRU.
-        states: `(N, inputs)` input of every stream, one row per utterance.
+        states: `(N, inputs)` input of every stream, one vector per utterance.
         batch: The dialogues.
 
     Returns:
@@ -68,7 +69,7 @@ def _place(batch: Batch, streams: int, directions: int) -> Tensor:
 
 
 def _spread(rows: Tensor, place: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Convert rows of utterances to padded steps: `(N × nets, k)` → `(L, nets, D, k)`. Steps without an utterance are zero."""
+    """Convert vectors of utterances to padded dialogues: `(N × nets, k)` → `(L, nets, D, k)`. Steps without an utterance are zero."""
     turns, nets, dialogues = shape
     return rows.new_zeros(turns * nets * dialogues, rows.shape[1]).index_copy_(0, place, rows).view(*shape, -1)
 

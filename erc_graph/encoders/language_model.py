@@ -61,7 +61,7 @@ class LanguageModelConfig:
         )
 
     def found(self) -> LanguageModelConfig:
-        """Return the configuration with complete `settings`: those of the model in `folder`, or unchanged, or of the small BERT."""
+        """Return the configuration with the `settings` of `folder`; without a folder, empty `settings` become those of a small BERT."""
         settings = read_json(find_encoder(self.folder) / "config.json") if self.folder else self.settings or SMALL
         return replace(self, settings=dict(settings))
 

@@ -20,7 +20,7 @@ class MatchingAttention(OverRows):
     implementations of later methods use this attention.
 
     Args:
-        width: Width of the input and output rows.
+        width: Width of the input and output vectors.
         causal: Whether an utterance attends only to itself and to earlier utterances.
         bounded: Whether the tanh is applied to the scores; the scores of DialogueRNN have no tanh.
         bias: Whether the scores have the bias `t`; DialogueGCN has no bias.

@@ -16,8 +16,8 @@ from erc_graph.encoders.turns import OverTurns
 class OwnTurns(OverTurns):
     """A recurrent network that processes the utterances of each speaker in a dialogue as a separate sequence.
 
-    All speakers and all streams (for example, modalities) share the weights of the network. It computes the speaker-level context in
-    DialogueCRN (Hu et al., ACL-IJCNLP 2021) and the speaker states in MM-DFN (Hu et al., ICASSP 2022).
+    All speakers and all streams (for example, modalities) share the weights of the network. This network computes the speaker-level context
+    in DialogueCRN (Hu et al., ACL-IJCNLP 2021) and the speaker states in MM-DFN (Hu et al., ICASSP 2022).
 
     Args:
         net: The recurrent network.
@@ -42,11 +42,11 @@ class OwnTurns(OverTurns):
 
 
 def by_speaker(batch: Batch, streams: int = 1) -> tuple[Tensor, Tensor, Batch]:
-    """Sort the rows of a batch by dialogue, speaker and utterance.
+    """Sort the utterances of a batch by dialogue, then by speaker, then by position in the dialogue.
 
     Returns:
-        The permutation that sorts the rows, the inverse permutation, and a batch in which the utterances of each speaker are a separate
-            dialogue. This batch contains all dialogues once per stream.
+        The permutation that sorts the utterances, the inverse permutation, and a batch in which the utterances of each speaker are a
+            separate dialogue. This batch contains all dialogues once per stream.
     """
     key = "own turns", streams
     if key not in batch.kept:

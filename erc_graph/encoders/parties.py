@@ -13,9 +13,10 @@ state of speaker `i` is `q_i`, and the emotion state is `e`. In each direction:
 A speaker may have several states `q`. In the equation of a state, another state of the same speaker can replace `c`. Such states and the
 emotion state `e` are computed after the loop over utterances.
 
-A step of the loop computes utterance `t` of all dialogues, in all streams and directions. Products that do not depend on states are
-computed for all utterances before the loop. In training, dropout is applied to the states when they are stored. The recurrence and the
-attention use the stored states. The option `late` of `Parties` determines whether dropout applies to new states within the same utterance.
+A step of the loop computes utterance `t` of all dialogues, in all streams (for example, modalities) and directions. Products that do not
+depend on states are computed for all utterances before the loop. In training, dropout is applied to the states when they are stored. The
+recurrence and the attention use the stored states. The option `late` of `Parties` determines whether dropout applies to new states within
+the same utterance.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Cells(nn.Module):
 
 
 class Parties(OverTurns):
-    """The recurrence for all streams: input features → emotion states `e`, concatenated over both directions.
+    """The recurrence for all streams (for example, modalities): input features → emotion states `e`, concatenated over both directions.
 
     The docstring of `erc_graph.encoders.parties` defines the states.
 
@@ -151,7 +152,7 @@ class Parties(OverTurns):
         """Compute all states of the speaker of each utterance.
 
         Args:
-            rows: `(N, streams, width of all input features)`.
+            rows: Input features `(N, streams, width of all input features)`.
             batch: The dialogues.
             memory: For whole dialogues `None`. For a live dialogue, `Memory()` at the first utterance, then the returned memory.
 
@@ -223,12 +224,12 @@ class Parties(OverTurns):
         return found, Memory(g, heard, state, e)
 
     def _spread(self, rows: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Pad the rows of each direction: `(N, ...)` → `(L, directions, D, ...)`. Backward directions start at the end of each dialogue."""
+        """Pad the inputs of each direction: `(N, ...)` → `(L, directions, D, ...)`. Backward directions start at the end of dialogues."""
         padded = [batch.pad(own, backwards=back) for own, back in zip(rows, self.backwards, strict=True)]
         return torch.stack([own.transpose(0, 1) for own in padded], 1)
 
     def _each(self, rows: Tensor) -> list[Tensor]:
-        """Return the rows of the stream of each direction: `(N, streams, k)` → one `(N, k)` per direction."""
+        """Return, for each direction, the vectors of its stream: `(N, streams, k)` → one `(N, k)` per direction."""
         return list(rows.repeat_interleave(len(self.backwards) // rows.shape[1], 1).unbind(1))
 
     def _queries(self, said: Tensor, batch: Batch) -> tuple[Tensor, ...]:

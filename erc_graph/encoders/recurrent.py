@@ -25,8 +25,8 @@ class Recurrent(OverRows):
 
     Args:
         cell: `lstm` or `gru`.
-        inputs: Width of the input rows.
-        width: Width of the output rows: both directions, concatenated.
+        inputs: Width of the input vectors.
+        width: Width of the output vectors: both directions, concatenated.
         bidirectional: Whether the dialogue is processed in both directions.
         layers: Number of stacked layers.
         dropout: Dropout rate between layers in training.
@@ -62,7 +62,7 @@ class Recurrent(OverRows):
         return list(cast(nn.ModuleList, self.layers[layer]))
 
     def read(self, states: Tensor, batch: Batch) -> Tensor:
-        """Encode all utterances of the batch, one row each: `(N, inputs)` → `(N, width)`."""
+        """Encode all utterances of the batch, one vector each: `(N, inputs)` → `(N, width)`."""
         for index in range(len(self.layers)):
             states = self.dropout(states) if index else states
             nets = self.nets(index)
@@ -82,7 +82,7 @@ class Recurrent(OverRows):
         """Process the next utterance of a live dialogue in evaluation mode. The network must not be bidirectional.
 
         Args:
-            states: `(1, inputs)` row of the utterance.
+            states: `(1, inputs)` vector of the utterance.
             batch: A batch that contains only this utterance.
             memory: The memory returned for the preceding utterance; `None` for the first utterance.
 
@@ -109,7 +109,7 @@ def side_by_side(nets: Sequence[Recurrent], states: Sequence[Tensor], batch: Bat
 
     Args:
         nets: One network per stream; streams may share a network.
-        states: `(N, inputs)` input of each stream, one row per utterance.
+        states: `(N, inputs)` input of each stream (for example, modality), one vector per utterance.
         batch: The dialogues.
 
     Returns:

@@ -17,8 +17,8 @@ class SelfAttention(OverRows):
     """Multi-head self-attention over the utterances of a dialogue (Vaswani et al., 2017).
 
     Args:
-        inputs: Width of the input rows.
-        width: Width of the output rows.
+        inputs: Width of the input vectors.
+        width: Width of the output vectors.
         heads: Number of attention heads.
         head_width: Width of each head; default: `width / heads`, rounded up.
         dropout: Dropout rate of the attention weights in training.
@@ -45,7 +45,7 @@ class SelfAttention(OverRows):
         self.dropout = dropout
 
     def read(self, states: Tensor, batch: Batch) -> Tensor:
-        """Compute the attention output of every utterance: `(N, inputs)` → `(N, width)`, one row per utterance."""
+        """Compute the attention output of every utterance: `(N, inputs)` → `(N, width)`, one vector per utterance."""
         packed = self.query_key_value(states).view(-1, 3, self.heads, self.head_width)
         # What lies before a real turn is real: a causal mask needs no second one for padding, which would leave rows without any key.
         mask = self._behind(batch) if self.causal else batch.mask[:, None, None, :]
@@ -62,7 +62,7 @@ class SelfAttention(OverRows):
         """Process the next utterance of a live dialogue in evaluation mode. The attention must be causal.
 
         Args:
-            states: `(1, inputs)` row of the utterance.
+            states: `(1, inputs)` vector of the utterance.
             batch: A batch that contains only this utterance.
             memory: The memory returned for the preceding utterance; `None` for the first utterance.
 
@@ -131,7 +131,7 @@ class ModalityAttention(nn.Module):
     """Multi-head attention from the fused state of an utterance to the states of its modalities.
 
     Args:
-        width: Width of the input and output rows.
+        width: Width of the input and output vectors.
         heads: Number of attention heads.
         head_width: Width of each head, independent of `width`.
         dropout: Dropout rate of the attention weights in training.
@@ -170,7 +170,7 @@ class TransformerEncoder(nn.Module):
     """A post-norm Transformer encoder over the utterances of a dialogue (`erc_graph.methods.pairwise`, between Eqs. (11) and (12)).
 
     Args:
-        width: Width of the input and output rows.
+        width: Width of the input and output vectors.
         heads: Number of attention heads.
         layers: Number of layers.
         feedforward: Hidden width of the feed-forward sublayer; default: `2 * width`.

@@ -38,7 +38,7 @@ def encode_together(
     """Apply an encoder of several modalities to all utterances with at least one modality; see `encode_sequences`.
 
     Args:
-        function: The encoder, which maps modality → (padded items `(n, L, *item)`, mask `(n, L)` bool) to `(n, width)`.
+        function: The encoder, which maps modality → (padded sequences `(n, L, *item)`, mask `(n, L)` bool) to `(n, width)`.
         sequences: Modality → sequences of `U` utterances.
         width: Width of the output vectors.
         tokens: Largest number of words and frames that are encoded together, over all modalities, padding included.

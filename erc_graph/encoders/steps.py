@@ -50,11 +50,11 @@ class Steps:
         return self.present.flatten().nonzero()[:, 0]
 
     def pad(self, rows: Tensor) -> Tensor:
-        """Convert the rows of `P` present steps to padded sequences: `(P, ...)` → `(n, L, ...)`, zero at absent steps."""
+        """Convert the vectors of `P` present steps to padded sequences: `(P, ...)` → `(n, L, ...)`, zero at absent steps."""
         return spread(rows, self.place, self.present.numel()).unflatten(0, self.present.shape)
 
     def unpad(self, padded: Tensor) -> Tensor:
-        """Convert padded sequences to the rows of `P` present steps: `(n, L, ...)` → `(P, ...)`."""
+        """Convert padded sequences to the vectors of `P` present steps: `(n, L, ...)` → `(P, ...)`."""
         return collect(padded.flatten(0, 1), self.place)
 
 
@@ -101,7 +101,7 @@ def beside(one: Steps, two: Steps) -> Steps:
 
 
 class LSTMSteps(nn.Module):
-    """An LSTM over steps, forward or bidirectional; the input at an absent step is zero.
+    """An LSTM over steps, forward or bidirectional; the input is zero at padding and where the modality is missing.
 
     Args:
         inputs: Width of the input steps.
@@ -159,7 +159,7 @@ class OfTurns(OverTurns):
         self.net, self.causal = net, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply the network to all dialogues: `(N, S, largest width)` → `(N, 1, sum of the output widths)`, zero at absent steps."""
+        """Apply the network to all dialogues: `(N, S, largest width)` → `(N, 1, sum of the output widths)`, zero for missing modalities."""
         states, present, inputs = batch.pad(nodes.masked()), batch.pad(nodes.present), self.net.inputs
         steps = {m: Steps(states[:, :, i, : inputs[m]], present[:, :, i], batch.lengths) for i, m in enumerate(nodes.streams)}
         rows = batch.unpad(torch.cat([found.masked() for found in self.net(steps)], -1))

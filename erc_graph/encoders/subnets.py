@@ -30,7 +30,7 @@ class SubNet(nn.Module):
         self.linear = nn.ModuleList(nn.Linear(width if i else inputs, width) for i in range(3))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Encode the vectors of one stream: `(N, 1, inputs)` → `(N, width)`."""
+        """Encode one vector per utterance: `(N, 1, inputs)` → `(N, width)`."""
         rows = self.dropout(self.norm(nodes, batch).states[:, 0])
         for linear in self.linear:
             rows = linear(rows).relu()

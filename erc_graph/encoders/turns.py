@@ -60,7 +60,7 @@ class OverRows(OverTurns):
 
     @abstractmethod
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
-        """Process one stream of all dialogues: `(N, width)` → `(N, any width)`."""
+        """Process one stream (for example, one modality) of all dialogues: `(N, width)` → `(N, any width)`."""
 
     @abstractmethod
     def read_next(self, row: Tensor, batch: Batch, memory: Any) -> tuple[Tensor, Any]:

@@ -26,8 +26,8 @@ class VariationalLinear(nn.Module):
     """A linear layer with normally distributed weights: `(N, inputs)` → mean and variance of the outputs, `(N, outputs)` each.
 
     Args:
-        inputs: Width of the input rows.
-        outputs: Width of the output rows.
+        inputs: Width of the input vectors.
+        outputs: Width of the output vectors.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:

@@ -122,7 +122,7 @@ def _is_count(value: object) -> bool:
 
 
 class MaskedGroupNorm(nn.GroupNorm):
-    """Group norm with one channel per group, over the real frames of each recording."""
+    """Group norm with one channel per group, over the frames of each recording, without padding."""
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         """Normalise padded frames: `(n, channels, L)` with the mask `(n, L)` bool → `(n, channels, L)`."""
@@ -199,7 +199,7 @@ class Wav2vec(nn.Module):
 
         Args:
             waves: `(n, L)` float waveforms at 16 kHz.
-            mask: `(n, L)` bool, true for real samples, which come before padding. Every recording has at least one real sample.
+            mask: `(n, L)` bool, false for padding, which is at the end. Every recording has at least one sample.
 
         Returns:
             Frames `(n, frames, width)`, zero for padding, and their mask `(n, frames)` bool.

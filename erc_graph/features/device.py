@@ -23,7 +23,7 @@ def find_device(wanted: str, local: int = 0) -> torch.device:
 
 
 def find_precision(wanted: Literal["auto", "no", "bf16"], device: torch.device) -> Literal["no", "bf16"]:
-    """Return the precision of matrix products, `bf16` or `no` (32 bits). For `auto`, it is `bf16` on a GPU that supports `bf16`."""
+    """Return the precision of matrix products, `bf16` or `no` (32 bits). For `auto`, return `bf16` if the GPU supports `bf16`."""
     if wanted != "auto":
         return wanted
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "no"

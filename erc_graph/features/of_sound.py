@@ -57,7 +57,8 @@ def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Ex
 def load_sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]]:
     """Load an audio extractor by the name that a corpus or model stores.
 
-    The result is a function of a list of waveforms. For each waveform it returns a vector, or a text with the reason for a missing vector.
+    The result is a function of a list of waveforms. For each waveform, the function returns a vector, or a text with the reason for a
+    missing vector.
 
     Raises:
         CheckpointError: the extractor is not found, or is not a speech model.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Share:
-    """The share of the inputs that one of several processes computes.
+    """The share of the work (inputs to encode, or encoders to train) that one of several processes does.
 
     Attributes:
         number: Number of the process, from 0.
@@ -30,7 +30,7 @@ class Share:
     def of_launcher(cls) -> Share:
         """Read the share from the environment variables `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, which the launcher sets.
 
-        Without a launcher, a single process computes all inputs.
+        Without a launcher, a single process does all the work.
         """
         number, of, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
         return cls(number, max(1, of), local)
@@ -42,6 +42,6 @@ class Share:
 
 
 def wait_for(done: Callable[[], bool], pause: float = 0.2) -> None:
-    """Wait until the function `done` returns True; it is called every `pause` seconds."""
+    """Wait until the function `done` returns True; the function is called every `pause` seconds."""
     while not done():
         time.sleep(pause)

@@ -89,7 +89,7 @@ class TrainingConfig:
         """Check all values.
 
         Raises:
-            ConfigError: at least one value is invalid; the message names every invalid field, what was expected and what was found.
+            ConfigError: at least one value is invalid; the message names every invalid option, what was expected and what was found.
         """
         problems = []
         hints = get_type_hints(type(self))

@@ -18,7 +18,7 @@ from erc_graph.training.config import TrainingConfig
 
 
 def counted(batch: Batch, task: Task) -> Tensor:
-    """Return the mask `(N,)` of the utterances that count in the loss: their target is known, and `batch.judged` is true."""
+    """Return the mask `(N,)` of the utterances that count in the loss: `batch.judged` is true, and the target is known."""
     return batch.judged & (batch.target >= 0 if task.kind == "classification" else ~batch.target.isnan())
 
 

@@ -113,7 +113,7 @@ class Search:
 
     @property
     def best(self) -> Trial:
-        """Return the best trial, or the earliest of several best trials.
+        """Return the trial (evaluated combination of values) with the best metric; of several best trials, the earliest.
 
         Raises:
             ConfigError: every trial failed.
