@@ -11,7 +11,8 @@ computes the kernels of all frames from `M`. A kernel has one weight per state a
 
 .. math:: \Phi = W(M) \tag{8}
 
-The kernels depend on the position of a frame, but not on its states. In a frame that crosses the end of its sequence, padding is ignored.
+The kernels depend on the position of a frame, but not on the states of the frame. In a frame that crosses the end of its sequence, padding
+is ignored.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Memory:
 
 
 class Cells(nn.Module):
-    """The parameters of one direction of one stream; see `Parties` for the arguments."""
+    """The parameters of one direction of one stream (for example, one modality); see `Parties` for the arguments."""
 
     def __init__(
         self, given: Mapping[str, int], width: int, parties: Mapping[str, Party], emotion: int, reads: Sequence[str],
@@ -154,7 +154,8 @@ class Parties(OverTurns):
         Args:
             rows: Input features `(N, streams, width of all input features)`.
             batch: The dialogues.
-            memory: For whole dialogues `None`. For a live dialogue, `Memory()` at the first utterance, then the returned memory.
+            memory: `None` for whole dialogues. For a live dialogue, `Memory()` at the first utterance, then the memory that the last call
+                returned.
 
         Returns:
             Name of the state (`g`, `e`, names of `parties`) → `(L, directions, D, width)`, for the directions of all streams. The second
@@ -308,7 +309,7 @@ class _Unit:
 class _Late(Function):
     """A function that returns the gates unchanged; its backward pass computes the gradient of a weight from all steps at once.
 
-    The loop uses the weight without gradient. It appends the vectors that are multiplied by the weight to the list `inputs`.
+    The loop uses the weight without gradient. The loop appends the vectors that are multiplied by the weight to the list `inputs`.
     """
 
     @staticmethod
@@ -384,7 +385,7 @@ class _Gates(Function):
 
 
 def _grown(states: Tensor | None, n: int, slots: int, width: int, rows: Tensor) -> Tensor:
-    """Return the states of `slots` speakers, `(n × slots, width)`. New speakers get the last one, which is never updated."""
+    """Extend speaker states to `slots` speakers, `(n × slots, width)`, by copies of the last state, which is still the initial state."""
     if states is None:
         return rows.new_zeros(n * slots, width)
     known = states.view(n, -1, width)

@@ -1,4 +1,4 @@
-"""Multi-head attention between streams (for example, modalities): the utterances of one stream attend to the utterances of other streams."""
+"""Multi-head attention between streams (for example, modalities): utterances of one stream attend to utterances of other streams."""
 
 from __future__ import annotations
 

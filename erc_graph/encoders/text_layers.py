@@ -52,7 +52,7 @@ class TextLayersConfig:
 
 
 class TextLayers(nn.Module):
-    """Transformer layers over the token states of an utterance, and the mean of their outputs.
+    """Transformer layers over the token states of an utterance, and the mean of the output states.
 
     Args:
         width: Width of a token state.
@@ -100,7 +100,7 @@ class TextLayers(nn.Module):
         own = {name: value.shape for name, value in self.layers.layers.state_dict().items()}
         if given != own or bert.encode.layers[0].self_attn.num_heads != self.config.heads:
             heads, hidden = config["num_attention_heads"], config["intermediate_size"]
-            raise ConfigError(f"inputs.text_layers: expected heads {heads} and hidden {hidden}, the values of {name}, found others")
+            raise ConfigError(f"inputs.text_layers: expected heads {heads} and hidden {hidden}, the values of {name}, found other values")
         self.layers.layers.load_state_dict(bert.encode.layers[layer:].state_dict())
 
     def forward(self, words: Ragged) -> Tensor:

@@ -71,7 +71,7 @@ class OverRows(OverTurns):
         return nodes.with_states(torch.stack([self.read(rows, batch) for rows in nodes.masked().unbind(1)], 1))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of a live dialogue in every stream."""
+        """Process the next utterance of a live dialogue in every stream (for example, modality)."""
         memories = memory or [None] * nodes.states.shape[1]
         found = [self.read_next(row, batch, own) for row, own in zip(nodes.masked().unbind(1), memories, strict=True)]
         return nodes.with_states(torch.stack([row for row, _ in found], 1)), [own for _, own in found]
