@@ -42,7 +42,7 @@ class TurnChains:
 
         Args:
             batch: The dialogues.
-            present: `(N,)` bool; absent utterances are left out of all windows.
+            present: `(N,)` bool, false for utterances that are left out of all windows.
             window: Largest number of preceding utterances in a window; `None`: all preceding utterances.
         """
         span = batch.turn if window is None else batch.turn.clamp(max=window)

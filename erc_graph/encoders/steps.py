@@ -41,7 +41,7 @@ class Steps:
         return replace(self, states=states)
 
     def masked(self) -> Tensor:
-        """Return the states, with zeros for absent steps."""
+        """Return the states, with zeros for absent steps (padding or missing modality)."""
         return torch.where(self.present[..., None], self.states, 0.0)
 
     @cached_property
@@ -50,7 +50,7 @@ class Steps:
         return self.present.flatten().nonzero()[:, 0]
 
     def pad(self, rows: Tensor) -> Tensor:
-        """Convert the vectors of `P` present steps to padded sequences: `(P, ...)` → `(n, L, ...)`, zero at absent steps."""
+        """Convert the vectors of `P` present steps to padded sequences: `(P, ...)` → `(n, L, ...)`, zero at all other steps."""
         return spread(rows, self.place, self.present.numel()).unflatten(0, self.present.shape)
 
     def unpad(self, padded: Tensor) -> Tensor:
@@ -104,8 +104,8 @@ class LSTMSteps(nn.Module):
     """An LSTM over steps, forward or bidirectional; the input is zero at padding and where the modality is missing.
 
     Args:
-        inputs: Width of the input steps.
-        width: Width of the output steps: all directions, concatenated.
+        inputs: Width of the input states.
+        width: Width of the output states: all directions, concatenated.
         bidirectional: Whether a second LSTM processes each sequence backwards, from its last step.
     """
 
@@ -130,7 +130,7 @@ class StepNet(nn.Module):
     """Base class of a network over the sequences of several modalities.
 
     Attributes:
-        inputs: Modality → width of its steps.
+        inputs: Modality → width of its states.
         widths: Widths of the output sequences, in order.
         pools: For each output sequence, the function that pools the sequence to one vector per utterance; not used if the steps are
             utterances.
@@ -175,7 +175,7 @@ class ReadSteps(nn.Module):
     Args:
         widths: Modality with one vector per utterance → width of the vector.
         items: Modality with a sequence per utterance → shape of one item of the sequence (word vector, frame, sample or image).
-        build: Function that builds the network from a mapping: modality → width of its steps, text first.
+        build: Function that builds the network from a mapping: modality → width of its states, text first.
 
     Attributes:
         names: The modalities, text first.

@@ -41,7 +41,8 @@ def precision_weights(variance: Tensor, present: Tensor, epsilon: float) -> Tens
         epsilon: Constant that is added to the variance, so that the precision is finite; larger values make the weights more equal.
 
     Returns:
-        Weights `(N, modalities, width)`. For each channel, they sum to one over the present modalities; without any modality, all are zero.
+        Weights `(N, modalities, width)`. For each channel, the weights sum to one over the present modalities; without any modality, all
+            weights are zero.
 
     >>> precision_weights(torch.tensor([[[1.0], [3.0], [0.1]]]), torch.tensor([[True, True, False]]), 0.0).flatten().tolist()
     [0.75, 0.25, 0.0]

@@ -21,7 +21,7 @@ Quantize = Literal["no", "8bit", "4bit"]
 def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize = "no", device: torch.device | str = "cpu") -> Any:
     """Load a model of transformers from a folder, in evaluation mode.
 
-    The function reads no pickle, and runs no code from the folder.
+    The function reads no Python pickle files, and runs no code from the folder.
 
     Args:
         folder: Folder with `config.json` and `model.safetensors`, or with several `model-*.safetensors`.
@@ -31,7 +31,7 @@ def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize 
         device: Device of the model.
 
     Raises:
-        CheckpointError: the model cannot be loaded, or the folder contains a special file such as a pipe.
+        CheckpointError: the model cannot be loaded, or the folder contains something else than ordinary files and folders.
         ConfigError: quantization is requested without a GPU or bitsandbytes.
     """
     device, said = torch.device(device), model_config(folder)

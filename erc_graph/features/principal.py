@@ -31,7 +31,7 @@ def fit_axes(vectors: Tensor, count: int) -> tuple[dict[str, Tensor], float]:
         count: Number of axes `k`; at most `n`, and at most `d`.
 
     Returns:
-        A dictionary with `mean` `(d,)` and `axes` `(k, d)`, float32, and the share of the variance that the axes explain.
+        A dictionary with `mean` `(d,)` and `axes` `(k, d)`, float32, and the share of the variance of the vectors that the axes explain.
     """
     from sklearn.decomposition import PCA
 

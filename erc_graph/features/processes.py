@@ -28,7 +28,7 @@ class Share:
 
     @classmethod
     def of_launcher(cls) -> Share:
-        """Read the share from the environment variables `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, which the launcher sets.
+        """Read the attributes from the environment variables `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, which the launcher sets.
 
         Without a launcher, a single process does all the work.
         """

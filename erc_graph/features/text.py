@@ -68,7 +68,7 @@ def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str]
     Args:
         name: Folder of the model, or its name on the Hugging Face hub.
         what: Kind of the model, a key of `NEEDED`, for example `text encoder`.
-        prefix: Prefix that is added to a name on the hub if the name has no owner, for example `sentence-transformers/`.
+        prefix: Prefix that is added to a name on the hub without an owner (the word before `/`), for example `sentence-transformers/`.
         known: Further names that the error message lists as possible.
 
     Raises:
@@ -172,7 +172,7 @@ class TextEncoder:
         The vector of a text does not depend on the other texts of the batch. The vector of a text without tokens is zero.
 
         Args:
-            texts: `n` sentences. Invalid Unicode (half of a surrogate pair) is replaced.
+            texts: `n` sentences. Invalid Unicode characters are replaced.
             tokens: Largest number of tokens in one forward pass, including padding.
         """
         vectors = torch.zeros(len(texts), self.width)

@@ -35,7 +35,7 @@ class Utterances:
 
     Args:
         corpus: `U` utterances with texts and targets.
-        model: Name of the pretrained encoder, see `find_encoder`.
+        model: Name or folder of the pretrained encoder, see `find_encoder`.
         context: Number of preceding utterances in the input of the encoder.
 
     Raises:
