@@ -27,7 +27,7 @@ _FEW, _MANY = 0.2, 5  # such words among all, as no Western language has them by
 
 
 class _Language(NamedTuple):
-    """A language: its letters beyond ASCII, and a pattern of letters that never occurs in its words."""
+    """A language: its letters beyond ASCII, and a regular expression of letter sequences that never occur in its words."""
 
     name: str
     letters: str
@@ -71,7 +71,7 @@ class Spelling:
     Attributes:
         encoding: Name of the encoding in Python.
         language: Name of the language.
-        sure: Whether the words leave no doubt about the encoding.
+        sure: Whether the words determine the encoding without doubt.
     """
 
     encoding: str
@@ -127,7 +127,7 @@ def _share(texts: dict[bytes, str], words: dict[bytes, int], language: _Language
 
 
 def _spelt(word: str, language: _Language) -> bool:
-    """Return whether a word is spelt as in a language: it has only letters of this language, in a possible order and case."""
+    """Return whether a word is spelt as in a language: its letters, their sequences and capitals occur in this language."""
     core = word.strip(_SIGNS)
     return (
         all(c.isascii() or c in language.letters or c.lower() in language.letters for c in core)

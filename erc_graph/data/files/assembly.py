@@ -1,4 +1,4 @@
-"""Building a corpus: annotations are joined with features, sequences, splits and task, and the result is checked."""
+"""Building a corpus: annotations are joined with features, sequences, splits and a task, and the new corpus is checked."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def assemble(
         extractors: Modality → name of the model that extracted its features.
         name: Name of the corpus.
         strict: Raise an error for features with invalid numbers instead of treating them as missing.
-        files: Name → file; the SHA-256 digests of these files are stored in the provenance.
+        files: Name of a file → its path; the SHA-256 hashes of these files are stored in `provenance` of the corpus.
 
     Raises:
         CorpusError: the annotations and arguments do not match, or a label is not in the label set.
@@ -156,7 +156,7 @@ def _own_labels(dataset: str | None) -> tuple[str, ...]:
 
 
 def _columns(annotations: Annotations, names: Sequence[str], task: Task | None) -> dict[str, tuple[Any, ...]]:
-    """Return the annotation columns, with labels as names of the label set and `None` for scores that are NaN."""
+    """Return the columns of the annotations: labels become names of the label set, and scores that are NaN become `None`."""
     columns = {column: tuple(values) for column, values in annotations.columns.items()}
     if "label" in columns:
         others = [*task.mapping, *sorted(task.drop), *task.labels] if task is not None and task.column == "label" else []
@@ -216,7 +216,7 @@ def _choose_task(
 
 
 def _check_labels(task: Task, columns: Mapping[str, tuple[Any, ...]], annotations: Annotations) -> None:
-    """Check that every label belongs to the task; an error names the utterance."""
+    """Check that every label belongs to the task. The error message names the utterance of the first wrong label."""
     if task.kind == "score" or task.column not in columns:
         return
     values = columns[task.column]
@@ -235,7 +235,7 @@ def _check_labels(task: Task, columns: Mapping[str, tuple[Any, ...]], annotation
 def _join(
     annotations: Annotations, files: Mapping[str, Path], strict: bool, notes: list[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return features and presence per modality. Features of the annotation file are used only for modalities without a feature file."""
+    """Return features and a mask of utterances with features, per modality. Feature files take precedence over the annotation file."""
     features, present = {}, {}
     for modality in [*files, *(name for name in annotations.features if name not in files)]:
         if modality in files:
@@ -249,7 +249,7 @@ def _join(
 
 
 def _join_sequences(annotations: Annotations, files: Mapping[str, Path], strict: bool, notes: list[str]) -> dict[str, Ragged]:
-    """Return sequences per modality. Sequences of the annotation file are used only for modalities without a sequence file."""
+    """Return sequences per modality. Sequence files take precedence over the annotation file."""
     found = {}
     for modality in [*files, *(name for name in annotations.sequences if name not in files)]:
         if modality in files:

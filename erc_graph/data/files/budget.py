@@ -1,9 +1,9 @@
-"""Limits on the memory for reading files. The limit grows with the size of the opened files. Every reader uses this module.
+"""Limits on the memory for reading files. The limit grows with the size of the opened files. All file readers use this module.
 
-A manipulated file of a few hundred bytes can request gigabytes of memory, for example by repetition, by a false shape or by nested keys. No
-list of such manipulations is complete. Therefore each file is opened with `content_of` or announced with `admit`. Both functions allow
-memory in proportion to the size of the file. Inside a block of `reading`, Linux refuses memory beyond this limit. On other systems, a
-reader limits only the memory that it counts itself. Errors of libraries are reported in one line.
+A manipulated file of a few hundred bytes can request gigabytes of memory, for example by repetition, by an array shape that is too large or
+by nested keys. No list of manipulations is complete. Therefore each file is opened with `content_of` or announced with `admit`. Both
+functions allow memory in proportion to the size of the file. Inside `with reading(…):`, Linux refuses memory beyond this limit. On other
+systems, a reader limits only the memory that it counts itself. Error messages of libraries are shortened to one line.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _collects = True  # whether Python looked for garbage before them
 
 
 def _floor() -> int:
-    """Return the number of bytes that reading may use, whatever the size of the files.
+    """Return the number of bytes that the reading of files may always use, even if the files are small.
 
     Raises:
         ConfigError: `ERC_GRAPH_READING` is not a size such as `8G`.
@@ -68,14 +68,14 @@ def _limit(most: int) -> None:
 
 @contextmanager
 def reading(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> Iterator[None]:
-    """Limit the memory within a `with` block, and report errors of libraries in one line. Blocks may be nested.
+    """Limit the memory within a `with` block, and shorten error messages of libraries to one line. Blocks may be nested.
 
     Args:
         path: Path of the file, used in error messages.
         refuse: Class of the error that is raised.
 
     Raises:
-        refuse: the files request too much memory, or a library raises an error. Errors of erc_graph pass unchanged.
+        refuse: the files need too much memory, or a library raises an error. Errors of erc_graph are raised unchanged.
     """
     global _depth, _before, _allowed, _collects
     try:
@@ -116,7 +116,7 @@ def reading(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusEr
 
 
 def admit(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> int:
-    """Allow memory for a file that will be opened, and return its size in bytes.
+    """Raise the memory limit for a file that will be opened, and return the size of the file in bytes.
 
     Raises:
         refuse: the path is not a regular file, but for example a pipe or a device.
@@ -133,7 +133,7 @@ def admit(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusErro
 
 
 def allow(size: int) -> None:
-    """Allow memory for `size` bytes that were read from another source, such as a pipe."""
+    """Raise the memory limit for `size` bytes that were read from a pipe or from a part of a file."""
     global _allowed
     with _lock:
         if _depth and _allowed:
@@ -142,7 +142,7 @@ def allow(size: int) -> None:
 
 
 def count_cells(cells: int, size: int, path: str | os.PathLike[str]) -> None:
-    """Raise an error if a table has too many cells, because reading them would take too long.
+    """Raise an error if a table has so many cells that reading them would take too long.
 
     Empty cells and repeated values take almost no space in a compressed file, so a small file can contain billions of cells.
 
@@ -163,7 +163,7 @@ def _far_more(what: str, path: str | os.PathLike[str]) -> str:
 
 
 def content_of(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> bytes:
-    """Return the content of a regular file as bytes, and raise the memory limit in proportion to its size.
+    """Return the content of a regular file as bytes, and raise the memory limit in proportion to the size of the file.
 
     Raises:
         refuse: the path is not a regular file.

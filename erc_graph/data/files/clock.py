@@ -33,12 +33,12 @@ def seconds(value: object) -> float | None:
 def are_milliseconds(path: Path, columns: Mapping[str, str], times: Iterable[object]) -> bool:
     """Return whether a table is a .tsv file of Whisper, whose times are integer milliseconds.
 
-    For such a table, a note reports that the times are read as milliseconds.
+    If so, the user gets a note that the times are read as milliseconds.
 
     Args:
-        path: The file.
+        path: Path of the table.
         columns: Property of an utterance, such as `text` → name of its column, as returned by `find_columns`.
-        times: All start and end times of the table.
+        times: Start and end times of all rows.
     """
     if path.suffix.lower() != ".tsv" or {*columns.values()} != WHISPER or not all(isinstance(t, str) and t.isdecimal() for t in times):
         return False

@@ -1,6 +1,6 @@
 """Decoding of text. UTF-8, UTF-16 and UTF-32 are recognised with certainty; any other encoding is detected.
 
-A note reports the detected encoding. If the detection is unsure, an error is raised.
+The user gets a note with the detected encoding. If the detection is unsure, an error is raised.
 
 Windows-1252 is not a safe default, because almost any bytes are valid Windows-1252. Chinese, Japanese and Cyrillic texts would
 silently become Latin letters.
@@ -59,7 +59,7 @@ def decode(content: bytes, path: str | Path) -> str:
 
 
 def _unmarked_utf16(content: bytes) -> str | None:
-    """Recognise UTF-16 without a byte order mark. In Latin texts, every second byte is then NUL."""
+    """Recognise UTF-16 without a byte order mark. In UTF-16, every second byte of a Latin text is NUL."""
     head = content[:512]
     for name, start in (("utf-16-le", 1), ("utf-16-be", 0)):
         nothing = head[start::2].count(0)
@@ -108,9 +108,9 @@ def _detected(content: bytes, path: str | Path) -> str:
 
 
 def _plausible(encoding: str, content: bytes) -> bool:
-    """Return whether a text, decoded with an East Asian encoding, is in the script of the corresponding language.
+    """Return whether a text that was decoded with an East Asian encoding is in the script of the language of this encoding.
 
-    Most East Asian encodings also accept bytes of other East Asian encodings.
+    The check is needed because most East Asian encodings also accept bytes of other East Asian encodings.
     """
     if encoding.startswith(("utf_16", "utf_32", "utf_7")):  # has a mark, or was seen before
         return False

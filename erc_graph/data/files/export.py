@@ -22,8 +22,8 @@ def turns(corpus: Corpus) -> list[dict[str, Any]]:
     The further columns are `label`, `sentiment`, `start` and `end` (seconds), `time` (exactly as in the file), and `split`.
 
     The column `label` contains the labels of the annotation files, not the classes of the task. Any task can therefore be chosen when the
-    table is loaded. If the corpus has scores, the column `sentiment` contains the scores. Only for a task with sentiment classes, the
-    column contains the class names.
+    table is loaded. If the corpus has scores, the column `sentiment` contains the scores. If the task has sentiment classes, the column
+    `sentiment` contains the class names instead.
     """
     scored = "score" in corpus.annotations and corpus.task.column != "sentiment"
     sources = {"label": "label", "sentiment": "score" if scored else "sentiment", **{name: name for name in TIMES}}

@@ -44,8 +44,7 @@ def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
         `n` utterance ids, and the features `(n, d)` in the number type of the file: `n` rows of `d` numbers.
 
     Raises:
-        CorpusError: the file is not a feature file, is damaged, contains Python objects or duplicate ids, or the numbers of ids and rows
-            differ.
+        CorpusError: the file is not a feature file, is damaged, contains Python objects or duplicate ids, or does not have one row per id.
     """
     path = Path(path)
     if path.is_dir():
@@ -87,8 +86,8 @@ def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> t
     """Return the row number of each utterance of the corpus in a file.
 
     Args:
-        ids: `n` utterance ids of the file, one per row.
-        utterance_ids: `U` ids of the corpus.
+        ids: `n` utterance ids in the file, one per row.
+        utterance_ids: `U` utterance ids of the corpus.
         where: Name of the features in messages, for example `features.audio (audio.npz)`.
 
     Returns:
@@ -131,12 +130,12 @@ def join_features(
     Args:
         ids: `n` utterance ids, one per row.
         array: Feature rows `(n, d)`: `d` numbers per row.
-        utterance_ids: `U` ids of the corpus.
-        where: Name of these features in messages, for example `features.audio (audio.npz)`.
+        utterance_ids: `U` utterance ids of the corpus.
+        where: Name of the features in messages, for example `features.audio (audio.npz)`.
         strict: Raise an error for rows with invalid numbers (see `erc_graph.data.numbers`) instead of treating them as missing.
 
     Returns:
-        Features `(U, d)` float32, zero if missing; presence `(U,)` bool, False if missing; messages about missing and unused rows.
+        Features `(U, d)` float32, zero if missing; `(U,)` bool, False if features are missing; messages about missing and unused rows.
 
     Raises:
         CorpusError: no row belongs to an utterance of the corpus, or with `strict` a row has invalid numbers.
@@ -169,7 +168,7 @@ def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
         The array of an `.npy` file. For an `.npz` archive, a dictionary name → array; arrays that are not in `names` are `None`.
 
     Raises:
-        CorpusError: the file is missing or damaged, contains Python objects, or a member of the archive is not an array.
+        CorpusError: the file is missing or damaged, contains Python objects, or a file in the archive is not an array.
     """
     try:
         admit(path)
@@ -317,7 +316,7 @@ def write_features(path: str | os.PathLike[str], ids: Sequence[str], features: T
 
 
 def read_note(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the note on the origin of a feature or sequence file; the result is an empty dictionary if the file has no note."""
+    """Read the origin of the features or sequences in a file, from the metadata key `note`; return `{}` if the file has no such key."""
     try:
         _, metadata = load_tensors(path)
         note = json.loads(metadata.get("note", "{}"))

@@ -17,7 +17,7 @@ Record = dict[str, Any]
 class Journal:
     """A file that lists finished work, with one JSON record per line. The class is a context manager.
 
-    Lines that are not records are ignored. An incomplete last line is removed, and the work of this line counts as not done.
+    Lines that are not JSON objects are ignored. An incomplete last line is removed, and the work of this line counts as not done.
 
     Args:
         path: The file; it is created if it does not exist.
@@ -60,7 +60,7 @@ class Journal:
         self.file.close()
 
     def add(self, record: Record) -> int:
-        """Append a record, and return the byte position of its line."""
+        """Append a record to the file, and return the byte position of its line."""
         place = self.file.seek(0, os.SEEK_END)
         self.file.write(json.dumps(record).encode("ascii") + b"\n")
         self.file.flush()
@@ -74,7 +74,7 @@ class Journal:
         return self.file.readline()
 
     def get(self, name: str) -> Record | None:
-        """Return the last record with the given name; `None` if no record has this name."""
+        """Return the last record of the work with this name; `None` if no record has this name."""
         found: Record | None = json.loads(self.line(self.place[name])) if name in self.place else None
         return found
 

@@ -10,12 +10,12 @@ from erc_graph.errors import CorpusError
 
 
 def parse_json(text: str, refuse: Callable[[int | None, Exception], CorpusError]) -> Any:
-    """Parse a text as JSON or, if that fails, as JSON lines. For JSON lines, the result is the list of their values.
+    """Parse a text as JSON or, if the text is not JSON, as JSON lines. For JSON lines, the result is the list of their values.
 
     Args:
         text: Content of the file.
         refuse: Function that creates the error. Its arguments are the number of the invalid line, from 1, and the parsing error. If the
-            first line is already invalid, they are `None` and the parsing error of the whole text.
+            first line is already invalid, its arguments are `None` and the parsing error of the whole text.
 
     Raises:
         CorpusError: the text is neither JSON nor JSON lines.

@@ -1,10 +1,10 @@
-"""The mapping of labels for all readers. A label in a file becomes a name of the label set, or `None` if it means "unlabelled".
+"""The mapping of labels for all file formats. A label in a file becomes a name of the label set, or `None` if it means "unlabelled".
 
 - `hap`, `Joy`, `NEUTRAL`, and `anger` followed by a space are other spellings of label names.
 - `"0.0"` and `2` are indices of the label set.
 - `-1`, NaN and `xxx` mean "unlabelled".
 
-Every change is reported in a note.
+The user gets a note on every change.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def translate(values: Iterable[Any], names: Sequence[str] = (), *, others: Seque
     Args:
         values: The labels in the file, text or numbers.
         names: The label set in index order. If it is empty, the names in the file are the label set.
-        others: Label names of the task, if they differ from `names`. For a label that is a word, they take precedence over `names`.
+        others: Label names of the task, if they differ from `names`. Labels that are words are compared with `others` first.
         what: Name of the labels in notes.
 
     >>> translate(["hap", "SAD", None], ["happy", "sad"]), translate(["1", 0.0, -1], ["happy", "sad"])
@@ -101,7 +101,7 @@ def _forms(names: Sequence[str]) -> dict[str, str]:
 
 
 def _note_forms(names: Sequence[Any], what: str) -> None:
-    """Write notes on classes that may be identical: spellings of one word, and numbers among words. They stay separate classes."""
+    """Write notes for the user on classes that stay separate: spellings of one word, and numbers if other labels are words."""
     own = {plain(name): name for name in names if isinstance(name, str) and whole(name) is None}
     for words in FORMS:
         if len(same := list(dict.fromkeys(own[plain(form)] for form in words if plain(form) in own))) > 1:

@@ -100,7 +100,7 @@ def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Co
 
 
 def is_corpus(folder: Path) -> bool:
-    """Return whether a folder is a corpus: it has a manifest, was saved by `Corpus.save`, or is a released data set."""
+    """Return whether a folder is a corpus: it has `corpus.toml`, was saved by `Corpus.save`, or is a released data set."""
     from erc_graph.data.files.formats.iemocap import is_release
 
     known = any(all((folder / file).is_file() for file in files) for files in ((MANIFEST,), (SAVED,), *RELEASES))
@@ -150,7 +150,7 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
 
 
 def _located(extractor: str, beside: Path) -> str:
-    """Return the name of an encoder. A folder relative to the feature file becomes an absolute path."""
+    """Return the name of an encoder. If the name is a folder relative to the folder `beside`, it becomes an absolute path."""
     folder, colon, options = extractor.partition(":")
     return f"{(beside / folder).resolve()}{colon}{options}" if (beside / folder).is_dir() else extractor
 

@@ -22,7 +22,7 @@ def _problem(text: str) -> PydanticCustomError:
 
 
 def _inside(value: Any, info: ValidationInfo) -> Path:
-    """Return the path of a file that lies in the manifest's folder."""
+    """Return the path of a file after a check that the file is in the folder of `corpus.toml`."""
     if not isinstance(value, str) or not value or "\0" in value:
         raise _problem("expected the path of a file, relative to the manifest, as a string")
     folder: Path = (info.context or {})["folder"]
@@ -44,7 +44,7 @@ def _inside(value: Any, info: ValidationInfo) -> Path:
 
 
 def _slashes(value: str) -> str:
-    """Return a hint for a path with backslashes: in double quotes, TOML reads a backslash and a letter as one character."""
+    """Return a hint for a path with backslashes: in double quotes, TOML reads a backslash and the next letter as one character."""
     written = value.encode("unicode_escape").decode("ascii").replace("\\\\", "\\") if any(ord(c) < 32 for c in value) else value
     if "\\" not in written:
         return ""
@@ -56,7 +56,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Manifest(BaseModel):
-    """A checked `corpus.toml`: every path exists and is in the folder of the manifest.
+    """A checked `corpus.toml`: every path exists and is in the folder of this file.
 
     Attributes:
         dataset: Name of the data set. If the name is a key of `tasks.DEFAULT_TASK`, it selects the label set and the default task. Other
@@ -113,11 +113,11 @@ class Manifest(BaseModel):
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
-    """Read the manifest in the file `path`.
+    """Read a `corpus.toml` from `path`.
 
     Raises:
-        CorpusError: the file is not TOML, or a value is wrong. One message lists all problems, each with its key or line, what was expected
-            and what was found.
+        CorpusError: the file is not TOML, or a value is wrong. The message lists all problems: the key or line, what was expected, and what
+            was found.
     """
     path = Path(path)
     values = read_toml(path, CorpusError)

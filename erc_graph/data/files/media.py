@@ -29,7 +29,7 @@ def list_media(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
     """Return a dictionary utterance id → its file or folder of images, for all files in a folder and its subfolders.
 
     The id is the file name without its ending. The id of a MELD clip such as `dia0_utt1` begins with the split of its folder:
-    `train_dia0_utt1`. If an utterance has several files, the file whose ending comes first in `endings` is used.
+    `train_dia0_utt1`. If several files have the same id, the file whose ending comes first in `endings` is used.
 
     Args:
         folder: The folder.
@@ -50,7 +50,7 @@ def list_media(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
 
 
 def _walk(folder: Path, endings: Sequence[str], depth: int) -> list[tuple[int, Path]]:
-    """Return the files with the position of their ending in `endings`, sorted by name."""
+    """Return pairs of the position of the ending in `endings` and the path of a file, sorted by name."""
     found = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -65,7 +65,7 @@ def _walk(folder: Path, endings: Sequence[str], depth: int) -> list[tuple[int, P
 
 
 def _utterance(path: Path, folder: Path) -> tuple[str, bool]:
-    """Return the utterance id of a file, and whether any other file of the utterance takes precedence over it."""
+    """Return the utterance id of a file, and whether other files with this id take precedence over it."""
     name = path.name if path.is_dir() else path.stem
     clip = _CLIP.fullmatch(name)
     if clip is None:

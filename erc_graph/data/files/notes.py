@@ -1,8 +1,8 @@
-"""Notes for the user. A reader reports every assumption about a file in one short sentence.
+"""Notes for the user. A note is one short sentence on an assumption about a file.
 
-A reader calls `note("…")` wherever it makes an assumption. `load_corpus` and `load_transcript` collect the notes with `noting()`. If the
-file can be read, each note is printed once on standard error. The note is also stored under `notes` in the provenance, which commands show
-with the option `--json`. If the file cannot be read, only the error is printed.
+The functions that read files call `note("…")` wherever they make an assumption. `load_corpus` and `load_transcript` collect the notes with
+`noting()`. If the file can be read, each note is printed once on standard error. The note is also stored under `notes` in `provenance` of
+the corpus, which commands show with the option `--json`. If the file cannot be read, only the error is printed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _log = logging.getLogger("erc_graph")
 
 
 def note(text: str) -> None:
-    """Report an assumption in one short sentence. Outside of a `noting` block, the sentence is printed immediately."""
+    """Report an assumption about a file to the user. Outside of a `with noting():` block, `text` is printed immediately."""
     heard = _heard.get()
     if heard is None:
         _say(text)
@@ -32,7 +32,7 @@ def noting(say: Callable[[str], None] | None = None) -> Iterator[list[str]]:
     """Collect the notes within a `with` block, and print them at the end of the outermost block if no error occurred.
 
     Args:
-        say: Function that prints a note; by default, the note is printed on standard error.
+        say: Function that prints a note; default: the note is printed on standard error.
     """
     outer = _heard.get()
     notes: list[str] = []

@@ -10,7 +10,7 @@ from erc_graph.errors import CorpusError
 
 
 def open_parquet(path: Path) -> Any:
-    """Open a file as `ParquetFile` of pyarrow, without reading any rows.
+    """Open a file as `pyarrow.parquet.ParquetFile`, without reading any rows.
 
     Raises:
         CorpusError: pyarrow is not installed, the path is not a regular file, or the file claims far more rows than its size allows.

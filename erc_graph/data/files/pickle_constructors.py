@@ -1,7 +1,7 @@
-"""The constructors that a pickle may use: arrays, their item types, numbers, text and plain containers.
+"""The constructors that a pickle may use: arrays, their data types, numbers, text, lists, sets and dictionaries.
 
 All constructors are functions of this module. Constructors of numpy are not used, because `dtype.__setstate__` of numpy does not check its
-input. The shape of an array is checked before memory is allocated. All memory counts towards the memory limit of the file.
+input. The shape of an array is checked before memory is allocated. All memory counts towards the memory limit for the file.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _KEYS = (str, int, float, bytes, type(None), np.generic)
 
 
 class Reader(Protocol):
-    """Methods of the interpreter of pickles that the constructors call."""
+    """The interpreter of pickles, with only the methods that the constructors call."""
 
     def charge(self, size: int) -> None:
-        """Count `size` bytes towards the memory limit of the file."""
+        """Count `size` bytes towards the memory limit for the file."""
 
 
 class Constructor:
@@ -35,7 +35,7 @@ class Constructor:
 
 
 class Dtype:
-    """Item type of an array: kind, size and byte order. Fields, sub-arrays and metadata are not supported."""
+    """Data type of the elements of an array: kind, size and byte order. Structured data types and metadata are not supported."""
 
     __slots__ = ("code", "order")
 
@@ -46,10 +46,10 @@ class Dtype:
         self.code, self.order = ("O" if code.startswith("O") else code), "="
 
     def restore(self, reader: Reader, state: Any) -> None:
-        """Set the byte order from a pickled state; a state with any other content is refused.
+        """Set the byte order from the state in a pickle; a state with structured data types raises an error.
 
         Raises:
-            UnpicklingError: the items have fields or an unknown byte order.
+            UnpicklingError: the data type is structured, or its byte order is unknown.
         """
         if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
             raise pickle.UnpicklingError("array items with fields are not supported")
@@ -60,18 +60,18 @@ class Dtype:
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """Return the same item type as a numpy dtype."""
+        """Return the data type as a `numpy.dtype`."""
         return np.dtype(self.code) if self.order == "|" else np.dtype(self.code).newbyteorder(cast(Literal["<", ">", "="], self.order))
 
 
 class Array(np.ndarray):
-    """An array that a pickle first creates (instruction REDUCE) and then fills (instruction BUILD)."""
+    """An array that a pickle first creates (opcode REDUCE) and then fills (opcode BUILD)."""
 
     def restore(self, reader: Reader, state: Any) -> None:
-        """Fill the array from a pickled state, after a check that shape, item type and content agree.
+        """Fill the array from the state in a pickle, after a check that shape, data type and content agree.
 
         Raises:
-            UnpicklingError: shape, item type and content do not agree.
+            UnpicklingError: shape, data type and content do not agree.
         """
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             raise pickle.UnpicklingError("array state")
@@ -81,7 +81,7 @@ class Array(np.ndarray):
 
 
 def _checked(reader: Reader, shape: Any, dtype: Any, data: Any) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
-    """Return shape, item type and content of an array after a check that they agree. Numpy would allocate memory before it checks."""
+    """Check that shape, data type and content of an array agree, and return all three. Numpy would allocate memory before this check."""
     if not isinstance(dtype, Dtype):
         raise pickle.UnpicklingError("array without an item type")
     if not isinstance(shape, tuple) or len(shape) > 16 or not all(type(n) is int and n >= 0 for n in shape):
@@ -142,7 +142,7 @@ def _collect(make: Callable[[Any], Any]) -> Constructor:
 
 
 def _mapping(reader: Reader, *arguments: Any) -> dict[Any, Any]:
-    """Return a plain dict for an ordered or default dict. Only Python 2 passes the pairs as arguments; Python 3 adds them later."""
+    """Return a dict in place of an ordered or default dict. Key-value pairs are arguments only in pickles of Python 2."""
     pairs = arguments[-1] if arguments and isinstance(arguments[-1], list) else []
     reader.charge(64 * len(pairs))
     hashable([key for key, _ in pairs])
@@ -150,7 +150,7 @@ def _mapping(reader: Reader, *arguments: Any) -> dict[Any, Any]:
 
 
 def hashable(keys: Any) -> Any:
-    """Return the keys after a check that they are text or numbers, because hashing deeply nested tuples would exhaust the C stack.
+    """Return `keys` after a check that all keys are text or numbers, because hashing deeply nested tuples would exhaust the C stack.
 
     Raises:
         UnpicklingError: a key is neither text nor a number.

@@ -1,8 +1,8 @@
-"""Reading of pickles without running their code. Only numpy arrays, numbers, text and plain containers are allowed.
+"""Reading of pickles without running their code. Only numpy arrays, numbers, text, lists, tuples, sets and dicts are allowed.
 
-A pickle is a program. This module interprets its instructions one by one. A file may only use the constructors of
-`erc_graph.data.files.pickle_constructors`. Instructions that create or change other objects are not implemented. The memory for the result
-is limited by the size of the file.
+A pickle is a program. This module interprets the operations (opcodes) of the pickle one by one. A file may only use the constructors of
+`erc_graph.data.files.pickle_constructors`. Opcodes that create or change other objects are not implemented. The memory for the result is
+limited by the size of the file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
 def spelled_out(value: Any) -> float:
-    """Count the items of nested containers. If a container occurs several times, its items count every time.
+    """Count the items of nested lists, tuples, sets and dicts. If a container occurs several times, its items count every time.
 
     Each distinct container is visited once. A container that contains itself has infinitely many items.
 
@@ -59,7 +59,7 @@ def spelled_out(value: Any) -> float:
 
 
 def read_pickle(path: str | Path) -> Any:
-    """Read a pickle of numpy arrays, numbers, text and plain containers.
+    """Read a pickle of numpy arrays, numbers, text, lists, tuples, sets and dicts.
 
     Pickles of Python 2 are also read; their byte strings are decoded as Latin-1. No code of the file is run.
 
@@ -84,7 +84,7 @@ def loads_pickle(content: bytes, path: Path) -> Any:
     """Read a pickle from bytes in memory, in the same way as `read_pickle`. `path` is used in error messages.
 
     Raises:
-        CorpusError: see `read_pickle`.
+        CorpusError: the pickle is truncated or corrupt, or uses a class or function that is not allowed.
     """
     try:
         value = _PlainUnpickler(content, path).load()
@@ -109,7 +109,7 @@ _PythonUnpickler: Any = pickle._Unpickler
 
 
 class _PlainUnpickler(_PythonUnpickler):
-    """An interpreter of pickles. Constructors that are not in `CONSTRUCTORS` are refused."""
+    """An interpreter of pickles. Constructors that are not in `CONSTRUCTORS` raise an error."""
 
     def __init__(self, content: bytes, path: Path) -> None:
         super().__init__(io.BytesIO(content), fix_imports=False, encoding="latin1")
@@ -117,7 +117,7 @@ class _PlainUnpickler(_PythonUnpickler):
         self.budget = _GROWTH * len(content) + _ALLOWANCE
 
     def charge(self, size: int) -> None:
-        """Count `size` bytes towards the memory limit of this file."""
+        """Count `size` bytes towards the memory limit for this file."""
         self.budget -= size
         if self.budget < 0:
             raise CorpusError(
@@ -126,7 +126,7 @@ class _PlainUnpickler(_PythonUnpickler):
             )
 
     def find_class(self, module: str, name: str) -> Constructor:
-        """Return the constructor with a name.
+        """Return the constructor with the given module and name.
 
         Raises:
             CorpusError: the constructor is not one of `CONSTRUCTORS`.
@@ -138,7 +138,7 @@ class _PlainUnpickler(_PythonUnpickler):
         raise AssertionError  # not reached
 
     def refuse(self, name: str) -> None:
-        """Raise an error that says what was found and what to do."""
+        """Raise an error that says which class or function was found and what to do."""
         if name.split(".")[-1] == "Sample":
             hint = "samples of COGMEN are objects of a class of COGMEN; convert them once as shown in docs/corpora.md"
         elif name.startswith("torch"):
@@ -146,18 +146,18 @@ class _PlainUnpickler(_PythonUnpickler):
         elif name.startswith("pandas"):
             hint = "save the table with `.to_csv(…)` or `.to_parquet(…)` and read that"
         else:
-            hint = "keep only plain containers and numpy arrays, or write a table (CSV)"
+            hint = "keep only lists, dicts and numpy arrays, or write a table (CSV)"
         raise CorpusError(
             f"{self.path}: expected a pickle of numpy arrays, numbers, text, lists and dicts only, found an object of the type {name!r}. "
             f"No code was run; {hint}"
         )
 
     def persistent_load(self, identifier: Any) -> Any:
-        """Refuse objects that are stored outside the pickle, such as tensors in a file of `torch.save`."""
+        """Raise an error for objects that are stored outside the pickle, such as tensors in a file of `torch.save`."""
         self.refuse("torch storage")
 
     def load_reduce(self) -> None:
-        """Run REDUCE (a call), but only for constructors of `CONSTRUCTORS`."""
+        """Run the opcode REDUCE (a call), but only for constructors of `CONSTRUCTORS`."""
         arguments = self.stack.pop()
         constructor = self.stack[-1]
         if not isinstance(constructor, Constructor) or not isinstance(arguments, tuple):
@@ -165,50 +165,50 @@ class _PlainUnpickler(_PythonUnpickler):
         self.stack[-1] = constructor.make(self, *arguments)
 
     def load_build(self) -> None:
-        """Run BUILD (set the state of an object), only for arrays and their item types."""
+        """Run the opcode BUILD (set the state of an object), only for arrays and their data types."""
         state = self.stack.pop()
         if not isinstance(self.stack[-1], Array | Dtype):
             raise pickle.UnpicklingError("a state for an object that has no state")
         self.stack[-1].restore(self, state)
 
     def load_inst(self) -> None:
-        """Refuse INST, which creates an object of an old-style class."""
+        """Raise an error for the opcode INST, which creates an object of an old-style class."""
         module, name = (self.readline()[:-1].decode("latin1") for _ in range(2))
         self.refuse(f"{module}.{name}"[:120])
 
     def load_setitem(self) -> None:
-        """Run SETITEM, only with text or numbers as key."""
+        """Run the opcode SETITEM, only with text or a number as key."""
         hashable(self.stack[-2:-1])
         super().load_setitem()
 
     def load_setitems(self) -> None:
-        """Run SETITEMS, only with text or numbers as keys."""
+        """Run the opcode SETITEMS, only with text or numbers as keys."""
         hashable(self.stack[::2])
         super().load_setitems()
 
     def load_dict(self) -> None:
-        """Run DICT, only with text or numbers as keys."""
+        """Run the opcode DICT, only with text or numbers as keys."""
         hashable(self.stack[::2])
         super().load_dict()
 
     def load_additems(self) -> None:
-        """Run ADDITEMS, only with text or numbers as members."""
+        """Run the opcode ADDITEMS, only with text or numbers as members of the set."""
         hashable(self.stack)
         super().load_additems()
 
     def load_frozenset(self) -> None:
-        """Run FROZENSET, only with text or numbers as members."""
+        """Run the opcode FROZENSET, only with text or numbers as members of the set."""
         hashable(self.stack)
         super().load_frozenset()
 
     def load_bytearray8(self) -> None:
-        """Run BYTEARRAY8 without allocating the length that the file claims."""
+        """Run the opcode BYTEARRAY8 without allocating the length that the file claims."""
         (size,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(min(size, 1 << 62))))
 
     def load_forbidden(self) -> None:
-        """Refuse an instruction that plain data does not need."""
-        raise pickle.UnpicklingError("an instruction that plain data does not need")
+        """Raise an error for an operation (opcode) that arrays, numbers and text do not need."""
+        raise pickle.UnpicklingError("an opcode that arrays, numbers and text do not need")
 
     dispatch: ClassVar[dict[int, Callable[..., Any]]] = {
         **_PythonUnpickler.dispatch,

@@ -21,7 +21,7 @@ MOST_PIXELS = 64_000_000  # of a picture: a small file can claim to be a huge on
 def read_frames(path: Path, most: int) -> Tensor:
     """Read face frames as `(T, 3, H, W)` uint8: frames, colours, height, width.
 
-    If there are more than `most` frames, `most` frames at equal distances are used.
+    If there are more than `most` frames, `most` frames at equal distances in time are returned.
 
     Args:
         path: `.npy` of shape `(T, H, W, 3)` or `(T, 3, H, W)` uint8, a folder of images (read in the order of their names), or a video.
@@ -43,7 +43,7 @@ def read_frames(path: Path, most: int) -> Tensor:
 def evenly_spaced(number: int, most: int) -> list[int]:
     """Return `most` positions at equal distances from 0 to `number` - 1, or all positions if `number` is at most `most`.
 
-    The positions are the middles of `most` intervals of equal length.
+    The range is divided into `most` intervals of equal length, and the middle of each interval is a position.
 
     >>> evenly_spaced(10, 3), evenly_spaced(2, 5)
     ([1, 5, 8], [0, 1])

@@ -35,7 +35,7 @@ def save_corpus(corpus: Corpus, folder: str | os.PathLike[str]) -> None:
 
     Raises:
         CorpusError: the splits name unknown dialogues, or a split is not train, dev or test.
-        StorageError: the folder holds other files, or cannot be written; no half-written file is left behind.
+        StorageError: `folder` contains other files, or cannot be written. No incomplete file remains in this case.
     """
     task = corpus.task
     check_splits(corpus.splits, corpus.dialogue_ids, f"{corpus.name}: splits")
@@ -71,14 +71,14 @@ def save_corpus(corpus: Corpus, folder: str | os.PathLike[str]) -> None:
 
 
 def read_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> dict[str, Any]:
-    """Read a corpus written by `save_corpus` as the fields of a `Corpus`. Features are memory-mapped.
+    """Read a corpus written by `save_corpus`, as the keyword arguments of `Corpus`. Features are memory-mapped.
 
     Args:
         folder: The folder, or the `corpus.json` in it.
-        strict: Raise an error if the features of an utterance contain NaN, inf or numbers beyond 1e15.
+        strict: Raise an error if features or sequences contain NaN, inf or numbers beyond 1e15.
 
     Raises:
-        CorpusError: a file is missing, damaged, edited, of a newer version, or does not match the other files.
+        CorpusError: one of the two files is missing, damaged, edited, of a newer version, or does not match the other file.
     """
     folder = Path(folder)
     folder = folder.parent if folder.name == MANIFEST else folder

@@ -41,9 +41,9 @@ def read_sequences(
 
     Args:
         path: A `.safetensors` file (memory-mapped), an `.npz` file, or a folder. For each utterance, a folder contains `<utterance>.npy`,
-            an audio file, a video, or a folder of images. Audio is converted to mono and 16 kHz. At most `FRAMES` images per utterance are
-            used.
-        strict: Raise an error for a file that is unreadable, empty or silent. Otherwise the file is left out.
+            an audio file, a video, or a subfolder of images. Audio is converted to mono and 16 kHz. At most `FRAMES` images per utterance
+            are used.
+        strict: Raise an error for a file that is unreadable, empty or silent (all samples equal). Otherwise the file is left out.
         notes: List to which notes about resampled, transposed or left-out files are added.
         sound: Read the audio of videos, not their images.
 
@@ -51,8 +51,8 @@ def read_sequences(
         `n` utterance ids and `n` sequences. Images are uint8, all other sequences are float32.
 
     Raises:
-        CorpusError: the file is not a sequence file, is damaged, or contains Python objects, duplicate ids or wrong offsets. The error is
-            also raised if images are not uint8, or samples are far outside [-1, 1].
+        CorpusError: the file is not a sequence file, is damaged, or contains Python objects, duplicate ids or wrong offsets (start
+            positions). It is also raised if images are not uint8, or audio samples are far outside [-1, 1].
         ConfigError: the libraries that read audio files or videos are not installed.
     """
     path, notes = Path(path), [] if notes is None else notes
@@ -102,15 +102,15 @@ def join_sequences(
     Args:
         ids: `n` utterance ids, one per sequence.
         sequences: `n` sequences.
-        utterance_ids: `U` ids of the corpus.
+        utterance_ids: `U` utterance ids of the corpus.
         where: Name of the sequences in messages, for example `sequences.text (words.npz)`.
-        strict: Raise an error for items with invalid numbers (see `erc_graph.data.numbers`) instead of leaving them out.
+        strict: Raise an error for words, frames or samples with invalid numbers, such as NaN, instead of leaving them out.
 
     Returns:
-        `U` sequences, empty if missing; messages about missing and unused sequences, and about left-out items.
+        `U` sequences, empty if missing; messages about missing and unused sequences, and about left-out words, frames or samples.
 
     Raises:
-        CorpusError: no sequence belongs to an utterance of the corpus, or with `strict` an item has invalid numbers.
+        CorpusError: no sequence belongs to an utterance of the corpus, or there are invalid numbers and `strict` is set.
     """
     row, report = find_rows(ids, utterance_ids, where)
     values, lengths, start = sequences.values, sequences.lengths, sequences.ptr[:-1]
@@ -136,7 +136,7 @@ def join_sequences(
 
 
 def _checked_items(values: Tensor, path: Path, notes: list[str]) -> Tensor:
-    """Return the items after a check: images must be uint8 with the channels first, samples must be in [-1, 1]."""
+    """Return `values` after a check: images must be uint8, audio samples must be in [-1, 1]. Image channels are moved to the front."""
     if values.ndim == 4:
         if values.dtype != torch.uint8:
             raise CorpusError(
@@ -233,7 +233,7 @@ def _read_arrays(files: Mapping[str, Path]) -> tuple[list[str], Tensor, Tensor]:
 
 
 def read_sounds(path: Path, files: Mapping[str, Path], *, strict: bool = False, notes: list[str]) -> tuple[list[str], Ragged]:
-    """Read the audio of utterances from audio files or videos, and return the ids and 16 kHz waveforms of readable files.
+    """Read the audio of utterances from audio files or videos, and return utterance ids and 16 kHz waveforms of readable files.
 
     Raises:
         CorpusError: no file can be read, or with `strict` at least one file cannot be read.
@@ -266,7 +266,7 @@ def _read_pictures(path: Path, files: Mapping[str, Path], kind: str, strict: boo
 def _readable(
     path: Path, files: Mapping[str, Path], kind: str, read: Callable[[Path], Tensor], strict: bool, notes: list[str]
 ) -> tuple[list[str], list[Tensor]]:
-    """Return ids and content of the files that can be read. For other files, a note is written or an error is raised.
+    """Return ids and content of readable files. Unreadable files are reported in `notes` or, with `strict`, raise an error.
 
     Raises:
         CorpusError: no file can be read, or with `strict` at least one file cannot be read.

@@ -1,8 +1,8 @@
 """Reading of many files of conversations shard by shard. A shard is a file, or a part of a file with whole conversations.
 
 The memory depends only on the largest shard, not on the total size. JSON lines and Parquet files are cut between conversations. In these
-files, the rows of a conversation must be consecutive. Every other file is one shard. The cuts depend only on the file, and each shard is
-read independently of other shards. Shards can therefore be processed on any machine and in any order.
+files, the rows of a conversation must be consecutive. Every other file is one shard. The limits of the shards depend only on the file, and
+each shard is read independently of other shards. Shards can therefore be processed on any machine and in any order.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Source:
 
     Attributes:
         path: Path of the file or folder.
-        name: Name of the result files: the path of the source, relative to the common folder of all inputs.
+        name: Name of the result files: the path of the input, relative to the common folder of all inputs.
         size: Size in bytes.
         modified: Time of the last change, in nanoseconds.
     """
@@ -54,14 +54,14 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """A part of a source that contains only whole conversations.
+    """A file of conversations, or a part of such a file with only whole conversations.
 
     Attributes:
-        source: The file.
+        source: The file to which the shard belongs.
         number: Index of the shard in the file, from 0.
         start: Position of the first byte (JSON lines), or index of the first row (Parquet).
         stop: End of the shard (exclusive); default: the whole file is read.
-        first: Number of non-empty lines or rows in the file before the shard.
+        first: Number of non-empty lines (JSON lines) or rows (Parquet) in the file before the shard.
         share: Fraction of the file that this shard contains, for time estimates.
         only: Whether the shard is the whole file.
     """
@@ -76,7 +76,7 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """Return the name of the result file of the shard, without an ending."""
+        """Return the name of the file with the results of the shard, without an ending."""
         return self.source.name if self.only else f"{self.source.name}/part-{self.number:05d}"
 
 
@@ -96,7 +96,7 @@ class Refused:
 def find_sources(paths: Sequence[str], outside: Path | None = None) -> Iterator[Source]:
     """Return the files at the given paths; each file occurs once. The files of a folder are sorted by name.
 
-    Audio files, hidden files and the folder `outside` are left out. The folder of a corpus is one source.
+    Audio files, hidden files and the folder `outside` are left out. The folder of a corpus counts as one file.
 
     Raises:
         CorpusError: one of the paths does not exist, or no file is found.
@@ -129,7 +129,7 @@ def find_sources(paths: Sequence[str], outside: Path | None = None) -> Iterator[
 
 
 def _files(path: str, outside: str | None) -> Iterator[str]:
-    """Return the path itself for a file or a corpus, or the files of any other folder, sorted by name."""
+    """Return `path` itself if it is a file or a corpus; for any other folder, return its files, sorted by name."""
     if not os.path.isdir(path) or is_corpus(Path(path)):
         yield path
         return
@@ -149,9 +149,9 @@ def _files(path: str, outside: str | None) -> Iterator[str]:
 
 
 def cut(source: Source) -> Iterator[Shard]:
-    """Return the shards of a file in order.
+    """Divide a file into shards with only whole conversations, in the order of the file.
 
-    A file that cannot be cut is one shard. If the file is damaged, the error is raised when this shard is read.
+    A file that cannot be divided is one shard. If the file is damaged, the error is raised when this shard is read.
     """
     ending = source.path.suffix.lower()
     found = (_cut_lines if ending in CUT[:2] else _cut_rows)(source) if ending in CUT and source.path.is_file() else iter(())
@@ -188,7 +188,7 @@ def _cut_lines(source: Source) -> Iterator[Shard]:
 
 
 def _another(previous: bytes, line: bytes) -> bool:
-    """Return whether a line certainly belongs to another conversation than the previous line."""
+    """Return whether two lines of JSON can be read and belong to different conversations."""
     ours, theirs = conversation_of(line), conversation_of(previous)
     return ours is not None and theirs is not None and (ours != theirs or ours == WHOLE)
 
@@ -213,12 +213,12 @@ def conversation_of(line: bytes) -> str | None:
 
 
 def used_columns(names: Iterable[object]) -> dict[str, str]:
-    """Return the columns that a transcript needs, as a dictionary: property of an utterance (such as `speaker`) → name of the column."""
+    """Return the columns that are read, as a dictionary: property of an utterance (such as `speaker`) → name of the column."""
     return {what: name for what, name in find_columns(names).items() if what in READ}
 
 
 def _cut_rows(source: Source) -> Iterator[Shard]:
-    """Return the shards of a Parquet file, in which the rows of a conversation are consecutive."""
+    """Divide a Parquet file into shards with whole conversations. The rows of a conversation must be consecutive."""
     start = number = row = 0
     try:
         with reading(source.path):
@@ -244,7 +244,7 @@ def _cut_rows(source: Source) -> Iterator[Shard]:
 
 
 def _columns(file: Any, column: str, path: Path) -> Iterator[list[object]]:
-    """Return the values of a column of a Parquet file, as lists for many rows each."""
+    """Return the values of a column of a Parquet file, as lists of up to 65536 values."""
     batches = file.iter_batches(batch_size=1 << 16, columns=[column])
     while True:
         with reading(path):
@@ -261,13 +261,13 @@ def _columns(file: Any, column: str, path: Path) -> Iterator[list[object]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """The rows of a shard, or of one conversation, as lines of JSON.
+    """The rows of one conversation or of a shard (a part of a file with whole conversations), as lines of JSON.
 
     Attributes:
         lines: Lines, each with one JSON object or list.
         numbers: Numbers of the lines or Parquet rows in their file, from 1.
         first: Number of non-empty lines before these lines in the file.
-        spoilt: Line number of an unreadable line that may belong to this conversation; `None` if there is no such line.
+        spoilt: Line number of an unreadable line that may belong to the same conversation as `lines`; `None` without such a line.
     """
 
     lines: list[bytes]
@@ -279,7 +279,7 @@ class Records:
         """Return the conversations as a corpus.
 
         Raises:
-            CorpusError: a line is unreadable, or `load_transcript` raises the error.
+            CorpusError: a line is unreadable or has invalid values, or there are no utterances.
         """
         corpus = load_transcript(b"[%s]" % b",".join(self.lines), name=name)
         if not self.first or conversation_of(self.lines[0]) != WHOLE:
@@ -312,7 +312,7 @@ class Records:
 
 
 def _unnamed(id: str, lines: list[bytes], first: int) -> str:
-    """Return a name for a conversation without a name; the name contains the position in the file."""
+    """Return a name for a conversation without a name; the name contains the position of the conversation in the file."""
     head, _, place = id.rpartition("-")
     if head != "dialogue" or not place.isdecimal() or int(place) >= len(lines) or f'"{id}"'.encode() in lines[int(place)]:
         return id
@@ -320,7 +320,7 @@ def _unnamed(id: str, lines: list[bytes], first: int) -> str:
 
 
 def records_of(shard: Shard) -> Records:
-    """Return the rows of a shard of JSON lines or Parquet.
+    """Read the rows of a shard (a part of a JSON lines or Parquet file with whole conversations).
 
     Raises:
         CorpusError: the file cannot be read.
@@ -345,7 +345,7 @@ def _filled(row: Row) -> Row:
 
 
 class _Rows:
-    """Rows of a Parquet file, read from start to end. To reach a row, earlier row groups are skipped."""
+    """Rows of a Parquet file, read from start to end. Row groups before the first requested row are skipped."""
 
     def __init__(self, path: Path) -> None:
         self.file, self.at = open_parquet(path), 0
@@ -376,7 +376,7 @@ class _Rows:
         return found
 
     def _group(self, row: int) -> tuple[int, int]:
-        """Return the index of the row group that contains a row, and the first row of this group."""
+        """Return the index of the row group that contains a row, and the index of the first row in this group."""
         begins = 0
         for group, rows in enumerate(self.groups):
             if row < begins + rows:

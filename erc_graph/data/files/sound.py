@@ -69,8 +69,8 @@ def read_sound(path: Path, *, seconds: float | None = None) -> Tensor:
     """Read a waveform `(samples,)` float32 in [-1, 1]: the mean of the channels, resampled to 16 kHz.
 
     Args:
-        path: An audio file, or a video; of a video, the audio is read.
-        seconds: Longest duration; longer recordings are cut. Default: nothing is cut.
+        path: An audio file, or a video with an audio track.
+        seconds: Longest duration; the end of longer recordings is not read. Default: the whole recording is read.
 
     Raises:
         CorpusError: the file is unreadable, empty or silent (all samples are equal).
@@ -123,7 +123,7 @@ def _video_header(path: Path) -> tuple[int, int, int]:
 
 
 def _video_samples(path: Path, most: int) -> np.ndarray:
-    """Return the samples of the first audio track of a video, `(samples, channels)`, up to a maximal number."""
+    """Return the samples of the first audio track of a video, `(samples, channels)`, up to a maximal number of samples."""
     av, found, number = _av(), [], 0
     with av.open(str(path)) as video:
         resampler = av.AudioResampler(format="fltp")

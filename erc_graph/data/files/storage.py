@@ -62,7 +62,7 @@ def _beside(path: Path, ending: str) -> Path:
 def tidy(folder: Path, name: str | None = None) -> None:
     """Clean up temporary files that killed processes of this machine left in a folder.
 
-    Folders that were renamed before a replacement get their names back, and half-written files are removed.
+    Folders that were renamed in order to be replaced get their old names back, and incomplete files are removed.
 
     Args:
         folder: The folder.
@@ -93,7 +93,7 @@ def _runs(process: int) -> bool:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange the names of two folders in one step, and return whether the system supports this (Linux, most file systems)."""
+    """Exchange the names of two folders in one system call, and return whether the system supports this, as Linux does."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
         return rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
@@ -109,7 +109,7 @@ def atomic_write(path: str | os.PathLike[str], *, tidied: bool = False) -> Itera
 
     Args:
         path: The file.
-        tidied: Whether `tidy` was already called for the folder. A call takes a second in a folder of a million files.
+        tidied: Whether `tidy` was already called for the folder. A call of `tidy` takes a second in a folder of a million files.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -186,7 +186,7 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
 
 
 def plain(value: Any) -> Any:
-    """Convert a value to JSON values. Numbers of numpy and PyTorch become Python numbers; NaN and inf become null."""
+    """Convert a value to types of JSON. Arrays and tensors become Python numbers or lists; NaN and inf become null."""
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -294,7 +294,7 @@ def stay_inside(path: Path) -> Path:
 def sha256(path: str | os.PathLike[str]) -> str:
     """Return the hexadecimal SHA-256 of a file or folder.
 
-    The digest of a folder is computed from the names and digests of its files and subfolders.
+    The hash of a folder is computed from the names and hashes of its files and subfolders.
     """
     path = Path(path)
     digest = hashlib.sha256()

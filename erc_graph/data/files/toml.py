@@ -1,4 +1,4 @@
-"""Reading of TOML files as plain values: manifests, recipes for graphs, and settings of experiments."""
+"""Reading of TOML files as Python values: `corpus.toml`, recipes (definitions) of graphs, and settings of experiments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_toml(path: str | os.PathLike[str], refuse: type[ErcGraphError] = Config
     Args:
         path: The file; it may begin with a byte order mark.
         refuse: Class of the error that is raised.
-        what: Kind of the file, used in error messages.
+        what: Description of the file, used in error messages.
 
     Raises:
         refuse: the file is missing, unreadable, not UTF-8, or not TOML. The message names the line.

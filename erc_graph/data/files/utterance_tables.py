@@ -104,9 +104,9 @@ def read_csv(content: bytes | str, path: Path) -> Table:
 
 
 def _has_bare_quotes(text: str) -> bool:
-    """Return whether the quotes of a tab-separated table belong to the text.
+    """Return whether the quotes in a tab-separated table are characters of the text.
 
-    This is the case if quotes do not enclose whole fields, or if Whisper wrote the table.
+    This is the case if quotes do not enclose whole fields, or if the table was written by the speech recogniser Whisper.
     """
     lines = [line.split("\t") for line in re.split(r"\r\n?|\n", text) if line.strip()]
     if not lines or any(len(fields) != len(lines[0]) for fields in lines):
@@ -118,7 +118,7 @@ def _has_bare_quotes(text: str) -> bool:
 
 
 def table_of(names: list[str], rows: list[list[Any]], places: list[str], path: Path, format: str) -> Table:
-    """Convert rows of values to a table. Columns without a name are left out; if they are not empty, a note reports this.
+    """Convert rows of values to a table. Columns without a name are left out. If such a column is not empty, the user gets a note.
 
     Raises:
         CorpusError: two columns have the same name.
@@ -162,13 +162,14 @@ def cell(value: Any) -> str:
 def read_table(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
     """Read the annotations in a table of utterances; return `None` if the content is not a table.
 
-    The table needs a column for the text; columns for dialogue, turn, speaker, label and split are optional. Many spellings of the column
-    names are known.
+    The table needs a column for the text; columns for dialogue, utterance number, speaker, label and split are optional. Many spellings of
+    the column names are known.
 
     If no column gives the split, the split is taken from the file name.
 
     Raises:
-        CorpusError: see `table_annotations`.
+        CorpusError: the text is missing, an utterance number is invalid or occurs twice, a dialogue is in two splits, or ids are not
+            unique.
     """
     if not isinstance(content, Table):
         return None
@@ -185,14 +186,15 @@ def table_annotations(
 ) -> Annotations:
     """Convert a table to annotations. The table needs the column `text`; other columns are optional.
 
-    The optional columns are dialogue, turn, speaker, id, label, sentiment, split and times.
+    The optional columns are dialogue, turn (utterance number), speaker, id, label, sentiment, split and times.
 
     Numbers in the column `sentiment` are scores. Dialogues are in order of first appearance, and their utterances are in order of `turn`.
-    Notes report all assumptions: a single conversation, a single speaker, utterances in the order of the rows, and columns that are not
+    The user gets notes on assumptions (one conversation, one speaker, utterances in the order of the rows) and on columns that are not
     read.
 
     Raises:
-        CorpusError: the text is missing, a turn number is invalid or occurs twice, a dialogue is in two splits, or ids are not unique.
+        CorpusError: the text is missing, an utterance number is invalid or occurs twice, a dialogue is in two splits, or ids are not
+            unique.
     """
     places = places if places is not None else [f"row {number}" for number in range(1, len(rows) + 1)]
     there = list(dict.fromkeys(str(name) for row in rows for name in row))
@@ -236,7 +238,7 @@ def table_annotations(
 
 
 def _plain_row(row: Row, columns: dict[str, str], path: Path, place: str) -> dict[str, str]:
-    """Return the cells of a row that are read, as a dictionary: standard column name → text."""
+    """Return the values of the columns in `columns` for one row, as a dictionary: standard column name → text."""
     found = {}
     for what, name in columns.items():
         value = row.get(name)
@@ -247,10 +249,10 @@ def _plain_row(row: Row, columns: dict[str, str], path: Path, place: str) -> dic
 
 
 def assemble_rows(rows: list[dict[str, str]], path: Path, places: list[str], format: str, dataset: str | None) -> Annotations:
-    """Build annotations from rows with standard column names. The rows are checked, and sorted by dialogue and turn.
+    """Build annotations from rows with standard column names. The rows are checked, and sorted by dialogue and `turn`.
 
     Raises:
-        CorpusError: see `table_annotations`.
+        CorpusError: an utterance number is invalid or occurs twice, a dialogue is in two splits, or ids are not unique.
     """
     dialogues: dict[str, dict[int, int]] = {}  # dialogue → turn → row, both as they first appear
     splits: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""The vocabulary of all readers: the known spellings of columns and keys for each property of an utterance.
+"""The known spellings of table columns and JSON keys for each property of an utterance, for all file formats.
 
 Spellings are compared by their letters and digits only, without case: `Scene_ID`, `sceneId` and `scene id` are equal. To add a new spelling
-for all readers, add one word to `SPELLINGS`.
+for all file formats, add one word to `SPELLINGS`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ SPLIT_NAMES = {
 
 
 def plain(name: object) -> str:
-    """Return a name in the form that is used for comparison: in lower case, with only its letters and digits.
+    """Return the letters and digits of a name in lower case. Two names with the same result count as equal.
 
     >>> plain("Scene_ID"), plain(" start time")
     ('sceneid', 'starttime')
@@ -81,7 +81,7 @@ def is_about_speech(name: str) -> bool:
 
 
 def find_columns(names: Iterable[object]) -> dict[str, str]:
-    """Return a dictionary: property of an utterance → the given name that is its column or key.
+    """Return a dictionary: property of an utterance → the column or key in `names` that contains this property.
 
     >>> find_columns(["Utterance", "Speaker", "Emotion", "Scene_ID", "Utterance_ID"])
     {'text': 'Utterance', 'speaker': 'Speaker', 'dialogue': 'Scene_ID', 'turn': 'Utterance_ID', 'label': 'Emotion'}

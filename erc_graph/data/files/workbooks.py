@@ -22,7 +22,7 @@ def is_workbook(names: Sequence[str]) -> bool:
 
 
 def read_workbook(path: Path) -> Table:
-    """Read the first sheet that has rows. A note names the other sheets.
+    """Read the first sheet that has rows. The user gets a note with the names of other sheets.
 
     Raises:
         CorpusError: openpyxl is not installed, or the workbook is damaged, empty, or far too large for the size of its file.
@@ -66,13 +66,13 @@ def read_workbook(path: Path) -> Table:
 
 
 class _Cells:
-    """A counter of the cells that were read. One cell with a very large row or column number creates millions of empty cells before it."""
+    """A counter of the cells that were read. Before a cell with a very large row or column number, there are millions of empty cells."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.size, self.found = path, path.stat().st_size, 0
 
     def count(self, more: int) -> None:
-        """Add cells to the count.
+        """Add a number of cells to the count.
 
         Raises:
             CorpusError: the workbook has too many cells for the size of its file.

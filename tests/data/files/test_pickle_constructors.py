@@ -27,7 +27,7 @@ HUGE = b"\x8a\x06\x00\x00\x00\x00\x00\x01\x85"  # a shape of 2**40
         (b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nc__builtin__\nset\nK\x00\x85C\x01b\x87R.", "special class"),
         (b"\x80\x02cnumpy\nndarray\nK\x01\x85\x85R.", "class used as a function"),
         (b"\x80\x02c__builtin__\nset\n}\x8c\x01xK\x01sb.", "a state for an object that has no state"),
-        (b"\x80\x02c__builtin__\nset\n)\x81.", "an instruction that plain data does not need"),
+        (b"\x80\x02c__builtin__\nset\n)\x81.", "an opcode that arrays, numbers and text do not need"),
         (b"\x80\x02]K\x01\x85R.", "not a constructor"),
         (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x04\x00\x00\x00zlib\x86R.", "encoded bytes"),
         (b"\x80\x02c__builtin__\nset\nX\x04\x00\x00\x00text\x85R.", "not a container"),
