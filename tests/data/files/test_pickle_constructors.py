@@ -32,7 +32,7 @@ HUGE = b"\x8a\x06\x00\x00\x00\x00\x00\x01\x85"  # a shape of 2**40
         (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x04\x00\x00\x00zlib\x86R.", "encoded bytes"),
         (b"\x80\x02c__builtin__\nset\nX\x04\x00\x00\x00text\x85R.", "not a container"),
         (b"\x80\x04" + b")" + b"\x85" * 200_000 + b"}\x94" + b"\x86.", ""),
-        (b"\x80\x02K\x01r\xff\xff\xff\xff\x82\x01.", "does not need"),
+        (b"\x80\x02K\x01r\xff\xff\xff\xff\x82\x01.", "do not need"),
         (b"\x80\x04B" + struct.pack("<I", 2**31) + b"abc", "truncated or corrupt"),
         (b"\x80\x05\x96" + struct.pack("<Q", 2**50) + b"abc", "truncated or corrupt"),
         (b"\x80\x04\x95" + struct.pack("<Q", 2**50) + b"abc", "truncated or corrupt"),

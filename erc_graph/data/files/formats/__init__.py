@@ -1,8 +1,8 @@
 """Readers of published annotation formats. The format of a file is recognised by its content.
 
-`open_content` returns the content of a file as plain containers, a `Table` or text. JSON lines become a list. The functions in `READERS`
-are then called in order until one recognises the content. If no reader recognises JSON rows or a text, the content is converted to a table,
-and the readers are called again. To add a format, write one file with one function in this folder, and add one line to `READERS`.
+`open_content` returns the content of a file as lists and dicts, a `Table` or text. JSON lines become a list. The functions in `READERS` are
+then called in order until one recognises the content. If no reader recognises a list of JSON objects or a text, the content is converted to
+a table, and the readers are called again. To add a format, write one file with one function in this folder, and add one line to `READERS`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def read_annotations(path: str | Path, *, dataset: str | None = None) -> Annotat
         dataset: Name of the data set, if `corpus.toml` gives one. The name determines the meaning of integer labels.
 
     Raises:
-        CorpusError: the file is missing, damaged, malicious or of an unknown format, or its fields contradict each other.
+        CorpusError: the file is missing, damaged, malicious or of an unknown format, or its contents (such as labels and speakers)
+            contradict each other.
     """
     path = Path(path)
     if path.is_dir():
@@ -94,7 +95,7 @@ def read_annotations(path: str | Path, *, dataset: str | None = None) -> Annotat
 
 
 def _forms(value: Any, path: Path) -> Iterator[Any]:
-    """Return the content itself, and then the table for JSON rows, a single JSON object or a text."""
+    """Return `value` itself, and then the same content as a table if `value` is a text, a JSON object or a list of JSON objects."""
     yield value
     if isinstance(value, str):
         refuse_talk(value, path)

@@ -24,16 +24,16 @@ _ID = re.compile(r"(.+)(?:\$_\$|\[)([^\[\]]+)\]?", re.DOTALL)  # `video$_$clip` 
 
 
 def read_arrays(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """Read a dictionary split → arrays with one entry per clip; return `None` if the content has another form.
+    """Read a dictionary split → arrays with one value or vector per clip; return `None` if the content has another form.
 
     The names of the arrays are `id`, `text`, `audio`, `vision`, `regression_labels` and `raw_text`.
 
     The clips of a video, in the order of their numbers, form a conversation with one speaker. The arrays `text_bert` (words),
-    `audio_lengths` and `vision_lengths` (frames) show what is padding. Without these arrays, zeros at the beginning and end count as
-    padding. A modality that contains only zeros is missing for the clip. An array with two axes has one vector per clip.
+    `audio_lengths` and `vision_lengths` (frames) show which words and frames are padding. Without these arrays, zeros at the beginning and
+    end count as padding. A modality that contains only zeros is missing for the clip. A two-dimensional array has one vector per clip.
 
     Raises:
-        CorpusError: arrays differ in length or shape, an array contains other values than numbers, or an id does not name a clip.
+        CorpusError: arrays differ in length or shape, an array contains other values than numbers, or an id has an unknown form.
     """
     if not isinstance(content, dict) or not content or not all(name in SPLIT_NAMES for name in content):
         return None
@@ -61,7 +61,7 @@ class Clips(Protocol):
     notes: list[str]
 
     def shape(self, name: str) -> str:
-        """Return the shape of the items of a modality, for a message."""
+        """Return the shape of one word, frame or vector of a modality, for a message."""
         ...
 
 
@@ -114,7 +114,7 @@ def by_video(path: Path, parts: Sequence[Clips], dataset: str | None) -> Annotat
 
 
 def clip_of(value: Any, where: str) -> tuple[str, str]:
-    """Return the video and the clip that an id names: the id is `video$_$clip`, `video[clip]`, or a row (video, start, end).
+    """Return the video and the clip in an id: the id is `video$_$clip`, `video[clip]`, or a sequence (video, start, end).
 
     Raises:
         CorpusError: the id has another form.
@@ -189,14 +189,14 @@ class _Part:
                 del fields[key]  # one padded array at a time: such files have gigabytes
 
     def shape(self, name: str) -> str:
-        """Return the shape of the items of a modality, for a message."""
+        """Return the shape of one word, frame or vector of a modality, for a message."""
         value = self.arrays.get(name)
         return f"{self.split}: " + (
             "nothing" if value is None else str(tuple((value.values if isinstance(value, Ragged) else value).shape[1:]))
         )
 
     def rows(self, key: str) -> Any:
-        """Return the values of a field, one per clip."""
+        """Return the array with the name `key`, after a check that it has one value per clip."""
         values = self.fields[key]
         if (
             not isinstance(values, list | tuple | np.ndarray)
@@ -207,7 +207,7 @@ class _Part:
         return values
 
     def numbers(self, key: str, shape: tuple[int, ...] | None = None, *, flat: bool = False) -> NDArray[Any]:
-        """Return a field as an array of numbers, after a check of its shape if `shape` is given."""
+        """Return the array with the name `key`, after a check that it contains numbers and has the given `shape`."""
         given = self.rows(key)
         try:
             values = np.asarray(given)
@@ -221,7 +221,7 @@ class _Part:
         return values
 
     def modality(self, key: str, name: str) -> Ragged | NDArray[np.float32]:
-        """Return one sequence `(items, width)` without padding per clip, or the vectors `(clips, width)` of a modality."""
+        """Return a modality: one sequence `(length, numbers)` without padding per clip, or an array of vectors `(clips, numbers)`."""
         values = self.numbers(key)
         with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, and is left out as such
             values = values.astype(np.float32, copy=False)
@@ -236,7 +236,7 @@ class _Part:
         return Ragged(torch.from_numpy(values[real]), torch.from_numpy(ptr))
 
     def real(self, key: str, values: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return a mask of the items, `(clips, length)`, that is False for padding."""
+        """Return a mask of the words or frames, `(clips, length)`, that is False for padding."""
         place = np.arange(values.shape[1])
         told: NDArray[np.bool_] = np.asarray(np.any(values, axis=2))
         some = told.any(1, keepdims=True)

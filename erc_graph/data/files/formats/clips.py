@@ -1,4 +1,4 @@
-"""Readers of further files of video clips: `label.csv` of MMSA, lists of words of MAG, and arrays without ids of MulT."""
+"""Readers of further files of video clips: `label.csv` of MMSA, vectors per word of MAG, and arrays without ids of MulT."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_label_table(content: Any, path: Path, size: int, dataset: str | None = 
     The columns are `video_id`, `clip_id`, `text`, `label` (a score), `annotation` and `mode` (the split).
 
     Raises:
-        CorpusError: see `assemble_rows`.
+        CorpusError: a clip number is invalid, or a clip occurs twice.
     """
     if not isinstance(content, Table) or not {"video_id", "clip_id", "text", "label", "mode"} <= {*content.columns}:
         return None
@@ -62,7 +62,7 @@ class _Words:
     notes: list[str] = field(default_factory=list)
 
     def shape(self, name: str) -> str:
-        """Return the shape of the items of a modality, for a message."""
+        """Return the shape of one word, frame or vector of a modality, for a message."""
         value = self.arrays.get(name)
         return f"{self.split}: {tuple(value.values.shape[1:]) if isinstance(value, Ragged) else 'nothing'}"
 
@@ -73,7 +73,7 @@ def read_words(content: Any, path: Path, size: int, dataset: str | None = None) 
     The pickle is a dictionary: split → list of `((words, visual, acoustic), score, "video[clip]")`.
 
     Raises:
-        CorpusError: a clip has another form.
+        CorpusError: a clip does not have this form, or clips differ in the numbers per word.
     """
     if not isinstance(content, dict) or not content or not all(name in SPLIT_NAMES for name in content):
         return None
@@ -111,11 +111,11 @@ def read_words(content: Any, path: Path, size: int, dataset: str | None = None) 
 def read_without_ids(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
     """Read `iemocap_data.pkl` of MulT: split → `text`, `audio`, `vision`, `labels`. Every utterance is a separate conversation.
 
-    Labels of shape (clips, 4, 2) mark for each of four emotions whether this emotion is present. An utterance gets a label only if exactly
+    Labels of shape (clips, 4, 2) tell for each of four emotions whether this emotion is present. An utterance gets a label only if exactly
     one emotion is present.
 
     Raises:
-        CorpusError: see `read_arrays`.
+        CorpusError: arrays differ in length or shape, or contain other values than numbers.
     """
     if not isinstance(content, dict) or not content or not all(name in SPLIT_NAMES for name in content):
         return None

@@ -26,7 +26,7 @@ def read_conversations(content: Any, path: Path, size: int, dataset: str | None 
     another form.
 
     Raises:
-        CorpusError: an utterance lacks the text or has nested values, or `assemble_rows` raises the error.
+        CorpusError: an utterance lacks the text or has nested values, or an utterance id occurs twice.
     """
     named = _named(content)
     if not named:
@@ -84,7 +84,7 @@ def _named(content: Any) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _data_set(names: list[str], labels: list[str], path: Path, *, nested: bool) -> str | None:
-    """Return the data set whose label set contains all labels; of several data sets, the usual one for this form of the file."""
+    """Return the data set whose label set contains all labels. If there are several, return the usual data set for this file layout."""
     if all(SESSION.match(name) for name in names):
         return "iemocap6"
     order = ("emotionlines", "dailydialog") if nested else ("dailydialog", "emotionlines")

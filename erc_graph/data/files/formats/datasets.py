@@ -34,17 +34,17 @@ def recognise(
 ) -> tuple[str | None, list[str]]:
     """Return the data set of a file and the names of its dialogues.
 
-    The data set is given, or recognised by the dialogue keys or the number of dialogues. Otherwise, the result is `None`.
+    The data set is `fields.dataset`, or is recognised by the dialogue keys or the number of dialogues. Otherwise it is `None`.
 
     Args:
-        fields: Fields of the file.
+        fields: Labels, speakers and other contents of the file.
         plain: Dialogue key in the file → the key as text or as an integer.
         values: Label values of all utterances.
         splits: Split → dialogue keys. If `train` also contains the development dialogues of MELD, they are moved to `dev` here.
         notes: Notes for the user, to which assumptions are added.
 
     Raises:
-        CorpusError: the file has dialogues of IEMOCAP, but another data set is given.
+        CorpusError: the file has dialogues of IEMOCAP, but `fields.dataset` is another data set.
     """
     keys = list(plain.values())
     names = [str(key) for key in keys]
@@ -64,7 +64,7 @@ def recognise(
 
 
 def _agrees_with_meld(numbers: dict[Any, int], splits: dict[str, list[Any]], notes: list[str]) -> bool:
-    """Return whether the integer keys of each split are in the range of MELD. Development dialogues in `train` are moved to `dev`."""
+    """Return whether the integer keys of each split are in the range of MELD. Its development dialogues in `train` are moved to `dev`."""
     if not all(0 <= number <= MELD_KEYS["test"][1] for number in numbers.values()):
         return False
     pooled = "dev" not in splits

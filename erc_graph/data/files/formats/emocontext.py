@@ -19,7 +19,7 @@ def read_emocontext(content: Any, path: Path, size: int, dataset: str | None = N
     A row is a conversation of two speakers; only its last utterance is labelled.
 
     Raises:
-        CorpusError: see `assemble_rows`.
+        CorpusError: an `id` is empty or occurs twice.
     """
     if not isinstance(content, Table) or not {"id", *TURNS} <= {*content.columns}:
         return None

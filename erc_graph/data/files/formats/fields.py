@@ -1,4 +1,4 @@
-"""The fields of one annotation file, before they are packed into rows."""
+"""The contents of one annotation file (labels, speakers and others), before they are converted to one row per utterance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(kw_only=True)
 class Fields:
-    """The fields of one annotation file.
+    """The contents of one annotation file, as dictionaries with one list of values per dialogue.
 
     Attributes:
         path: Path of the file, used in messages.
@@ -23,8 +23,8 @@ class Fields:
         sentiments: Dialogue → one sentiment index per utterance, or `None`.
         features: Modality → dialogue → one vector per utterance.
         splits: Split → dialogue keys.
-        dataset: Name of the data set, if the layout or the caller determines it.
-        maybe_meld: Whether the dialogue keys may be those of MELD. Keys count as keys of MELD if they are in the key ranges of its splits.
+        dataset: Name of the data set, if it is given or known from the file layout.
+        maybe_meld: Whether the dialogue keys may be those of MELD. This is then tested: are the keys in the ranges of the splits of MELD?
     """
 
     path: Path

@@ -26,7 +26,7 @@ def read_goemotions(content: Any, path: Path, size: int, dataset: str | None = N
     label.
 
     Raises:
-        CorpusError: a line has another number of columns, or a label number has no name.
+        CorpusError: a line does not have three columns, or a label number has no name.
     """
     if not isinstance(content, str):
         return None

@@ -132,7 +132,7 @@ def _text(path: Path) -> str:
 
 
 def _transcription(text: str, path: Path) -> list[Turn]:
-    """Return the utterances in the order of the file. Lines without an id, such as `M: [LAUGHTER]`, are left out."""
+    """Return the utterances in the order of the file. Lines without an utterance id, such as `M: [LAUGHTER]`, are left out."""
     others = 0
     turns: list[Turn] = []
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""Reader of the CSV files of MELD, one per split, and of the dyadic files, which contain parts of MELD dialogues."""
+"""Reader of the CSV files of MELD, one per split, and of the dyadic files with parts of MELD dialogues between two speakers."""
 
 from __future__ import annotations
 

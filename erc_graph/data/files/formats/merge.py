@@ -19,13 +19,13 @@ def merge_annotations(parts: list[Annotations]) -> Annotations:
     """Merge the annotations of several files.
 
     Files with different dialogues, such as the three CSVs of MELD, are concatenated. Files with the same dialogues are joined utterance by
-    utterance. The first file then gives speakers, utterances and texts; the other files add columns and features. For example, the method
-    M3NET needs the files of MMGCN and COSMIC.
+    utterance. In this case, the first file gives speakers, utterances and texts; the other files add labels and features. For example, the
+    method M3NET needs the files of MMGCN and COSMIC.
 
     Raises:
         CorpusError: the files are of different data sets, share only some dialogues, or have duplicate utterance ids. The error is also
-            raised if joined files differ in lengths or labels, if a joined file adds nothing, or if concatenated files differ in the widths
-            of features.
+            raised if joined files differ in lengths or labels, if a joined file adds nothing, or if concatenated files differ in the number
+            of features per vector.
     """
     if not parts:
         raise CorpusError("annotations: no file given; expected one or several files")
@@ -53,7 +53,7 @@ def merge_annotations(parts: list[Annotations]) -> Annotations:
 
 
 def _apart(parts: list[Annotations]) -> list[Annotations]:
-    """Put the split in front of all ids, as in MELD, if each file has one split and files have equal dialogue numbers."""
+    """Put the split in front of all ids, as in MELD, if each file has one split and some dialogue ids occur in several splits."""
     own = [
         next(iter(part.splits)) if len(part.splits) == 1 and len(part.dialogue_ids) == sum(map(len, part.splits.values())) else None
         for part in parts
@@ -129,7 +129,7 @@ def _concatenate(parts: list[Annotations]) -> Annotations:
 
 
 def _union(labels: list[list[str]]) -> list[str]:
-    """Return the label names of all files: indices in numerical order, names sorted."""
+    """Return the label names of all files: the longest list if it begins with all other lists, otherwise the sorted names."""
     longest = max(labels, key=len)
     if all(own == longest[: len(own)] for own in labels):
         return longest
@@ -137,7 +137,7 @@ def _union(labels: list[list[str]]) -> list[str]:
 
 
 def _as_long(first: Annotations, other: Annotations) -> Annotations:
-    """Extend annotations of some utterances, such as labels of IEMOCAP, to all utterances; the added values are empty."""
+    """Extend annotations of some utterances, such as labels of IEMOCAP, to all utterances of `first`; the added values are `None`."""
     row = {name: number for number, name in enumerate(other.utterance_ids)}
     if first.lengths == other.lengths or not row.keys() < {*first.utterance_ids} or other.features or other.sequences:
         return other

@@ -1,6 +1,6 @@
-"""Opening of annotation files: bytes are converted to containers, a table or text, before the format is recognised.
+"""Opening of annotation files: bytes are converted to lists and dicts, a table or text, before the format is recognised.
 
-Pickles and JSON files become plain containers, and JSON lines become a list. Parquet and Excel files become a `Table`. Any other text
+Pickles and JSON files become lists and dicts, and JSON lines become a list. Parquet and Excel files become a `Table`. Any other text
 becomes a string.
 """
 

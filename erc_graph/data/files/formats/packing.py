@@ -1,6 +1,6 @@
-"""Packing of the fields of a file into rows. Each field is a dict: dialogue → list with one value per utterance.
+"""Conversion of the fields of a file to rows. Each field (such as labels) is a dict: dialogue → list with one value per utterance.
 
-This module checks that the fields agree in keys, lengths, widths, labels, ids and splits.
+This module checks that the fields agree in dialogues, numbers of utterances, features per vector, labels, ids and splits.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _CP1252 = {code: char for code in range(0x80, 0xA0) if (char := bytes([code]).de
 
 
 def pack(fields: Fields) -> Annotations:
-    """Check the fields and pack them into one row per utterance, one dialogue after another.
+    """Check `fields`, and convert them to one row per utterance, one dialogue after another.
 
     Raises:
-        CorpusError: fields differ in dialogues or lengths, feature widths differ, or labels are not in the label set. The error is also
-            raised if ids are not unique, dialogues are empty, splits overlap, or a split names an unknown dialogue.
+        CorpusError: fields differ in dialogues or lengths, vectors of a modality differ in length, or labels are not in the label set. It
+            is also raised if ids are not unique, dialogues are empty, splits overlap, or a split names an unknown dialogue.
     """
     packer = _Packer(fields)
     return packer.annotations()
 
 
 class _Packer:
-    """State that all checks use: the file, its dialogues, and their names and lengths."""
+    """Values that all checks use: the contents of the file, its dialogues, and their names and lengths."""
 
     def __init__(self, fields: Fields) -> None:
         self.fields, self.path = fields, fields.path
@@ -100,7 +100,7 @@ class _Packer:
         return key
 
     def column(self, name: str, mapping: Any) -> list[Sequence[Any]]:
-        """Return the values of one field, one list per dialogue, in the order of `labels`."""
+        """Return the values of one field, such as speakers, with one list per dialogue in the order of `labels`."""
         if not isinstance(mapping, dict):
             raise CorpusError(f"{self.path}: {name}: expected a dict dialogue → values, found {spell(mapping)}")
         columns: list[Any] = []
@@ -135,7 +135,7 @@ class _Packer:
         raise IndexError(row)
 
     def read_splits(self) -> dict[str, list[Any]]:
-        """Return a dictionary split → dialogue keys. A list keeps its order; a set is sorted."""
+        """Return a dictionary split → dialogue keys. Keys in a list keep their order; keys in a set are sorted."""
         result: dict[str, list[Any]] = {}
         owner: dict[Any, str] = {}
         for split, keys in self.fields.splits.items():
@@ -298,9 +298,9 @@ class _Packer:
         return result
 
     def read_features(self, modality: str, mapping: Any) -> np.ndarray:
-        """Return the features of a modality, `(utterances, width)` float32; NaN for missing features.
+        """Return the features of a modality, `(utterances, numbers per vector)` float32; NaN for missing features.
 
-        An empty vector means that the features are missing. Several frames of an utterance are averaged over time.
+        An empty vector means that the features are missing. If an utterance has one vector per frame, the vectors are averaged over time.
         """
         result = np.full((self.total, 0), np.nan, dtype=np.float32)
         averaged = number = 0

@@ -1,4 +1,4 @@
-"""Readers of files with named fields: dicts of fields (DnR), dicts of samples (CORECT), and lists of dialogues (DAG-ERC)."""
+"""Readers of the file layouts of DnR (a dict of labels, speakers, …), CORECT (dicts of dialogues) and DAG-ERC (lists of dialogues)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SHORT = {"hap": "happy", "sad": "sad", "neu": "neutral", "ang": "angry", "exc":
 
 
 def read_dict(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """Read a dictionary of named fields (DnR); return `None` if the content has another form.
+    """Read a dictionary of labels, speakers and other fields (DnR); return `None` if the content has another form.
 
     The keys are `speaker(s)`, `label(s)`, `text`, `audio`, `visual`, `sentence`, `trainVid`, `testVid` and optionally `valVid`.
 
     Raises:
-        CorpusError: speakers or labels are missing, or fields contradict each other.
+        CorpusError: speakers or labels are missing, or the values of two keys contradict each other.
     """
     if not isinstance(content, dict) or not {"trainVid", "testVid"} <= content.keys():
         return None
@@ -63,7 +63,7 @@ def read_samples(content: Any, path: Path, size: int, dataset: str | None = None
     Each dialogue is a dictionary with `vid`, `speakers`, `labels`, `text`, `audio`, `visual` and `sentence`.
 
     Raises:
-        CorpusError: a sample lacks `vid`, `speaker` or `label`, a dialogue id occurs twice, or fields contradict each other.
+        CorpusError: a dialogue lacks `vid`, speakers or labels, a dialogue id occurs twice, or values contradict each other.
     """
     if not isinstance(content, dict) or not content or not all(name in SPLIT_NAMES for name in content):
         return None
@@ -111,7 +111,7 @@ def read_dialogues(content: Any, path: Path, size: int, dataset: str | None = No
     three vectors in MultiDAG.
 
     Raises:
-        CorpusError: an utterance lacks `text` or `speaker`, `label_vocab.pkl` lacks the label names, or fields contradict each other.
+        CorpusError: an utterance lacks `text` or `speaker`, `label_vocab.pkl` lacks the label names, or values contradict each other.
     """
     if not isinstance(content, list) or not content or not all(isinstance(dialogue, list) for dialogue in content):
         return None
@@ -169,7 +169,7 @@ def _vocabulary(path: Path) -> list[str]:
 
 
 def _name_labels(labels: dict[str, list[Any]], vocabulary: list[str]) -> str | None:
-    """Replace indices and short names of IEMOCAP by label names, in place; return the data set with these label names."""
+    """Replace label indices and short labels of IEMOCAP by label names, in place; return the data set with these label names."""
     for values in labels.values():
         for turn, value in enumerate(values):
             if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(vocabulary):

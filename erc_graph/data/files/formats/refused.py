@@ -73,7 +73,7 @@ def refuse_talk(text: str, path: Path) -> None:
 
 
 def refuse_known(content: Any, path: Path) -> None:
-    """Raise an error if the content is a known layout that cannot be read.
+    """Raise an error if the content has a known file layout that cannot be read.
 
     Raises:
         CorpusError: the file has only features (as in MultiEMO), only sentences or speakers, or a single clip of MMSA-FET.

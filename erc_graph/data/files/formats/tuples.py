@@ -1,4 +1,4 @@
-"""Reader of tuples and lists of fields without names.
+"""Reader of tuples and lists of dicts for labels, speakers, features and so on (fields), which have no names.
 
 A layout lists the fields of a tuple in order. The layout of a file is recognised by the number of its fields and by the first utterance of
 every field. For example, there are 9-tuples of IEMOCAP and of MELD.
@@ -23,7 +23,7 @@ _ROBERTA = "roberta1 roberta2 roberta3 roberta4"
 
 @dataclass(frozen=True)
 class Layout:
-    """A known layout of tuples: its name and its fields."""
+    """A known layout of tuples: its name, and the names of the tuple elements in order, such as `speakers` and `labels`."""
 
     name: str
     fields: tuple[str, ...]
@@ -67,10 +67,10 @@ _VECTOR = {"vector", "one-hot", "frames"}
 
 
 def read_tuple(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """Read the annotations in a tuple or list of fields; return `None` if the content has another form.
+    """Read annotations from a tuple or list whose elements are labels, speakers and so on; return `None` for other content.
 
     Raises:
-        CorpusError: the tuple has none of the known layouts, or its fields contradict each other.
+        CorpusError: the tuple has none of the known layouts, or its elements contradict each other.
     """
     if not isinstance(content, list | tuple) or not any(isinstance(part, dict) for part in content):
         return None
@@ -123,7 +123,7 @@ def _fits(kind: str, name: str) -> bool:
 
 
 def _kind(part: Any) -> str:
-    """Return the kind of content of a field, given by its first utterance: `keys` for a split, `empty` if there is no utterance."""
+    """Return the kind of values in an element of a tuple, from its first utterance; `keys` for a split, `empty` without utterances."""
     if isinstance(part, list | tuple | set | frozenset | np.ndarray):
         return "keys"
     if not isinstance(part, dict):
@@ -157,7 +157,7 @@ def _kind_of_value(value: Any) -> str:
 
 
 def _looks_like_sentiments(extra: Any, labels: Any) -> bool:
-    """Return whether the last field, which has no name, has one sentiment index per utterance."""
+    """Return whether `extra` (the last element of a tuple, of unknown content) has one sentiment index per utterance."""
     if not isinstance(extra, dict) or not isinstance(labels, dict) or set(extra) != set(labels) or _kind(extra) != "number":
         return False
     try:

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def spell(value: Any) -> str:
-    """Return a short description of any value, for a message."""
+    """Return a short description of a value of any type, for a message."""
     if isinstance(value, str | int | float | bool | np.generic) or value is None:
         return repr(value if not isinstance(value, np.generic) else value.item())[:60]
     if isinstance(value, np.ndarray):
@@ -47,7 +47,7 @@ def speaker_number(value: Any) -> int | None:
 
 
 def vector(value: Any) -> np.ndarray | None:
-    """Convert a value to a float32 array `(width,)` or `(frames, width)`; return `None` if it has other values than numbers."""
+    """Convert a value to a float32 array, a vector or one vector per frame; return `None` if it has other values than numbers."""
     if not isinstance(value, list | tuple | np.ndarray):
         return None
     try:
