@@ -28,7 +28,7 @@ def read_label_table(content: Any, path: Path, size: int, dataset: str | None = 
     The columns are `video_id`, `clip_id`, `text`, `label` (a score), `annotation` and `mode` (the split).
 
     Raises:
-        CorpusError: a clip number is invalid, or a clip occurs twice.
+        CorpusError: a clip number, score or split is invalid, or a clip occurs twice.
     """
     if not isinstance(content, Table) or not {"video_id", "clip_id", "text", "label", "mode"} <= {*content.columns}:
         return None

@@ -73,7 +73,7 @@ def read_convokit(content: Any, path: Path, size: int, dataset: str | None = Non
 
 
 def _ordered(rows: list[dict[str, Any]], own: list[int], start: str | None) -> tuple[list[int], bool]:
-    """Return the row numbers of a conversation by time, or each reply after its utterance, and whether all rows have times."""
+    """Return the sorted row numbers of a conversation, and whether all rows have times. Without times, a reply follows its utterance."""
     place = {cell(rows[number]["id"]): number for number in own}
     answers: dict[int | None, list[int]] = {}
     for number in own:

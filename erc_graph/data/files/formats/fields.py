@@ -24,7 +24,7 @@ class Fields:
         features: Modality → dialogue → one vector per utterance.
         splits: Split → dialogue keys.
         dataset: Name of the data set, if it is given or known from the file layout.
-        maybe_meld: Whether the dialogue keys may be those of MELD. This is then tested: are the keys in the ranges of the splits of MELD?
+        maybe_meld: Whether the dialogue keys may be those of MELD. If True, `datasets.recognise` compares the keys with those of MELD.
     """
 
     path: Path

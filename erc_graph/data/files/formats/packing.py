@@ -30,8 +30,9 @@ def pack(fields: Fields) -> Annotations:
     """Check `fields`, and convert them to one row per utterance, one dialogue after another.
 
     Raises:
-        CorpusError: fields differ in dialogues or lengths, vectors of a modality differ in length, or labels are not in the label set. It
-            is also raised if ids are not unique, dialogues are empty, splits overlap, or a split names an unknown dialogue.
+        CorpusError: labels, speakers or other fields differ in dialogues or lengths, vectors of a modality differ in length, or labels are
+            not in the label set. It is also raised if ids are not unique, dialogues are empty, splits overlap, or a split names an unknown
+            dialogue.
     """
     packer = _Packer(fields)
     return packer.annotations()

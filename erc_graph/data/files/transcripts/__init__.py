@@ -1,8 +1,8 @@
 """Reading of transcripts, subtitles and chats from a file or a pipe, as conversations without labels.
 
-The format is recognised by the content. `TEXTS` lists the readers of text, `VALUES` the readers of JSON. The readers are called in the
-order of these lists until one recognises the content. A new format needs one function in a file of this folder and one line in a list. A
-reader reports its assumptions with `note`.
+The format is recognised by the content. `TEXTS` is the list of functions that read text, `VALUES` of functions that read JSON. These
+functions are called in the order of the lists until one recognises the content. A new format needs one function in a file of this folder
+and one line in a list. The functions report their assumptions with `note`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def find_recordings(corpus: Corpus, folder: Path) -> dict[str, Path]:
 
     Args:
         corpus: Result of `load_transcript`. The utterances of `talk.txt` have the ids `talk_0`, `talk_1`, …; in long transcripts, the
-            numbers have leading zeros.
+            numbers have leading zeros, such as `talk_007`.
         folder: Folder with `talk_0.wav`, `talk_1.wav`, …; leading zeros of the numbers are optional.
     """
     try:
@@ -160,7 +160,7 @@ _NUMBERS = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?\s{0,20}(?:,|\]\s{0,20}$)")
 
 
 def _is_json(text: str) -> bool:
-    """Return whether a text begins like JSON, and not like `[00:12] Ann: …`, `[SPEAKER_00] …` or `{\\an8}`."""
+    """Return whether a text begins like JSON, and not like a transcript: `[00:12] Ann: …`, `[SPEAKER_00] …` or `{\\an8}`."""
     start = text[:HEAD].lstrip()
     inner = start[1:].lstrip()
     if start[:1] == "{":

@@ -27,7 +27,7 @@ def _items(value: Any, key: str) -> list[Value]:
 
 
 def _text(value: Any) -> str:
-    """Return a text that may be divided into parts, as in `["see ", {"type": "link", "text": "…"}]`."""
+    """Return a text. If it is divided as in `["see ", {"type": "link", "text": "…"}]`, the texts are joined."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
@@ -42,7 +42,7 @@ def _name(value: Any, *keys: str) -> str:
 
 
 def _apart(names: list[str]) -> list[str]:
-    """Return the names of several chats. Chats with equal names get a number at the end; a single chat gets no name."""
+    """Return different names for several chats: equal names get a number at the end. The name of a single chat is empty."""
     if len(names) < 2:
         return [""] * len(names)
     names = [name.strip() for name in names]
@@ -60,7 +60,7 @@ def _apart(names: list[str]) -> list[str]:
 
 
 class _Kept:
-    """Utterances, and the number of messages that are not utterances."""
+    """A collection of the utterances of a chat; service and media messages are only counted."""
 
     def __init__(self) -> None:
         self.turns: list[Turn] = []
@@ -178,7 +178,7 @@ def _meta(value: Any) -> Talk | None:
 
 
 def _mend(text: str) -> tuple[str, bool]:
-    """Repair text in which Meta wrote every byte of UTF-8 as a separate letter."""
+    """Repair text in which Meta wrote every byte of UTF-8 as a separate letter. Also return whether the text was changed."""
     if text.isascii():
         return text, False
     try:
@@ -223,7 +223,7 @@ def _is_model(one: Value) -> bool:
 
 
 def _chatgpt(value: Any) -> Talk | None:
-    """Read an export of ChatGPT. From its tree of messages, the branch that was shown last is read."""
+    """Read an export of ChatGPT. In the tree of messages of a chat, the branch that the user viewed last is read."""
     chats = value if isinstance(value, list) else [value]
     if not chats or not all(isinstance(chat, dict) and isinstance(chat.get("mapping"), dict) for chat in chats):
         return None
@@ -255,7 +255,7 @@ def _chatgpt(value: Any) -> Talk | None:
 
 
 def _signal(value: Any) -> Talk | None:
-    """Read rows of signal-export with `date`, `sender` and `body`."""
+    """Read JSON messages of the program signal-export, with the keys `date`, `sender` and `body`."""
     messages = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else _items(value, "messages")
     if not messages or not all({"sender", "body"} <= one.keys() for one in messages):
         return None

@@ -142,7 +142,7 @@ def read_chat(text: str, path: Path) -> Talk | None:
 
 
 def _head(line: str) -> tuple[str, int] | None:
-    """Return the time of a message, and the position at which the time ends in the line."""
+    """Return the date and time at the beginning of a line, and the position at which the time ends in the line."""
     head = line[:HEAD].translate(_SPACES)
     start = len(head) - len(head.lstrip("\u200e\u200f\ufeff "))
     found = _STAMP.match(head, start)
@@ -150,14 +150,14 @@ def _head(line: str) -> tuple[str, int] | None:
 
 
 def _split(rest: str) -> tuple[str, str]:
-    """Return the name and the text of a message; a service message has no name."""
+    """Return the name and the text of a message. The name is empty for a service message, such as `Ann joined`."""
     found = _NAME.match(rest[:HEAD])
     is_name = found is not None and any(map(str.isalnum, found["name"])) and not _SENTENCE.search(found["name"])
     return (found["name"], rest[found.end() :]) if found and is_name else ("", rest)
 
 
 def _kind(said: str) -> str:
-    """Return the kind of a message: `service`, `media`, or empty for a text."""
+    """Return the kind of a message: `service`, `media`, or an empty string for an utterance."""
     text = said.strip()
     plain = text.translate(_HIDDEN).strip()
     if len(plain) <= 200 and (_BRACKETS.fullmatch(plain) or _MEDIA.fullmatch(plain) or _FILE.fullmatch(plain)):
@@ -170,7 +170,7 @@ def _kind(said: str) -> str:
 
 
 def _copied(lines: list[str]) -> Talk | None:
-    """Read messages copied from Telegram: a line with name and date, then the text."""
+    """Read messages copied from Telegram. Each message is a line with name and date, followed by lines of text."""
     heads = [_HEAD_LINE.fullmatch(line.strip().translate(_SPACES)[:HEAD]) for line in lines]
     first = next((line for line in lines if line.strip()), "")
     if not _HEAD_LINE.fullmatch(first.strip().translate(_SPACES)[:HEAD]):
@@ -189,7 +189,7 @@ def _copied(lines: list[str]) -> Talk | None:
 
 
 def _exported(lines: list[str]) -> Talk | None:
-    """Read an export of Discord: a heading, then per message a line with date and name, the text, and attachments in braces."""
+    """Read an export of Discord. After a heading, each message is a line with date and name, lines of text, and attachments in braces."""
     turns: list[tuple[Turn, list[str]]] = []
     beside = False
     for line in lines:
@@ -210,7 +210,7 @@ def _exported(lines: list[str]) -> Talk | None:
 
 
 def _dayed(lines: list[str]) -> Talk | None:
-    """Read a chat of LINE or KakaoTalk: a line with only the date, then messages with their time of day."""
+    """Read a chat of LINE or KakaoTalk. For each day, a line with the date is followed by messages with their time of day."""
     found = [_LINE.fullmatch(line) or _KAKAO.fullmatch(line) if len(line) <= _LONGEST else None for line in lines]
     found = [one if one and (one["text"] is not None or one.re is _LINE) else None for one in found]
     first = next((number for number, one in enumerate(found) if one and one["text"] is not None), None)

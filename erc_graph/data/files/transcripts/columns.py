@@ -19,7 +19,7 @@ _BAR = re.compile(r"(?<![ \t])[ \t]{0,99}\|[ \t]{0,99}")
 
 
 def heads_of(text: str) -> list[str]:
-    """Return the fields of the first line; a line such as `sep=;` of Excel is skipped."""
+    """Return the values (column names) in the first line of a table; a first line such as `sep=;` of Excel is skipped."""
     text = text.lstrip("\n ")
     if text[:4].lower() == "sep=":
         text = text.partition("\n")[2]

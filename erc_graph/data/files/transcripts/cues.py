@@ -1,4 +1,4 @@
-"""Reader of subtitles: WebVTT of Teams, Zoom and YouTube, SubRip and SBV, complete or without the beginning.
+"""Reader of subtitles (WebVTT of Teams, Zoom and YouTube, SubRip, SBV), of whole files and of copied text without the beginning.
 
 A cue is a text with its start and end time. A voice is the name of a speaker in a cue.
 
@@ -34,10 +34,10 @@ _DASH = re.compile(r"(?:[-–—][ \t]{0,3}(?=[^\W\d_]|[¿¡“„«])|>>+[ \t]{
 
 
 def read_cues(text: str, path: Path) -> Talk | None:
-    """Read subtitles; return `None` if no line has the times of a cue.
+    """Read subtitles; return `None` if no line has a start and end time.
 
     Raises:
-        CorpusError: a WebVTT file has no cues.
+        CorpusError: a WebVTT file has no subtitles, or no subtitle has a text.
     """
     lines = text.splitlines()
     pattern = _LABEL if _LABEL.match(text[:80].lstrip()) else _TIMES
@@ -68,7 +68,7 @@ _Cue = tuple[float | None, float | None, list[str]]
 
 
 def _cues(lines: list[str], times: list[re.Match[str] | None], is_vtt: bool) -> tuple[list[_Cue], list[str]]:
-    """Return the cues with their lines, and the lines before the first cue. A pasted text may lack the times of these lines."""
+    """Return the cues (start, end, lines), and the lines before the first cue. These lines can be the end of an incomplete cue."""
     cues: list[_Cue] = []
     before: list[str] = []
     voice = ""
@@ -104,7 +104,7 @@ def _cues(lines: list[str], times: list[re.Match[str] | None], is_vtt: bool) -> 
 
 
 def _is_id(lines: list[str], times: list[re.Match[str] | None], number: int, is_vtt: bool) -> bool:
-    """Return whether a line is the name of the cue that begins in the next line."""
+    """Return whether a line is the number or name of the subtitle whose times are in the next line."""
     if number + 1 >= len(lines) or not times[number + 1]:
         return False
     first = number == 0 or not lines[number - 1].strip()
@@ -116,7 +116,7 @@ def _voice_tag(name: str) -> str:
 
 
 def _name_first_lines(cues: list[_Cue], times: list[re.Match[str] | None]) -> None:
-    """Convert a name alone on the first line of a cue to a voice, and write a note.
+    """Mark a name alone on the first line of a cue (a subtitle) as its speaker, and tell the user in a note.
 
     Google Meet and old documents of Teams write names in this way.
     """
@@ -138,7 +138,7 @@ def _name_first_lines(cues: list[_Cue], times: list[re.Match[str] | None]) -> No
 
 
 def _voices(said: list[str]) -> list[tuple[str, str]]:
-    """Return voice and text, line by line. The text between two voice marks belongs to the first voice."""
+    """Return pairs of speaker and text, line by line. A text belongs to the speaker in the last tag `<v NAME>` before the text."""
     found: list[tuple[str, str]] = []
     voice = ""
     for line in said:
@@ -152,7 +152,7 @@ def _voices(said: list[str]) -> list[tuple[str, str]]:
 
 
 def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
-    """Return one utterance per cue, and a further utterance whenever the speaker changes within a cue."""
+    """Return one utterance per cue (subtitle), and a further utterance whenever the speaker changes within a cue."""
     lines = [line for _, line in pieces]
     found = find_speakers(lines, styles=("colon", "bracket", "angle"))
     if not any(turn.speaker for turn, _ in pieces):

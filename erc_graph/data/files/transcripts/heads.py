@@ -32,12 +32,12 @@ def without_frame(said: Sequence[str], kept: Sequence[int]) -> list[int]:
     """Return the line numbers of the conversation, without headings (`ABOVE`) and endings (`BELOW`).
 
     A heading such as `Date: 3 May` is left out only if the word before the colon occurs once, because a word that occurs twice is a
-    speaker. A line such as `Interviewer: Ann`, with a word of `ROLES`, is left out if Ann is a speaker and the text also has a heading such
-    as `Date: 3 May`. A note quotes the lines that are left out.
+    speaker. A line such as `Interviewer: Ann`, with a role in `ROLES`, is left out if Ann is a speaker and the text also has a heading such
+    as `Date: 3 May`. The user gets a note with the lines that are left out.
 
     Args:
-        said: All lines.
-        kept: Numbers of the lines that are not empty or stage directions, from 0.
+        said: All lines of the transcript.
+        kept: Numbers (from 0) of the lines that are neither empty nor stage directions.
     """
     names = {number: before_colon(said[number]) for number in kept}
     words = {number: _NUMBER.sub("", name.casefold()) for number, name in names.items() if name}

@@ -1,4 +1,4 @@
-"""Reader of pasted transcripts: lines of `Name: text` and similar forms, also with a name or a time alone on a line."""
+"""Reader of transcripts as text: lines of `Name: text` and similar forms. A name or a time can also be alone on a line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HEADED = re.compile(
 
 
 def read_lines(text: str, path: Path) -> Talk:
-    """Read a pasted transcript.
+    """Read a transcript with lines of `Name: text` or a similar form.
 
     Raises:
         CorpusError: no line names a speaker.
@@ -99,7 +99,7 @@ _TAG = re.compile(
 
 
 def _untagged(text: str) -> str:
-    """Remove HTML tags and write a note, if most lines have closing tags."""
+    """Remove HTML tags if most lines have closing tags. The user gets a note on this change."""
     lines = [line for line in text.splitlines() if line.strip()]
     if 2 * sum("</" in line or "<br" in line.lower() for line in lines) <= len(lines):
         return text
@@ -113,7 +113,7 @@ _FRAMES = re.compile(r"(\d\d:\d\d:\d\d)[:;]\d\d - (\d\d:\d\d:\d\d)[:;]\d\d")
 
 
 def _framed(said: list[str], kept: list[int]) -> Talk | None:
-    """Read a transcript of Premiere: a line with times (hours, minutes, seconds, frames), a line with the name, then the text."""
+    """Read a transcript of Premiere. Each utterance has a line with times (hours, minutes, seconds, frames), a name line and text lines."""
     times = {number: found for number in kept if (found := _FRAMES.fullmatch(said[number][:40]))}
     if kept[0] not in times:
         return None
@@ -134,7 +134,7 @@ def _framed(said: list[str], kept: list[int]) -> Talk | None:
 
 
 def _headed(said: list[str], kept: list[int]) -> Talk | None:
-    """Read a transcript with lines of name and time; the text follows below each of these lines."""
+    """Read a transcript in which each utterance is a line with name and time, followed by lines of text."""
     heads = {number: _head(said[number]) for number in kept}
     taken = set()
     if not any(heads.values()):  # `[3:00 PM] Müller, Max`
@@ -161,7 +161,7 @@ def _headed(said: list[str], kept: list[int]) -> Talk | None:
 
 
 def _head(line: str) -> tuple[str, str] | None:
-    """Return the name and the time in a line that contains nothing else; `None` for other lines."""
+    """Return the name and the time of a line that contains only a name and a time; `None` for other lines."""
     if len(line) > HEAD:
         return None
     found = _HEADED.fullmatch(line)
@@ -173,7 +173,7 @@ def _head(line: str) -> tuple[str, str] | None:
 
 
 def _stamped_names(said: list[str], kept: list[int]) -> dict[int, tuple[str, str]]:
-    """Return the lines of a time in brackets and a name, if all lines with a time have this form and a text follows each of them."""
+    """Return the lines such as `[3:00 PM] Ann` (number → name and time), if all lines with a time have this form and a text follows."""
     found = {number: STAMP.match(said[number][:HEAD]) for number in kept}
     if found[kept[0]] is None or found[kept[-1]] is not None or sum(map(bool, found.values())) < 2:
         return {}
@@ -188,7 +188,7 @@ _SPEAKER = re.compile(r"(?:Speaker|SPEAKER|Sprecher|Unknown|Participant|Intervie
 
 
 def _alone(said: list[str], staged: list[bool]) -> Talk | None:
-    """Read a transcript in the form of a play: a name in capitals alone on a line, then the text."""
+    """Read a transcript in the form of a play: each utterance is a line with a name in capitals, followed by lines of text."""
     blocks: list[list[str]] = []
     for number, line in enumerate(said):
         if not line or staged[number]:

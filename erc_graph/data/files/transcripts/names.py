@@ -1,6 +1,6 @@
 """Recognition of speaker names that are written before an utterance or alone on a line.
 
-All patterns are applied only to the first `HEAD` characters of a line. This bounds the cost per line.
+All patterns are applied only to the first `HEAD` characters of a line. The time per line is therefore limited.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ NO_NAMES = {  # what stands before a colon and is nobody, where it does so once
 
 @dataclass(slots=True)
 class Line:
-    """A line of text: the name at its beginning (empty if there is no name), its times, and its text."""
+    """A line of a transcript: the name at the beginning (empty if there is no name), the start and end time, and the text."""
 
     name: str
     text: str
@@ -98,9 +98,9 @@ def is_title(line: str) -> bool:
 
 
 def say_cleaned(pairs: Counter[tuple[str, str]]) -> None:
-    """Write a note about names that were cleaned.
+    """Tell the user in a note which names were cleaned by `clean`.
 
-    `pairs` counts pairs of a name in the file and the cleaned name.
+    `pairs` contains pairs of a name in the file and the cleaned name, and how often they occur.
     """
     changed = [(raw, name) for raw, name in pairs if " ".join(raw.split()) != name]
     if changed:
@@ -109,7 +109,7 @@ def say_cleaned(pairs: Counter[tuple[str, str]]) -> None:
 
 
 def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_STYLES)) -> list[Line]:
-    """Find the speaker of every line. All lines are read in the style of writing names that fits most lines.
+    """Find the speaker of every line. Names can be written in several styles, such as `Ann: Hi`; the style of most lines is used.
 
     A line `Name: text` begins an utterance if the words before the colon occur several times or are written like a name. The words of a
     name begin with capital letters, unless the script has no capital letters. Other lines with a colon are `doubtful`: the words before the
@@ -145,10 +145,10 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
 
 
 def without_strays(lines: Sequence[str], found: Sequence[Line]) -> list[Line]:
-    """Return the result of `find_speakers` without false names, such as in `Look: no hands`.
+    """Return `found` without false names, such as the word before the colon in `Look: no hands`.
 
-    All names are false if most lines and the first line have no name, no name occurs twice, and no name is in capitals. For other texts, a
-    note reports names that occur only once. `lines` are the lines that were given to `find_speakers`.
+    All names are false if most lines and the first line have no name, no name occurs twice, and no name is in capitals. Otherwise the user
+    gets a note on names that occur only once. `found` is the result of `find_speakers` for `lines`.
     """
     times = Counter(line.name.casefold() for line in found if line.name)
     single = [line for line in found if line.name and times[line.name.casefold()] == 1]
@@ -165,7 +165,7 @@ def without_strays(lines: Sequence[str], found: Sequence[Line]) -> list[Line]:
 
 
 def _unnumbered(lines: Sequence[str]) -> Sequence[str]:
-    """Return the lines without line numbers (`01 Ann: Hi`), if the numbers are consecutive."""
+    """Return the lines without line numbers (such as in `01 Ann: Hi`), if most numbers are consecutive."""
     numbers = [int(found[1]) if (found := _NUMBER.match(line[:40])) else None for line in lines]
     pairs = list(pairwise(numbers))
     if len(lines) < 2 or 2 * sum(a is not None and b == a + 1 for a, b in pairs) < len(pairs):
@@ -175,7 +175,7 @@ def _unnumbered(lines: Sequence[str]) -> Sequence[str]:
 
 
 def _questions(lines: Sequence[str]) -> Sequence[str]:
-    """Return the lines with `Q:` and `A:` in place of `Q.` and `A.`, if the text has both."""
+    """Return the lines with `Q:` and `A:` in place of `Q.` and `A.`, if lines begin with `Q.` and with `A.`."""
     found = [_QUESTION.match(line.lstrip()[:40]) for line in lines]
     if {mark[1] for mark in found if mark} != {"Q", "A"}:
         return lines
@@ -184,7 +184,7 @@ def _questions(lines: Sequence[str]) -> Sequence[str]:
 
 
 def _split(line: str) -> tuple[str, str, str]:
-    """Return the times at the beginning of a line, or between hashes at its end, and the rest of the line."""
+    """Return start time, end time and text of a line. Times are at the beginning, or between hash signs (`#`) at the end."""
     stripped = line.strip()
     first = _HASHED.match(stripped[:20])
     last = _HASHED.search(stripped, max(first.end() if first else 0, len(stripped) - 20))
@@ -237,7 +237,7 @@ def _is_name(name: str) -> bool:
 
 
 def _accepted(style: str, matches: Sequence[_Match | None]) -> list[bool]:
-    """Return for each line whether it begins an utterance."""
+    """Return for each line whether the line begins an utterance, given the names that were found in one style."""
     times = Counter(match[1].casefold() for match in matches if match and match[3])
     sure = {match[1].casefold() for match in matches if match and match[3] and _capital(match[1])}
     sure -= {name for name in sure if name.strip(".") in NO_NAMES and times[name] == 1 and len(sure) > 1}
@@ -256,7 +256,7 @@ def _accepted(style: str, matches: Sequence[_Match | None]) -> list[bool]:
 
 
 def _capital(name: str) -> bool:
-    """Return whether a text is written like a name: all words begin with capitals, except particles such as "van" in the middle."""
+    """Return whether a text is written like a name: all words begin with capitals; particles such as "van" in the middle need not."""
     words = name.split()
     small = [word[0].islower() for word in words]
     return not small[0] and not small[-1] and all(not is_small or word in _PARTICLES for word, is_small in zip(words, small, strict=True))

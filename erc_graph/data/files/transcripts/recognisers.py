@@ -42,7 +42,7 @@ def read_recognised(value: Any, path: Path) -> Talk | None:
 
 
 def _objects(value: Any, *keys: str | int) -> list[Value]:
-    """Return the list of objects at the end of a path of keys; empty if there is no such list."""
+    """Return the list of objects under nested keys, such as `value["results"]["items"]`; empty if there is no list."""
     inner = _at(value, *keys)
     return [one for one in inner if isinstance(one, dict)] if isinstance(inner, list) else []
 
@@ -70,7 +70,7 @@ def _who(value: Any) -> str:
 
 
 def _time(value: Any, unit: float = 1.0) -> float | None:
-    """Convert values to seconds, such as `1.5`, `"1.500s"`, `"PT1M2.5S"` and `"00:00:01,000"`."""
+    """Convert a time to seconds, such as `1.5`, `"1.500s"`, `"PT1M2.5S"` or `"00:00:01,000"`; return `None` for other values."""
     if isinstance(value, str):
         if found := _DURATION.fullmatch(value.strip()[:60]):
             hours, minutes, rest = (float(part or 0) for part in found.groups())
@@ -126,7 +126,7 @@ def _segments(items: Iterable[Value], *, text: str, speaker: Iterable[str], star
 
 
 def _plain_segments(value: Any) -> Talk | None:
-    """Read a list of segments without a header, as returned by whisperX in Python."""
+    """Read a list of segments (utterances with times) that is not inside an object, as returned by whisperX in Python."""
     if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
         return None
     if all({"start", "end", "text"} <= one.keys() for one in value) and not any(

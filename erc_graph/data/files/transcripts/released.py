@@ -1,4 +1,4 @@
-"""Reading of files of released data sets. The readers of these files are called first, because the files look like other transcripts."""
+"""Reading of files of released data sets. Their formats are tested first, because the files look like other transcripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BESIDE = {"iemocap": ", dialog/transcriptions"}
 
 
 def read_released(content: Any, path: Path, size: int) -> Annotations | None:
-    """Read the content with the readers of data sets; return `None` if no reader recognises the content.
+    """Read a file of a released data set; return `None` if the content is not a file of a known data set.
 
     Args:
         content: Text, or the value of a JSON file.

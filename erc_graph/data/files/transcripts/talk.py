@@ -1,4 +1,4 @@
-"""The result of a reader of transcripts, and its conversion to a corpus. The module writes the notes that can occur for all formats."""
+"""The utterances read from a transcript, and their conversion to a corpus. Notes to the user that all formats share are written here."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Turn:
 
 @dataclass(kw_only=True)
 class Talk:
-    """The result of a reader.
+    """The utterances that were read from a transcript, and their format.
 
     Attributes:
         form: Name of the recognised format.
         turns: The utterances in the order of the file.
-        alone: Whether the format normally has one conversation per file. For other formats, a note reports that a single conversation is
+        alone: Whether the format normally has one conversation per file. If not, the user gets a note when a single conversation is
             assumed.
         found: Names of the columns of a table.
     """
@@ -83,7 +83,7 @@ def are(number: int) -> str:
 
 
 def left_out(service: int, media: int) -> None:
-    """Write a note with the numbers of service and media messages, which are not utterances."""
+    """Tell the user in a note how many messages were left out as service or media messages."""
     parts = [count(number, f"{kind} message") for kind, number in (("service", service), ("media", media)) if number]
     if parts:
         note(f"{' and '.join(parts)} {are(service + media)} left out")
@@ -102,7 +102,7 @@ def moment(seconds: float) -> str:
 
 
 def to_corpus(talk: Talk, path: Path, name: str, most: int | None = None) -> Corpus:
-    """Build a corpus from the result of a reader, and write notes on assumptions about speakers, conversations and order.
+    """Build a corpus from the utterances of a transcript, with notes to the user on assumed speakers, conversations and order.
 
     Raises:
         CorpusError: there are no utterances or more than `most`, two utterances of a conversation have the same number, or features are not
@@ -182,7 +182,7 @@ def _ordered(turns: list[Turn], own: list[int], dialogue: str, path: Path) -> li
 
 
 def _instant(turn: Turn) -> tuple[str, float] | None:
-    """Return the kind of time of an utterance (recording or date) and the time in seconds; `None` for a time of day without a date."""
+    """Return the kind of time (recording, date with or without time zone) and the time in seconds; `None` without a date."""
     if turn.start is not None:
         return "recording", turn.start
     try:
@@ -231,7 +231,7 @@ def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str,
 
 
 def finite(value: Any) -> float | None:
-    """Return a JSON value as a number, if it is a number or the text of a number; `None` if it is not finite."""
+    """Return a JSON value as a number, if it is a number or the text of a number; `None` for other values, NaN and inf."""
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):

@@ -3,8 +3,8 @@
 The utterances of ELAN and Praat are sorted by time.
 
 Only the standard library is used. The library `pympi-ling` fails on ELAN files without a schema location, which other programs write. It
-also accepts document types, which may be malicious. The library `praatio` fails on a label that contains `intervals [`. Both text formats
-of Praat are simple to read: only numbers, quoted texts and flags are needed, in their order.
+also accepts document type definitions (DTD) in XML, which may be malicious. The library `praatio` fails on a label that contains
+`intervals [`. The two text formats of Praat are simple to read: only numbers, quoted texts and flags (such as `<exists>`) are needed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _ALIGNED = re.compile(r"(?:.{1,60} - )?(?:words?|phones?|phonemes?|syllables?|(?
 
 
 class _Aside:
-    """Names of the tiers that do not contain speech."""
+    """Names of tiers (layers of annotations) that do not contain utterances."""
 
     def __init__(self) -> None:
         self.aligned: list[str] = []  # of a forced aligner
@@ -83,7 +83,7 @@ class _Aside:
 
 
 def _keep(name: str, own: list[tuple[float, Turn]], turns: list[tuple[float, Turn]], aside: _Aside) -> None:
-    """Add the utterances of a tier to `turns`. If the tier has annotations or single words instead, add its name to `aside`."""
+    """Add the utterances of a tier to `turns`. If the tier has annotations or single words instead, add the tier name to `aside`."""
     if own and is_about_speech(name):
         aside.about.append(name)
     elif _ALIGNED.fullmatch(name[:100]) and 2 * sum(" " in turn.text for _, turn in own) <= len(own):
@@ -110,7 +110,7 @@ _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(<[a-z]{1,10}>)|(?<![^\s=])(-?\d{1,20}(?:
 
 
 class _Tokens:
-    """Iterator over the relevant tokens of a TextGrid."""
+    """Iterator over the quoted texts, numbers and flags (such as `<exists>`) in a TextGrid file of Praat."""
 
     def __init__(self, text: str, path: Path) -> None:
         self.path = path

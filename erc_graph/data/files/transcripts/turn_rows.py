@@ -1,4 +1,4 @@
-"""Reader of tables and JSON of users: each row has a speaker and a text, and many column names are known."""
+"""Reader of tables and JSON files with a speaker and a text per row or object; many column names are known."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def read_rows(value: Any, path: Path) -> Talk:
 
 
 def _inside(item: Row, keys: Sequence[str]) -> list[Any] | None:
-    """Return the list of utterances or dialogues in an object; `None` if the object is itself an utterance."""
+    """Return the list of utterances or dialogues under one of `keys`; `None` if the object `item` is itself an utterance."""
     found: list[Any] | None = next((item[key] for key in keys if isinstance(item.get(key), list)), None)
     if found is not None and not all(isinstance(one, dict | list) for one in found) and "text" in find_columns(item):
         return None
@@ -68,9 +68,9 @@ def _inside(item: Row, keys: Sequence[str]) -> list[Any] | None:
 
 
 def _named(value: Row) -> list[Any] | None:
-    """Return dialogues whose keys are their names; `None` if the object has another form.
+    """Return the dialogues of an object name → dialogue; return `None` if the object has another form.
 
-    A name has a list of utterances (one dialogue), or a list of lists of utterances (several dialogues, as in RECCON).
+    The value is a list of utterances (one dialogue), or a list of lists of utterances (several dialogues, as in RECCON).
     """
     if not value or not all(isinstance(one, list) and one for one in value.values()):
         return None
@@ -88,7 +88,7 @@ def _named(value: Row) -> list[Any] | None:
 
 
 def _deeper(value: Row) -> list[Any] | None:
-    """Search nested objects for the first list of utterances; lists of the same form with other names are further dialogues.
+    """Search nested objects for the first list of utterances. Lists whose keys differ in one name are further dialogues.
 
     An utterance is an object with a text and a speaker or time.
     """
@@ -118,7 +118,7 @@ def _is_turns(rows: list[Any]) -> bool:
 
 
 def _beside(first: tuple[str, ...], found: dict[tuple[str, ...], list[Row]]) -> tuple[int, list[tuple[str, ...]]] | None:
-    """Return the position at which the key paths of several dialogues differ, and these paths; `None` for versions of one dialogue."""
+    """Return the key paths of several dialogues, and the position where they differ; `None` if the lists are versions of one dialogue."""
     columns = find_columns(found[first][0])
     same = [path for path, rows in found.items() if find_columns(rows[0]) == columns]
     for place in range(len(first)):
@@ -173,7 +173,7 @@ def read_table(rows: Sequence[Row], path: Path, form: str) -> Talk:
 
 
 def _is_list(rows: Sequence[Row], name: str) -> bool:
-    """Return whether a key has only objects and lists as values, and is therefore not a column."""
+    """Return whether all values of a key are objects or lists; such a key is not read as a column."""
     values = [row[name] for row in rows if _filled(row.get(name))]
     return (
         bool(values)
@@ -203,7 +203,7 @@ def _speaker(row: Row, name: str | None, number: int, path: Path) -> str:
 
 
 def _numbers(rows: Sequence[Row], columns: dict[str, str]) -> list[int | None]:
-    """Return the utterance numbers of dialogues in which every row has a number, and write a note on other dialogues."""
+    """Return the utterance numbers of dialogues in which every row has a number. The user gets a note on other dialogues."""
     name = columns.get("turn")
     if name is None:
         return [None] * len(rows)
@@ -222,7 +222,7 @@ def _numbers(rows: Sequence[Row], columns: dict[str, str]) -> list[int | None]:
 
 
 def _dated(rows: list[Row], names: Sequence[str], columns: dict[str, str]) -> list[Row]:
-    """Return the rows; if the column `date` exists, the date is put before the time of day."""
+    """Return the rows. If there are columns for the date and the time of day, both are joined to one column."""
     time, date = columns.get("start", ""), next((name for name in names if plain(name) == "date"), None)
     if plain(time) != "time" or date is None or "end" in columns:
         return rows
@@ -243,9 +243,9 @@ _SINCE_WHEN = ("time", "timestamp", "datetime", "date", "createdat", "sentat", "
 
 
 def _of_day(rows: Sequence[Row], columns: dict[str, str]) -> bool:
-    """Return whether times such as `23:59` are times of day, and write a note in this case.
+    """Return whether times such as `23:59` are times of day and not times of a recording. If so, the user gets a note.
 
-    Times are times of day if there are no end times, and the times decrease within a dialogue.
+    They are times of day if there are no end times, and the start times decrease within a dialogue.
     """
     name = columns.get("start", "")
     if plain(name) not in _SINCE_WHEN or "end" in columns:
@@ -266,7 +266,7 @@ def _of_day(rows: Sequence[Row], columns: dict[str, str]) -> bool:
 
 
 def _times(rows: Sequence[Row], columns: dict[str, str], form: str, path: Path) -> list[tuple[float | None, float | None, str]]:
-    """Return start and end in seconds, or the time exactly as in the file."""
+    """Return, for each row, start and end in seconds, or the time as text exactly as in the file."""
     values = [[row.get(columns[what]) if what in columns else None for what in ("start", "end")] for row in rows]
     unit = 1000 if are_milliseconds(path, columns, [value for pair in values for value in pair]) else 1
     if _of_day(rows, columns):
