@@ -1,7 +1,7 @@
 """Detection of the encodings Windows-1250, Windows-1254 and Windows-1252 by the spelling of words.
 
-Every byte of a Polish, Czech, Hungarian or Turkish text is also a character of Windows-1252. The bytes alone therefore do not identify the
-encoding. The words identify the encoding:
+Almost every byte of a Polish, Czech, Hungarian or Turkish text in these encodings is also a character of Windows-1252. The bytes alone
+therefore do not identify the encoding. The words identify the encoding:
 
 - In the right encoding, all words consist of letters of one language.
 - In the wrong encoding, some words can have combinations of characters that no Western language has (`pøíští`, `mo¿e`, `gülüþ`).

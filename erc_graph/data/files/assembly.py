@@ -57,7 +57,7 @@ def assemble(
         sequences: Modality → file of sequences.
         extractors: Modality → name of the model that extracted its features.
         name: Name of the corpus.
-        strict: Raise an error for features with invalid numbers instead of treating them as missing.
+        strict: Raise an error for features with NaN, inf or numbers beyond 1e15 instead of treating them as missing.
         files: Name of a file → its path; the SHA-256 hashes of these files are stored in `provenance` of the corpus.
 
     Raises:

@@ -45,7 +45,7 @@ def turns(corpus: Corpus) -> list[dict[str, Any]]:
 
 
 def write_turns(corpus: Corpus, path: str | os.PathLike[str]) -> Path:
-    """Write the rows of `turns` to a CSV or JSON lines file, atomically.
+    """Write the rows that `turns` returns for a corpus to a CSV or JSON lines file, atomically.
 
     Raises:
         ConfigError: the file name ends in neither `.csv` nor `.jsonl`.

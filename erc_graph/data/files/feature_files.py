@@ -132,13 +132,13 @@ def join_features(
         array: Feature rows `(n, d)`: `d` numbers per row.
         utterance_ids: `U` utterance ids of the corpus.
         where: Name of the features in messages, for example `features.audio (audio.npz)`.
-        strict: Raise an error for rows with invalid numbers (see `erc_graph.data.numbers`) instead of treating them as missing.
+        strict: Raise an error for rows with NaN, inf or numbers beyond 1e15 instead of treating them as missing.
 
     Returns:
         Features `(U, d)` float32, zero if missing; `(U,)` bool, False if features are missing; messages about missing and unused rows.
 
     Raises:
-        CorpusError: no row belongs to an utterance of the corpus, or with `strict` a row has invalid numbers.
+        CorpusError: no row belongs to an utterance of the corpus, or with `strict` a row has NaN, inf or numbers beyond 1e15.
     """
     row, report = find_rows(ids, utterance_ids, where)
     found = row >= 0

@@ -14,8 +14,8 @@ def parse_json(text: str, refuse: Callable[[int | None, Exception], CorpusError]
 
     Args:
         text: Content of the file.
-        refuse: Function that creates the error. Its arguments are the number of the invalid line, from 1, and the parsing error. If the
-            first line is already invalid, its arguments are `None` and the parsing error of the whole text.
+        refuse: Function that creates the error. Its arguments are the number of the invalid line, from 1, and the parsing error. If line 1
+            is invalid, the arguments are `None` and the parsing error of the whole text.
 
     Raises:
         CorpusError: the text is neither JSON nor JSON lines.

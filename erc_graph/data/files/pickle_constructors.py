@@ -26,7 +26,7 @@ class Reader(Protocol):
 
 
 class Constructor:
-    """A constructor that a pickle may name. The interpreter only calls it with arguments: `make(reader, *arguments)`."""
+    """A function that a pickle may call by its name. The interpreter of pickles calls it as `make(reader, *arguments)`."""
 
     __slots__ = ("make",)
 

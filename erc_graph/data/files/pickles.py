@@ -31,7 +31,7 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
 def spelled_out(value: Any) -> float:
-    """Count the items of nested lists, tuples, sets and dicts. If a container occurs several times, its items count every time.
+    """Count the items of nested containers (lists, tuples, sets, dicts). If a container occurs several times, its items count every time.
 
     Each distinct container is visited once. A container that contains itself has infinitely many items.
 

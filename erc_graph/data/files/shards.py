@@ -266,7 +266,7 @@ class Records:
     Attributes:
         lines: Lines, each with one JSON object or list.
         numbers: Numbers of the lines or Parquet rows in their file, from 1.
-        first: Number of non-empty lines before these lines in the file.
+        first: Number of non-empty lines in the file before `lines`.
         spoilt: Line number of an unreadable line that may belong to the same conversation as `lines`; `None` without such a line.
     """
 

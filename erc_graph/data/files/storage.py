@@ -1,4 +1,4 @@
-"""Atomic writing of files, and storage of tensors without pickle."""
+"""Atomic writing of files (each file is written completely or not at all), and storage of tensors without pickle."""
 
 from __future__ import annotations
 

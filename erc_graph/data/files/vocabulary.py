@@ -69,7 +69,7 @@ _ABOUT = {plain(name) for name in ABOUT_SPEECH}
 
 
 def is_about_speech(name: str) -> bool:
-    """Return whether a tier of an annotation tool contains annotations instead of speech.
+    """Return whether a tier (a layer in a file of an annotation tool) contains annotations instead of speech.
 
     The decision uses the name of the tier, or the first or last word of the name.
 

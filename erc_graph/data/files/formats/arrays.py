@@ -129,7 +129,7 @@ def clip_of(value: Any, where: str) -> tuple[str, str]:
 
 
 def _number(clip: str) -> tuple[float, str]:
-    """Return the sorting key of a clip within its video."""
+    """Return a key that sorts the clips of a video by their numbers."""
     try:
         number = float(clip)
     except ValueError:

@@ -34,7 +34,7 @@ _LABEL = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """An utterance of a transcription or evaluation: its id, dialogue and speaker, and its start and end in seconds."""
+    """An utterance in a transcription or label file: its id, dialogue and speaker, and its start and end in seconds."""
 
     id: str
     dialogue: str

@@ -254,7 +254,7 @@ class _Packer:
         return result
 
     def read_texts(self) -> list[str]:
-        """Return the texts, with repaired Windows-1252 punctuation and joined lists of tokens."""
+        """Return the texts. Wrongly decoded punctuation of Windows-1252 is repaired, and lists of tokens are joined."""
         if self.fields.texts is None:
             return []
         repaired: dict[str, str] = {}
@@ -275,7 +275,7 @@ class _Packer:
         return result
 
     def read_ids(self) -> list[str]:
-        """Return the utterance ids of the file, or ids made of the dialogue and the position of the utterance."""
+        """Return the utterance ids of the file or, if there are none, ids from the dialogue and the position of the utterance."""
         numbered = [f"{name}_{turn}" for name, length in zip(self.names, self.lengths, strict=True) for turn in range(length)]
         if self.fields.ids is None:
             if self.dataset == "meld":

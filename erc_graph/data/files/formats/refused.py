@@ -104,7 +104,7 @@ def refuse_archive(names: list[str], path: Path) -> None:
     """Raise an error that says what a zip archive contains.
 
     Raises:
-        CorpusError: always.
+        CorpusError: is always raised.
     """
     stems = {name.rsplit("/", 1)[-1] for name in names}
     if stems & {"train_corpus.npy", "whole_corpus.npy"}:

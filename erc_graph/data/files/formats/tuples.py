@@ -1,4 +1,4 @@
-"""Reader of tuples and lists of dicts for labels, speakers, features and so on (fields), which have no names.
+"""Reader of tuples and lists without names: their elements (fields) are dicts of labels, speakers, features and so on.
 
 A layout lists the fields of a tuple in order. The layout of a file is recognised by the number of its fields and by the first utterance of
 every field. For example, there are 9-tuples of IEMOCAP and of MELD.
@@ -67,7 +67,7 @@ _VECTOR = {"vector", "one-hot", "frames"}
 
 
 def read_tuple(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """Read annotations from a tuple or list whose elements are labels, speakers and so on; return `None` for other content.
+    """Read annotations from a tuple or list whose elements are dicts of labels, speakers and so on; return `None` for other content.
 
     Raises:
         CorpusError: the tuple has none of the known layouts, or its elements contradict each other.

@@ -59,7 +59,7 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
     """Load the conversations in a file as a corpus without labels.
 
     Times are stored in the annotations of the corpus: `start` and `end` are seconds of a recording, `time` is the time exactly as in the
-    file. Every assumption about the file is printed on standard error and stored under `notes` in the provenance.
+    file. Every assumption about the file is printed on standard error and stored under `notes` in `provenance` of the corpus.
 
     Args:
         source: A file, or its content as bytes. The file can be a text: lines of `Speaker: text`, subtitles, exports of speech recognisers

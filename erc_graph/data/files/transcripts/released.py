@@ -1,4 +1,4 @@
-"""Reading of files of released data sets. Their formats are tested first, because the files look like other transcripts."""
+"""Reading of files of released data sets. These formats are tested before others, because the files look like transcripts."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from erc_graph.errors import CorpusError
 
 
 def read_tiers(text: str, path: Path) -> Talk | None:
-    """Read annotations; return `None` if the text has none of the three formats.
+    """Read a file of ELAN, Praat or CHAT; return `None` if the text has another format.
 
     Raises:
         CorpusError: the file is damaged, has no speech, or is XML that defines a document type or entities.

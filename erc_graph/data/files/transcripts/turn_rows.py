@@ -88,7 +88,7 @@ def _named(value: Row) -> list[Any] | None:
 
 
 def _deeper(value: Row) -> list[Any] | None:
-    """Search nested objects for the first list of utterances. Lists whose keys differ in one name are further dialogues.
+    """Search nested objects for the first list of utterances. Lists whose key paths differ in one key are further dialogues.
 
     An utterance is an object with a text and a speaker or time.
     """
