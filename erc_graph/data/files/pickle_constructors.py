@@ -42,7 +42,7 @@ class Dtype:
     def __init__(self, code: Any) -> None:
         code = code.decode("latin1") if isinstance(code, bytes) else code
         if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-            raise pickle.UnpicklingError("array items of an unsupported type")
+            raise pickle.UnpicklingError("array of an unsupported data type")
         self.code, self.order = ("O" if code.startswith("O") else code), "="
 
     def restore(self, reader: Reader, state: Any) -> None:
@@ -52,10 +52,10 @@ class Dtype:
             UnpicklingError: the data type is structured, or its byte order is unknown.
         """
         if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
-            raise pickle.UnpicklingError("array items with fields are not supported")
+            raise pickle.UnpicklingError("array of a structured data type")
         order = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
         if order not in ("<", ">", "=", "|"):
-            raise pickle.UnpicklingError("array items of unknown byte order")
+            raise pickle.UnpicklingError("array of unknown byte order")
         self.order = order
 
     @property
@@ -83,7 +83,7 @@ class Array(np.ndarray):
 def _checked(reader: Reader, shape: Any, dtype: Any, data: Any) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
     """Check that shape, data type and content of an array agree, and return all three. Numpy would allocate memory before this check."""
     if not isinstance(dtype, Dtype):
-        raise pickle.UnpicklingError("array without an item type")
+        raise pickle.UnpicklingError("array without a data type")
     if not isinstance(shape, tuple) or len(shape) > 16 or not all(type(n) is int and n >= 0 for n in shape):
         raise pickle.UnpicklingError("array shape")
     kind, count = dtype.numpy, math.prod(shape)

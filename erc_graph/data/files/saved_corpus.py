@@ -178,8 +178,8 @@ def _fields(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, st
         expect(len(value) == rows, f"sequences/{name}: expected {rows} sequences, found {len(value)}")
         if strict and value.values.is_floating_point() and not fit(value.values).all():
             raise CorpusError(
-                f"{path.with_name(TENSORS)}: sequences/{name}: items with {UNFIT}, which `strict` does not allow; correct them, or leave "
-                f"out `strict`"
+                f"{path.with_name(TENSORS)}: sequences/{name}: words, frames or samples with {UNFIT}, which `strict` does not allow; "
+                f"correct them, or leave out `strict`"
             )
     return {
         "name": manifest["name"],

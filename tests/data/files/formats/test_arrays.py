@@ -90,8 +90,9 @@ def test_minus_infinity_in_audio_leaves_the_frame_out(tmp_path: Path) -> None:
     path = dump(tmp_path, content)
     corpus = load_corpus(path)
     assert len(corpus.sequences["audio"][corpus.utterance_ids.index("c_3")]) == length - 1
-    assert any("1 items with NaN, inf or numbers beyond 1e15 are left out (first in c_3)" in note for note in corpus.provenance["notes"])
-    with pytest.raises(CorpusError, match=r"sequences.audio \(annotation file\): 1 items with NaN, inf or numbers beyond 1e15"):
+    told = "1 words, frames or samples with NaN, inf or numbers beyond 1e15 are left out (first in c_3)"
+    assert any(told in note for note in corpus.provenance["notes"])
+    with pytest.raises(CorpusError, match=r"sequences.audio \(annotation file\): 1 words, frames or samples with NaN, inf"):
         load_corpus(path, strict=True)
 
 
