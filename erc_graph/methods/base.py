@@ -1,4 +1,4 @@
-"""`Method`, the base class of all methods; it defines their input, output, training stages and causality."""
+"""`Method`, the base class of all methods; it defines their input, output, training stages, and whether they read later utterances."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Method(nn.Module):
     A subclass defines its options (`Config`) and its publication (`paper`). It defines its architecture in one of two ways:
 
     - `parts` yields modules, each of which reads the output of the previous module. The first module reads the input of the method
-      (`Given`), the others read node states (`Nodes`). Modules for this purpose are in `erc_graph.methods.parts`.
-    - `build` and `encode` define any other architecture.
+      (`Given`), the others read node states (`Nodes`). Modules that several methods use are in `erc_graph.methods.parts`.
+    - `build` creates the modules of any other architecture, and `encode` applies them.
 
-    A subclass also defines `head`, `answer` and `stages` if the defaults do not fit. The base class adds the option tables `[inputs]` and
-    `[prior]`. It also determines whether the method is causal, that is, reads no later utterances.
+    A subclass may also override `head` (classifier), `answer` (scores and losses) and `stages` (training stages). The base class adds the
+    options `[inputs]` and `[prior]`. It also tests whether the method is causal, that is, reads no later utterances.
 
     Args:
         schema: Features that the method reads, and the task.
@@ -53,8 +53,8 @@ class Method(nn.Module):
         paper: Publication of the method; `None`: not published.
         family: Kind of network that connects utterances or fuses modalities.
         stands_for: Description of a method that replaces a published system of which too little is known; empty for other methods.
-        reads: How the method reads a modality: `features` (one vector per utterance) or `sequences` (words, frames or samples). If both are
-            named, the method uses the first of them that the corpus has.
+        reads: How the method reads a modality: `features` (one vector per utterance) or `sequences` (words, frames or samples). If both
+            names are given, the method reads each modality in the first of these forms that the corpus has.
         reads_second_text: Whether the method reads a second text feature (option `inputs.second_text`).
         can_be_causal: False if the method always reads later utterances; the option `causal` must then be false.
         unused: Name of a parameter whose gradient is always zero → the reason. A name may be a pattern with `*`.
@@ -63,7 +63,7 @@ class Method(nn.Module):
         sequences_of: Modalities that the method reads as sequences; it reads other modalities as vectors. `None`: all modalities.
 
     Raises:
-        ConfigError: The options do not fit the corpus or each other, or `causal` is true but a module reads later utterances.
+        ConfigError: The options do not fit the corpus or each other, or the option `causal` is true but a module reads later utterances.
     """
 
     Config: ClassVar[type]
@@ -122,8 +122,8 @@ class Method(nn.Module):
     def parts(self, config: Any, shapes: Shapes) -> Iterator[nn.Module]:
         """Yield the modules of the method in the order in which they are applied.
 
-        The first module maps `Given` to `Nodes`; the others map `Nodes` and `Batch` to `Nodes`. A module that changes the width of the
-        states has an attribute `width`.
+        The first module maps the input (`Given`) to node states (`Nodes`); the others map `Nodes` and `Batch` to `Nodes`. A module that
+        changes the width of the node states has an attribute `width`.
         """
         raise ConfigError(f"{type(self).__name__}: expected parts(), or build() and encode(), found neither")
 
@@ -162,7 +162,7 @@ class Method(nn.Module):
         return [self.stage("train", self)]
 
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Prepare the batch of a split for training stage `index`; by default, the batch is unchanged.
+        """Prepare `batch`, the dialogues of a data split, for training stage `index`; by default, the batch is unchanged.
 
         A method may store outputs of frozen layers in `batch.cache`.
         """
@@ -221,16 +221,16 @@ class Method(nn.Module):
 
     @final
     def given(self, batch: Batch) -> Given:
-        """Return the preprocessed batch as the input of the method; noise (table `[inputs]`) is added only in training."""
+        """Return the preprocessed batch as the input of the method; noise (option table `[inputs]`) is added only in training."""
         return self.inputs(self.inputs.noisy(self.inputs.vectors(batch)))
 
     def forward(self, batch: Batch, answer: Callable[[Given], Prediction] | None = None) -> Prediction:
-        """Compute the scores of every utterance: `(N, C)`.
+        """Compute the scores of `N` utterances for `C` classes, `(N, C)`, or for a score task `(N, 1)`.
 
         Args:
             batch: The dialogues.
-            answer: Function that is used instead of the method's `answer`, for example in an early training stage; the prior is then not
-                added.
+            answer: Function that replaces the method's `answer`, for example in an early training stage. The log-probabilities of other
+                classifiers (option table `[prior]`) are then not added.
         """
         given = self.given(batch)
         if answer is not None:
@@ -247,7 +247,7 @@ class Method(nn.Module):
         Args:
             name: Name of the stage in logs and training histories.
             *modules: Modules to train.
-            answer: Function that computes the prediction. Default: the method's `answer`; the stage then also trains the prior.
+            answer: Function that computes the prediction. Default: `answer` of the method; the weights in `Prior` are then also trained.
         """
         layers = self.inputs.text_layers
         own = [*modules, *([self.prior] if self.prior is not None and answer is None and self not in modules else [])]
@@ -260,7 +260,7 @@ class Method(nn.Module):
 
     @final
     def fit_inputs(self, train: Batch) -> None:
-        """Compute the means and deviations for the scaling of the inputs from the training split."""
+        """Compute from the training split the means and standard deviations with which the inputs are scaled."""
         self.inputs.fit(train)
         for module in self.modules():
             if isinstance(module, FrontEnds):
@@ -268,7 +268,7 @@ class Method(nn.Module):
 
     @final
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """Prepare the batch of a split for training stage `index`; values that need no trained weights are computed only once."""
+        """Prepare `batch`, the dialogues of a data split, for training stage `index`: compute values that are equal in every epoch."""
         batch = self.inputs.prepared(batch)
         for module in self.modules():
             if isinstance(module, FrontEnds):
@@ -276,11 +276,11 @@ class Method(nn.Module):
         return self.keep(index, batch)
 
     def describe(self) -> dict[str, Any]:
-        """Return everything that is needed to rebuild the method, as plain JSON values.
+        """Return everything that is needed to rebuild the method, as values that JSON can store.
 
         The dictionary has the class, the options of the method, the graph recipe, the option tables `[inputs]` and `[prior]`, the features,
-        and the task. It also has the origin of the features. Mean and deviation of the features are not in the dictionary. They are stored
-        with the weights, as buffers.
+        and the task. It also has the origin of the features. Mean and standard deviation of the features are stored with the weights of the
+        model, not in the dictionary.
         """
         schema, recipe = self.schema, self.graph
         return {
@@ -320,5 +320,5 @@ class Method(nn.Module):
 
 
 def in_parts(function: Callable[[Batch], Tensor], batch: Batch, dialogues: int = 64) -> Tensor:
-    """Apply `function` to groups of at most `dialogues` dialogues, which saves memory, and concatenate the results."""
+    """Apply `function` to at most `dialogues` dialogues of `batch` at a time, which saves memory, and concatenate the results."""
     return torch.cat([function(part) for part in batch.split(torch.arange(len(batch)).split(dialogues))])

@@ -47,8 +47,8 @@ class InConversation(Causal):
     """Options of all methods whose paper classifies single utterances.
 
     Attributes:
-        graph: Graph recipe, which defines the edges between utterances; `none`: no graph stage.
-        conversation: Options of the graph stage.
+        graph: Graph recipe, which defines the edges between utterances; `none`: no message passing.
+        conversation: Options of the message passing between utterances.
     """
 
     graph: str = "speaker"
@@ -63,13 +63,13 @@ class Conversation(nn.Module):
 
     Args:
         inputs: Width of the utterance vectors.
-        recipe: Graph recipe; `None`: no graph stage.
+        recipe: Graph recipe, which defines the edges between utterances; `None`: no graph stage.
         config: Options of the graph stage.
         causal: Whether the GRU has only the forward direction.
         speaker: Width of the speaker vectors of the corpus; 0: speaker embeddings are learned.
 
     Attributes:
-        width: Width of the output rows.
+        width: Width of the output vectors.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Conversation(nn.Module):
 
         Args:
             vectors: Utterance vectors, `(N, inputs)`.
-            present: `(N,)` bool mask; a missing utterance has no edges, and its own vector is zero.
+            present: `(N,)` bool mask of the utterances that have a vector; any other utterance has no edges and a zero vector.
             given: The preprocessed batch.
 
         Returns:
@@ -117,6 +117,6 @@ class UtteranceMethod(Method):
     reads: ClassVar[tuple[Kind, ...]] = ("sequences", "features")
 
     def around(self, inputs: int) -> Conversation:
-        """Build the graph stage for utterance vectors of width `inputs`; the options of the method must derive from `InConversation`."""
+        """Build message passing over utterance vectors of width `inputs`; the options of the method must derive from `InConversation`."""
         c, speaker = self.config, self.inputs.shapes.speaker
         return Conversation(inputs, self.graph, c.conversation, causal=c.causal, speaker=speaker)

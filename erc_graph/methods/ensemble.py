@@ -6,8 +6,8 @@ The sources are Hansen and Salamon, "Neural network ensembles", IEEE PAMI 12, 19
 predictive uncertainty estimation using deep ensembles", NeurIPS 2017.
 
 `p_m(y | x)` is the probability of label `y` for input `x` according to network `m`, and `M` is the number of networks. For a score task,
-the scores are averaged instead. The averaged prediction selects the epoch on the development split, and is evaluated on the test split. The
-loss is the sum of the losses of all networks. Each network is therefore trained independently of the other networks.
+the scores are averaged instead. The averaged prediction is used to select the epoch, and is evaluated on the test split. The loss is the
+sum of the losses of all networks. Each network is therefore trained independently of the other networks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Ask = Callable[[Batch], Prediction]
 
 
 def _of_all(name: str) -> Any:
-    """Return a property with the value of the first network, which all networks share."""
+    """Return a property with the value of the first network; the value is the same for all networks."""
     return property(lambda self: getattr(self.networks[0], name))
 
 
@@ -64,11 +64,11 @@ class Ensemble(nn.Module):
         return cast("list[Method]", list(self.members))
 
     def describe(self) -> dict[str, Any]:
-        """Return the description of the first network, and the number of networks."""
+        """Return everything that is needed to rebuild the ensemble: `Method.describe` of the first network, and the number of networks."""
         return {**self.networks[0].describe(), "members": len(self.members)}
 
     def fit_inputs(self, train: Batch) -> None:
-        """Compute the means and deviations for the scaling of the inputs of every network from the training split."""
+        """Compute from the training split the means and standard deviations with which every network scales its inputs."""
         for member in self.networks:
             member.fit_inputs(train)
 
@@ -77,10 +77,10 @@ class Ensemble(nn.Module):
         return [_together(stages) for stages in zip(*(member.stages() for member in self.networks), strict=True)]
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """Prepare the batch of a split for training stage `index` of every network.
+        """Prepare `batch`, the dialogues of a data split, for training stage `index` of every network.
 
-        Entries of the cache and added sequences are stored separately for each network. Other changes of the batch, such as pooled
-        sequences, do not depend on weights and are stored only once.
+        Stored outputs of frozen layers (`batch.cache`) and sequences that a network adds are stored separately for each network. Other
+        changes, such as pooled sequences, do not depend on weights and are stored only once.
         """
         started = [member.start_stage(index, batch) for member in self.networks]
         if all(part is batch for part in started):
@@ -94,11 +94,11 @@ class Ensemble(nn.Module):
         return replace(started[0], cache=cache, sequences=sequences)
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return the warnings of the first network about truncated inputs, which are the same for all networks."""
+        """Return warnings about inputs that are truncated; all networks give the same warnings."""
         return self.networks[0].cut(batch)
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the modality weights, averaged over the networks."""
+        """Return the weights of the modalities in every utterance, averaged over the networks: modality → `(N,)`."""
         shares = [member.trust(batch) for member in self.networks]
         return {name: torch.stack([share[name] for share in shares]).mean(0) for name in shares[0]}
 
@@ -108,7 +108,7 @@ class Ensemble(nn.Module):
 
 
 def _together(stages: Sequence[Stage]) -> Stage:
-    """Combine the same stage of all networks into one stage."""
+    """Combine one training stage of each network into a stage that trains all networks together."""
     modules = tuple(stage.module for stage in stages)
     asked = [stage.forward for stage in stages]
     rates = tuple(rate for stage in stages for rate in stage.rates)
@@ -126,7 +126,7 @@ def _vote(members: Sequence[Ask], batch: Batch) -> Prediction:
 
 
 def _own(batch: Batch, index: int) -> Batch:
-    """Return the batch with the cache and the sequences of one network; no modality has a dot in its name."""
+    """Return the batch with only the cache and the sequences of network `index`, whose names begin with its number and a dot."""
     mark = f"{index}."
 
     def own(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,16 +32,16 @@ class InputsConfig(Checked):
     """Options of the preprocessing of features before a method reads them.
 
     Attributes:
-        speaker_relative: Modalities whose features are given twice: scaled, and also normalised with the speaker's mean and standard
+        speaker_relative: Modalities whose features the method reads twice: scaled, and also normalised with the speaker's mean and standard
             deviation in the dialogue.
         swap_noise: Modality → share of training utterances that get the features of a random utterance. This noise is meant for features
             that were fitted to the training labels.
-        modality_dropout: Probability that a modality of an utterance is hidden in training; at least one modality of an utterance remains.
-        second_text: Feature set of a second text encoder, for methods that use it ("Bt" in `pairwise`). This feature set is then not a
+        modality_dropout: Probability that a modality of an utterance is left out in training; at least one modality always remains.
+        second_text: Feature set of a second text encoder, for methods that use it, such as `pairwise`. This feature set is then not a
             modality.
         given_speakers: Use speaker vectors from the feature set `speaker` instead of learned embeddings.
-        text_layers: Last layers of a text encoder that are trained with the method. The text of the corpus must be sequences of token
-            states.
+        text_layers: Last layers of a text encoder that are trained with the method. The text features of the corpus must be sequences with
+            one vector per token.
     """
 
     where = "inputs"
@@ -59,10 +59,10 @@ class Shapes:
     """The shapes of the input for which a method is built.
 
     Attributes:
-        widths: Modality → width of its vectors, after scaling; in the order of the schema.
-        items: Modality that is read as a sequence → shape of one item.
+        widths: Modality → width of its vectors, after scaling.
+        items: Modality that is read as a sequence → shape of the features of one word, frame or sample.
         second_text: Width of the second text feature; 0: no second text feature.
-        speaker: Width of given speaker vectors; 0: no given vectors.
+        speaker: Width of the speaker vectors of the corpus; 0: no speaker vectors.
         task: The task: emotion labels or a score.
         outputs: Number of scores per utterance.
     """
@@ -82,15 +82,15 @@ class Shapes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Given:
-    """The input of a method for one batch.
+    """The input of a method for one batch of `N` utterances.
 
     Attributes:
         batch: The dialogues.
         values: Modality → `(N, width)` scaled vectors; zero where the modality is missing.
         sequences: Modality → its sequences of words or frames.
-        present: Modality → `(N,)` bool mask of present utterances, for vectors and sequences.
-        second_text: Second text features `(N, width)` and their presence `(N,)`, or `None`.
-        speaker: Given speaker vectors `(N, width)` and their presence `(N,)`, or `None`.
+        present: Modality → `(N,)` bool mask of the utterances that have this modality, as a vector or a sequence.
+        second_text: Second text features `(N, width)` and a bool mask `(N,)` of the utterances that have them; or `None`.
+        speaker: Speaker vectors of the corpus `(N, width)` and a bool mask `(N,)` of the utterances that have them; or `None`.
     """
 
     batch: Batch
@@ -101,19 +101,19 @@ class Given:
     speaker: tuple[Tensor, Tensor] | None = None
 
     def here(self, modalities: Collection[str]) -> Tensor:
-        """Return which of the named modalities are present: `(N, modalities)` bool."""
+        """Return for each of the `N` utterances which of `modalities` it has, as a bool mask `(N, modalities)`."""
         return torch.stack([self.present[name] for name in modalities], 1)
 
 
 class Inputs(nn.Module):
     """The preprocessing that all methods share; it converts a batch to the input of a method.
 
-    `fit` computes mean and standard deviation of the features once, on the training split. They are stored in the model as buffers.
+    `fit` computes mean and standard deviation of the features once, on the training split. They are stored with the weights of the model.
 
     Args:
         schema: The features of the corpus.
         config: The options.
-        prior: Names of feature sets that are added to the scores and are not modalities.
+        prior: Feature sets of log-probabilities that are added to the scores; they are not modalities.
         sequences: Modalities that the method reads as sequences; other sequences become vectors of their mean and standard deviation.
         second_text: Whether the method reads a second text feature.
 
@@ -179,7 +179,7 @@ class Inputs(nn.Module):
             raise ConfigError(f"modalities: expected at least one, such as text, audio or visual; found {', '.join(widths) or 'none'}")
 
     def fit(self, train: Batch) -> None:
-        """Compute mean and standard deviation of the training features, and load the pretrained weights of the text layers."""
+        """Compute mean and standard deviation of the training features, and load the pretrained weights of the trained text layers."""
         if self.text_layers is not None:
             self.text_layers.start_from(made_by(self.schema.provenance, "text"))
             self.text_layers.eval()
@@ -193,7 +193,7 @@ class Inputs(nn.Module):
                     self.get_buffer(f"deviation_{name}").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def prepared(self, batch: Batch) -> Batch:
-        """Replace sequences by vectors where this needs no trained weights; this is done once, not in every epoch."""
+        """Replace sequences that the method reads as vectors by their mean and standard deviation, once instead of in every epoch."""
         waiting = [name for name in self.pooled if name in batch.sequences]
         if not waiting:
             return batch
@@ -217,7 +217,7 @@ class Inputs(nn.Module):
         )
 
     def noisy(self, batch: Batch) -> Batch:
-        """Apply the configured swap noise and modality dropout to the batch, in training only."""
+        """Apply the options `swap_noise` and `modality_dropout` to the batch, in training only."""
         config = self.config
         if not self.training:
             return batch
@@ -266,7 +266,7 @@ class SpeakerRelative(OverTurns):
     """
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map scaled features `(N, 1, d)` to features normalised per speaker, `(N, 1, d)`."""
+        """Map `d` scaled features of `N` utterances, `(N, 1, d)`, to features normalised per speaker, `(N, 1, d)`."""
         return nodes.with_states(relative_to_speaker(nodes.states[:, 0], nodes.present[:, 0], batch)[:, None])
 
 
@@ -274,12 +274,12 @@ def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor
     """Subtract the speaker's mean in the dialogue, and divide by the speaker's standard deviation in the dialogue.
 
     Args:
-        values: `(N, d)` scaled features.
-        present: `(N,)` bool mask; absent rows are ignored.
+        values: `d` scaled features of `N` utterances, `(N, d)`.
+        present: `(N,)` bool mask of the utterances that have features; other utterances are ignored.
         batch: The dialogues.
 
     Returns:
-        The normalised features, `(N, d)`; zero if a speaker has only one utterance. `LEAST_DEVIATION` is added to every deviation.
+        The normalised features, `(N, d)`; zero if a speaker has only one utterance. 0.1 is added to every standard deviation.
     """
     own = batch.dialogue * batch.longest + batch.speaker  # a dialogue has no more speakers than turns
     here = present[:, None]
@@ -296,11 +296,11 @@ def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor
 def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
     """Replace a random share of each modality's vectors by the vectors of random utterances; for training only.
 
-    Features that were fitted to the training labels are more accurate in training than on new data. This noise reduces the difference.
+    Features that were fitted to the training labels are more accurate in training than on new data. Replaced vectors reduce this effect.
 
     Args:
         batch: Dialogues.
-        shares: Modality → share of utterances whose vector is replaced. The vector that replaces it may be missing.
+        shares: Modality → share of utterances whose vector is replaced. The random utterance may lack the modality.
     """
     features, present = dict(batch.features), dict(batch.present)
     for name, share in shares.items():
@@ -312,11 +312,11 @@ def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
 
 
 def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Hide random modalities of every utterance, but never all of its modalities; for training only.
+    """Remove random modalities from every utterance, but never all of its modalities; for training only.
 
     Args:
-        present: Modality → `(N,)` bool mask of present utterances.
-        share: Probability that a present modality is hidden.
+        present: Modality → `(N,)` bool mask of the utterances that have this modality.
+        share: Probability that an available modality is removed.
     """
     here = torch.stack(list(present.values()), 1)
     kept = here & (torch.rand(here.shape, device=here.device) >= share)
@@ -325,7 +325,7 @@ def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
 
 
 def silent(sequences: Ragged, kept: Tensor) -> Ragged:
-    """Return the sequences with all items removed where the mask `kept`, `(N,)` bool, is false.
+    """Return `N` sequences, of which those are made empty where the bool mask `kept`, `(N,)`, is false.
 
     >>> silent(Ragged.of([torch.ones(2), torch.ones(3)]), torch.tensor([False, True])).lengths.tolist()
     [0, 3]
@@ -340,7 +340,7 @@ def text_layers(schema: Schema, config: TextLayersConfig) -> TextLayers:
     """Return the layers of the text encoder that are trained with the method.
 
     Raises:
-        ConfigError: the corpus has no token states of text.
+        ConfigError: the text features of the corpus are not sequences with one vector per token.
     """
     item = schema.sequences.get("text", ())
     if len(item) != 1:

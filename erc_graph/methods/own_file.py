@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def is_own(method: str) -> bool:
-    """Return whether a method is given as a file, not as a name in the registry.
+    """Return whether a method is given as a file, not as a name in `METHODS`.
 
     >>> is_own("my_method.py:Own"), is_own("pairwise")
     (True, False)
@@ -46,7 +46,7 @@ def own_parts(method: str) -> tuple[Path, str]:
 
 
 def short_name(method: str) -> str:
-    """Return the name of a method for tables: its name in the registry, or the name of its class or file.
+    """Return the name of a method for tables: its name in `METHODS`, or the name of its class or file.
 
     >>> short_name("pairwise"), short_name("folder/my_method.py:Own")
     ('pairwise', 'Own')
@@ -55,7 +55,7 @@ def short_name(method: str) -> str:
 
 
 def same_method(first: str, second: str) -> bool:
-    """Return whether two names denote the same method; folders of files are ignored, because they may differ.
+    """Return whether two names denote the same method; folders are ignored, because a file may have been moved.
 
     >>> same_method("my_method.py:Own", "../my_method.py:Own"), same_method("pairwise", "hff")
     (True, False)
@@ -67,7 +67,7 @@ def same_method(first: str, second: str) -> bool:
 
 
 def absolute(method: str) -> str:
-    """Return the method name with an absolute path, which works from any folder."""
+    """Return a user's own method with the absolute path of its file, which is valid in any folder; other methods are unchanged."""
     if not is_own(method):
         return method
     file, kind = own_parts(method)
@@ -75,7 +75,7 @@ def absolute(method: str) -> str:
 
 
 def find_method(method: str) -> type[Method]:
-    """Return a method by its name in `METHODS`, or from a user's own file.
+    """Return the class of a method, given by its name in `METHODS`, or by a user's own file.
 
     Raises:
         ConfigError: the method does not exist, or `load_method` fails.
@@ -138,7 +138,7 @@ def _imported(file: Path) -> ModuleType:
 
 @contextmanager
 def _beside(folder: Path) -> Iterator[None]:
-    """Let the file import modules from its own folder."""
+    """Allow imports from `folder` inside the `with` block, so that a user's file can import modules next to it."""
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -147,7 +147,7 @@ def _beside(folder: Path) -> Iterator[None]:
 
 
 def show_own(error: BaseException, file: Path) -> None:
-    """Print the traceback, starting at the user's file; for a syntax error, print only the error."""
+    """Print the traceback of `error`, starting at the user's file; for a syntax error, print only the error."""
     found = error.__traceback__
     while found is not None and found.tb_frame.f_code.co_filename != str(file):
         found = found.tb_next
@@ -155,5 +155,5 @@ def show_own(error: BaseException, file: Path) -> None:
 
 
 def own_sha256(method: str) -> str | None:
-    """Return the SHA-256 of the file of a method; `None` for a method in the registry."""
+    """Return the SHA-256 of the file of a method; `None` for a method in `METHODS`."""
     return hashlib.sha256(own_parts(method)[0].read_bytes()).hexdigest() if is_own(method) else None

@@ -29,7 +29,7 @@ MEANS = 1 << 16  # most items that are averaged at once
 
 
 class Turn(nn.Module):
-    """All modalities of an utterance, concatenated as one stream; missing modalities are zeros.
+    """One node per utterance, whose state is the concatenation of all modalities; missing modalities are zeros.
 
     Args:
         widths: Modality → width of its features.
@@ -37,7 +37,7 @@ class Turn(nn.Module):
 
     Attributes:
         width: Width of the states.
-        count: Number of streams: one.
+        count: Number of nodes per utterance: one.
     """
 
     def __init__(self, widths: Mapping[str, int], width: int | None = None) -> None:
@@ -47,21 +47,21 @@ class Turn(nn.Module):
         self.project = nn.Linear(sum(widths.values()), width) if width else nn.Identity()
 
     def forward(self, given: Given) -> Nodes:
-        """Return one stream of utterance states, `(N, 1, width)`; an utterance is present if any of its modalities is present."""
+        """Return the states of `N` utterances, `(N, 1, width)`; a state is missing if the utterance has no modality."""
         states = torch.cat([given.values[name] for name in self.names], -1)
         return Nodes.of_turns(self.project(states), given.here(self.names).any(1))
 
 
 class Streams(nn.Module):
-    """One stream per modality, each with its own linear map to a common width.
+    """One node per utterance and modality; each modality has its own linear map to a common width.
 
     Args:
         widths: Modality → width of its features.
         width: Width of the states.
-        read: Stream → module over its utterances, applied after the linear map; streams that do not exist are ignored.
+        read: Modality → module over its utterances, applied after the linear map; modalities that are not in `widths` are ignored.
 
     Attributes:
-        count: Number of streams.
+        count: Number of nodes per utterance.
     """
 
     def __init__(self, widths: Mapping[str, int], width: int, read: Mapping[str, OverTurns] | None = None) -> None:
@@ -71,7 +71,7 @@ class Streams(nn.Module):
         self.project = nn.ModuleDict({name: nn.Linear(inputs, width) for name, inputs in widths.items()})
 
     def forward(self, given: Given) -> Nodes:
-        """Return the states of all streams, `(N, S, width)`."""
+        """Return the node states of `N` utterances in `S` modalities, `(N, S, width)`."""
         rows = {name: self.project[name](given.values[name]) for name in self.names}
         rows |= {name: over_turns(part, rows[name], given.batch) for name, part in self.read.items()}
         states = torch.stack([rows[name] for name in self.names], 1)
@@ -79,7 +79,7 @@ class Streams(nn.Module):
 
 
 def added(nodes: Nodes, rows: Tensor, streams: Collection[str]) -> Nodes:
-    """Add one row per utterance `(N, width)`, such as a speaker embedding, to the states `(N, S, width)` of some streams."""
+    """Add a vector per utterance `(N, width)`, such as a speaker embedding, to the node states `(N, S, width)` of some modalities."""
     chosen = torch.tensor([name in streams for name in nodes.streams], dtype=rows.dtype, device=rows.device)
     return nodes.with_states(nodes.states + rows[:, None] * chosen[:, None])
 
@@ -126,7 +126,7 @@ class Rowwise(nn.Module):
     """Layers that process one node at a time.
 
     Args:
-        *layers: Layers that are applied in sequence to states `(N, S, width)`.
+        *layers: Layers that are applied one after another to node states `(N, S, width)`, with `S` nodes per utterance.
 
     Attributes:
         width: Width of the output states; it exists only if one of the layers is linear.
@@ -196,11 +196,11 @@ class Highway(nn.Module):
 
 
 class Items(nn.Module):
-    """Input layers that return every modality as a sequence of words or frames; a vector becomes a sequence of one item.
+    """Input layers that return every modality as a sequence of words or frames; a vector becomes a sequence of length one.
 
     Args:
         shapes: Shapes of the input.
-        widths: Modality → width of its items after a linear map.
+        widths: Modality → width of its words or frames after a linear map.
     """
 
     def __init__(self, shapes: Shapes, widths: Mapping[str, int]) -> None:
@@ -210,7 +210,7 @@ class Items(nn.Module):
         self.vectors = nn.ModuleDict({m: nn.Linear(inputs, widths[m]) for m, inputs in shapes.widths.items()})
 
     def read(self, name: str, values: Tensor, mask: Tensor) -> Padded:
-        """Map items `(n, L, *item)` and their mask `(n, L)` to frames `(n, frames, width)` and their mask.
+        """Map `n` padded sequences of length `L` and their mask `(n, L)` to frames `(n, frames, width)` and their mask.
 
         The output has at least one frame per sequence, which may be padding.
         """
@@ -220,11 +220,11 @@ class Items(nn.Module):
         return states.new_zeros(len(states), 1, states.shape[2]), mask.new_zeros(len(states), 1)
 
     def forward(self, encode: Callable[[dict[str, Padded]], Tensor], given: Given, width: int) -> Tensor:
-        """Compute one vector per utterance, `(N, width)`; zero for an utterance without items.
+        """Compute one vector per utterance, `(N, width)`; zero for an utterance without words or frames.
 
         Args:
-            encode: Function that maps a dictionary (modality → items and mask) of `n` utterances to `(n, width)`. Each of these utterances
-                has at least one item.
+            encode: Function that maps a dictionary (modality → padded sequences and mask) of `n` utterances to `(n, width)`. Each of these
+                utterances has at least one word or frame.
             given: The dialogues.
             width: Width of the vectors.
         """
@@ -249,7 +249,7 @@ class SubNets(nn.ModuleDict):
         super().__init__(nets | {m: LastWord(item[0], words, widths[m], dropout) for m, item in shapes.items.items() if m in widths})
 
     def forward(self, given: Given) -> dict[str, Tensor]:
-        """Compute the vectors: modality → `(N, its width)`; zero for a missing modality."""
+        """Compute the vectors of `N` utterances: modality → `(N, width)`, with the width in `widths`; zero for a missing modality."""
         z = {
             m: net(given.sequences[m]) if m in given.sequences else net(Nodes.of_turns(given.values[m], given.present[m]), given.batch)
             for m, net in self.items()

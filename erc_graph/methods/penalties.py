@@ -16,14 +16,14 @@ def density(states: Tensor, reduction: Reduction = "mean") -> Tensor:
 
     Args:
         states: Fused features of any shape.
-        reduction: `mean` over the entries, or `sum`, as printed in the paper. The sum grows with the batch size and the width.
+        reduction: `mean` over all numbers in `states`, or `sum`, as printed in the paper. The sum grows with the batch size and the width.
     """
     magnitude = states.abs()
     return magnitude.mean() if reduction == "mean" else magnitude.sum()
 
 
 def discrepancy(z: Tensor, g: Tensor) -> Tensor:
-    """Compute the maximum mean discrepancy between rows `(n, d)` and Gaussian samples `(n, d)` (MFM, Eq. (6))."""
+    """Compute the maximum mean discrepancy between `n` vectors `(n, d)` and `n` Gaussian samples `(n, d)` (MFM, Eq. (6))."""
     both = torch.cat([g, z])
     squares = both.square().sum(1)
     kernel = (-(squares[:, None] + squares - 2 * both @ both.T) / z.shape[1] ** 2).exp()

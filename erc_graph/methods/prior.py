@@ -76,7 +76,7 @@ class Prior(nn.Module):
         self.around = Around() if config.around else None
 
     def forward(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Add the prior to the scores `(N, C)`; a missing feature adds nothing."""
+        """Add the weighted log-probabilities to the scores `(N, C)`; utterances without log-probabilities are unchanged."""
         here = torch.stack([batch.present[name] for name in self.names], 1)
         said = torch.stack([batch.features[name] for name in self.names], 1)
         said = torch.where(here[..., None], said, 0.0).to(scores.dtype)  # (N, experts, C)
@@ -93,7 +93,7 @@ class Around(OverTurns):
         self.weight = nn.Parameter(torch.zeros(()))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        r"""Compute :math:`v \log \bar p` for every utterance: `(N, experts, C)` → `(N, 1, C)`; for a score task, the mean score."""
+        """Compute the weighted log class frequencies, `(N, experts, C)` → `(N, 1, C)`; for a score task, the weighted mean score."""
         here, values = nodes.present.to(nodes.states.dtype), nodes.masked()
         values = values.exp() if values.shape[-1] > 1 else values
         votes = torch.cat([(values * here[..., None]).sum(1), here.sum(1, keepdim=True)], 1)

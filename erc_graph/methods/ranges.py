@@ -41,7 +41,7 @@ class Checked:
         where: Path of the options in messages, such as `pipeline`.
 
     Raises:
-        ConfigError: a field is out of its range; one line per field with its path, the expected range, and the value found.
+        ConfigError: an option is out of its range; one line per option, with its path, its range, and the value found.
     """
 
     where: ClassVar[str] = "pipeline"

@@ -71,7 +71,7 @@ class Registry(Mapping[str, "type[Method]"]):
 
 
 def refuse_other(found: object, where: str) -> None:
-    """Check that an object is a method.
+    """Check that an object is the class of a method.
 
     Raises:
         ConfigError: the object is not a subclass of `Method`, or has no valid `Config`.

@@ -21,10 +21,10 @@ class Schema:
     """The features that a method reads, and the task that it predicts.
 
     Attributes:
-        widths: Modality → number of features, in the order of the model's streams.
+        widths: Modality → number of features, in the order in which the model reads the modalities.
         task: The task: emotion labels or a score.
-        sequences: Modality that is a sequence in the corpus → shape of one item, `()` for a waveform.
-        provenance: Origin of the features as plain JSON values: name and files of the corpus, modality → extractor.
+        sequences: Modality that is a sequence in the corpus → shape of one word, frame or sample, `()` for a waveform.
+        provenance: Origin of the features as values that JSON can store: name and files of the corpus, modality → extractor.
 
     Raises:
         ConfigError: a modality has a name that cannot be the name of a PyTorch submodule.
@@ -84,7 +84,7 @@ class Schema:
         """Return the given modalities, after checking that the corpus has them.
 
         Raises:
-            ConfigError: the corpus lacks one of the modalities; the message names the option.
+            ConfigError: the corpus lacks one of the modalities; the message names `option`.
         """
         for name in modalities:
             if name not in self.modalities:
@@ -98,7 +98,7 @@ class Schema:
 
 
 def _instead(corpus: Corpus, reads: tuple[Kind, ...]) -> str:
-    """Describe what the corpus has instead, and what the user can do."""
+    """Describe the features of a corpus that lacks the features that a method reads, and what the user can do."""
     if corpus.sequences and "sequences" not in reads:
         return f"sequences ({', '.join(corpus.sequences)}), which a method reads with Schema.of(corpus, reads=METHOD.reads)"
     found = [f"{key} ({', '.join(names)})" for key, names in (("features", corpus.features), ("sequences", corpus.sequences)) if names]

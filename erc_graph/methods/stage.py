@@ -65,7 +65,7 @@ class Stage:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode within a block; afterwards every module returns to its former mode, even after an error."""
+    """Set `module` to evaluation mode inside the `with` block; then every submodule returns to its former mode, even after an error."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -86,7 +86,7 @@ def infer(method: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Cal
         forward: Function that replaces the method's own forward pass, such as `Stage.forward` of an earlier stage.
 
     Returns:
-        `scores` and, if the method gives them, `states`, as float32 in the row order of `batch`.
+        `scores` and, if the method gives them, `states`, as float32, in the order of the utterances in `batch`.
     """
     ask = forward or method
     with evaluating(method):

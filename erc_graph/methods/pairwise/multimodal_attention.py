@@ -23,13 +23,13 @@ class MalConfig(Checked):
         attention: Use the attention layers ATT; off: the input is not changed.
         layers: Number l of ATT layers.
         heads: Number of attention heads in each layer.
-        width: Width of the states C_i.
+        width: Width of the outputs C_i of the ATT layers.
         residual: Add a linear map of the input of each ATT layer to its output (not in the paper).
         pair_skip: Concatenate h^(VA), the GRU states of the pair without text, with the input of layers 2 to l.
         context_skip: Concatenate h^(Bt), the GRU states of the second text feature, with the output of the last layer.
         hidden: Width of the fully connected layer.
         dropout: Dropout in the attention layers and in the classifier.
-        density: Weight λ_m1 of the density loss.
+        density: Weight λ_m1 of the density loss, the L1 norm of the fused states.
     """
 
     where = "pipeline.mal"
@@ -78,7 +78,7 @@ class MultimodalAttention(nn.Module):
         self.classify = Classifier(self.width, outputs, hidden=config.hidden, dropout=config.dropout)
 
     def forward(self, fused: Tensor, pair: Tensor, context: Tensor | None, batch: Batch) -> Tensor:
-        """Compute the fused states E^(MM): `(utterances, width)`."""
+        """Compute the fused utterance states E^(MM), which the classifier reads: `(utterances, width)`."""
         state = fused
         for layer, attention in enumerate(self.attention):
             joined = torch.cat([state, pair], -1) if layer and self.pair_skip else state

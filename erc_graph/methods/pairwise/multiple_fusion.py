@@ -31,11 +31,11 @@ class MffConfig(Checked):
     Attributes:
         width: Width of the node states.
         dropout: Dropout in the graph and the Transformer encoder.
-        bidirectional: Let GRU1 and GRU2 read in both directions, unless the method is causal.
+        bidirectional: Let GRU1 (fused pairs) and GRU2 (second text feature) read in both directions, unless the method is causal.
         project: Add a linear layer with ReLU before GRU2 (not in the paper).
-        gcn: Use the graph of stage 2; off: E^(VAT) is the concatenated GRU states.
-        speaker: Add the speaker embedding to the node states (s_t in Table 4).
-        context_encoder: Use E^(Bt), the states of the Transformer encoder.
+        gcn: Use graph convolution over the fused pairs; off: its output E^(VAT) is replaced by the concatenated GRU states.
+        speaker: Add the speaker embedding to the node states (s_t in Table 4 of the paper).
+        context_encoder: Use E^(Bt), the states of a Transformer encoder over the second text feature.
         heads: Number of attention heads of the Transformer encoder.
         layers: Number of layers of the Transformer encoder.
     """
@@ -54,7 +54,7 @@ class MffConfig(Checked):
 
 
 class MultipleFeaturesFusion(nn.Module):
-    """MFF: a graph over the fused pairs, and the context of the second text feature."""
+    """MFF: a graph over the fused pairs of modalities, and a GRU and Transformer encoder over the second text feature."""
 
     def __init__(self, shapes: Shapes, widths: dict[str, int], config: PairwiseConfig, recipe: GraphRecipe) -> None:
         super().__init__()
@@ -81,14 +81,14 @@ class MultipleFeaturesFusion(nn.Module):
             self.width += mff.width
 
     def nodes(self, given: Given, pairs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the node states n^(p) `(utterances, pairs, width)`, and the GRU states h^(p): pair → states."""
+        """Compute the node states n^(p) `(utterances, pairs, width)`, and the GRU states h^(p): pair of modalities → states."""
         nets = [cast(Recurrent, self.encode[pair]) for pair in pairs]
         read = side_by_side(nets, [self.dropout(e) for e in pairs.values()], given.batch)  # Eq. (8)
         nodes = torch.stack(read, 1)
         return (nodes if self.speaker is None else nodes + self.speaker(given)[:, None]), dict(zip(pairs, read, strict=True))  # Eq. (9)
 
     def forward(self, given: Given, pairs: dict[str, Tensor], present: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute E^(MF) `(utterances, width)`, and the GRU states: pair, or `Bt` for the second text feature → states."""
+        """Compute the output E^(MF) `(utterances, width)`, and the GRU states: pair, or `Bt` for the second text feature → states."""
         states, hidden = self.nodes(given, pairs)
         nodes = Nodes(states, present, tuple(pairs))
         fused = (self.conv(nodes, given.batch).states if self.conv else nodes.masked()).flatten(1)  # Eq. (10)

@@ -35,7 +35,7 @@ class PmfConfig(Checked):
         width: Width of the node states.
         dropout: Dropout in the encoders, the graph and the classifier.
         project: Add a linear layer with ReLU before each BiLSTM (not in the paper).
-        density: Weight λ_p1 of the density loss.
+        density: Weight λ_p1 of the density loss, the L1 norm of the fused pair.
     """
 
     where = "pipeline.pmf"
@@ -48,7 +48,7 @@ class PmfConfig(Checked):
 
 
 class PairFusion(nn.Module):
-    """PMF of one pair of modalities, or of a single modality."""
+    """Pairwise modalities fusion (PMF) of one pair of modalities, or of a single modality."""
 
     def __init__(self, shapes: Shapes, modalities: tuple[str, ...], config: PairwiseConfig, recipe: GraphRecipe) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class PairFusion(nn.Module):
         return (self.conv(nodes, given.batch).states if self.enabled else nodes.masked()).flatten(1)  # Eqs. (3)-(5)
 
     def predict(self, given: Given) -> Prediction:
-        """Compute the prediction of stage 1, from the pair's own classifier and density loss."""
+        """Compute the prediction of stage 1: the scores of the pair's own classifier, and the density loss."""
         fused = self(given)
         penalty = self.penalty * density(fused, self.reduction)  # Eqs. (6), (7)
         return Prediction(scores=self.classify(fused), penalty=penalty, penalty_reduction=self.reduction, states=fused)

@@ -44,7 +44,7 @@ Differences from the paper:
   learned embeddings.
 - The printed Eq. (3) has m1 and m2 for an edge within a modality. This is a misprint, because both nodes belong to one modality.
 - Eqs. (5), (10): the operator is MMGCN's deep spectral GCN (GCNII). The paper does not state its depth, so the depth is an option. As in
-  MMGCN, the output is concatenated with the input; the density loss (6) therefore covers both.
+  MMGCN, the output is concatenated with the input; the density loss (6) therefore includes the input.
 - Eqs. (6), (14): by default, the L1 norm is a mean over entries, so that λ does not depend on batch size and width. The paper chose λ for a
   sum. The mean is this sum divided by the number of entries, some hundred thousand, so with the paper's λ the loss has almost no effect.
   The option `density_reduction = "sum"` gives the printed norm of each batch.
@@ -105,17 +105,17 @@ class PairwiseConfig(Checked):
     """Options of pairwise fusion.
 
     Attributes:
-        graph: Graph recipe of both graphs: a name or a TOML file.
+        graph: Graph recipe of the graphs in stages 1 and 2: a name or a TOML file.
         causal: Read no later utterances. Recurrent networks read forward, attention reaches back as far as the edges of the recipe, and
-            edges from later utterances are left out. Such a method can label live conversations (`stream`).
-        gamma: Scale γ of the edges between the streams of an utterance; default: the scale in the recipe.
-        stages: Training stages: `two`, as in the paper, or `joint`, a single stage in which the PMF losses are auxiliary losses.
-        auxiliary: Weight of the PMF losses if `stages` is `joint`.
+            edges from later utterances are left out. A causal method can label live conversations (`stream`).
+        gamma: Scale γ of the edges between nodes of the same utterance; default: the scale in the recipe.
+        stages: Training stages: `two`, as in the paper, or `joint`, a single stage with the losses of stage 1 as auxiliary losses.
+        auxiliary: Weight of these auxiliary losses if `stages` is `joint`.
         density_reduction: Reduction of the density loss: `mean` over entries, or `sum`, as printed in the paper.
         depth: Number of graph convolution layers in both stages.
-        pmf: Options of stage 1.
-        mff: Options of the first half of stage 2.
-        mal: Options of the second half of stage 2.
+        pmf: Options of pairwise modalities fusion (stage 1).
+        mff: Options of multiple features fusion (first half of stage 2).
+        mal: Options of multimodal attention learning (second half of stage 2).
     """
 
     graph: str = "pairwise"
@@ -144,7 +144,7 @@ class Pairwise(Method):
     )
 
     def build(self, config: PairwiseConfig, shapes: Shapes) -> None:
-        """Build PMF for every pair, MFF and MAL."""
+        """Build the modules of stage 1 (PMF) for every pair of modalities, and those of stage 2 (MFF and MAL)."""
         if config.stages == "two" and config.pmf.enabled and self.inputs.text_layers is not None:
             raise ConfigError(
                 "inputs.text_layers: expected none with pipeline.stages 'two', because the second stage would read other states than the "
@@ -180,11 +180,11 @@ class Pairwise(Method):
 
     @property
     def fusions(self) -> dict[str, PairFusion]:
-        """Return pair → PMF network."""
+        """Return pair of modalities → network of stage 1 (PMF)."""
         return cast("dict[str, PairFusion]", dict(self.fusion.items()))
 
     def stages(self) -> list[Stage]:
-        """Return the stages: PMF of every pair, then MFF with MAL; or a single stage that trains all modules."""
+        """Return the training stages: stage 1 (PMF) of every pair, then stage 2 (MFF and MAL); or one stage that trains all modules."""
         if self.config.stages == "joint" or not self.config.pmf.enabled:
             return [self.stage("mff+mal", self)]
         pairs = [self.stage(f"pmf {name}", fusion, answer=fusion.predict) for name, fusion in self.fusions.items()]
@@ -192,7 +192,7 @@ class Pairwise(Method):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Store the outputs of the frozen PMF networks before the last stage, instead of computing them in every epoch.
+        """Store the outputs of the frozen networks of stage 1 before the last stage, instead of computing them in every epoch.
 
         With swap noise or modality dropout, nothing is stored, because the features then differ in every epoch.
         """
@@ -207,12 +207,12 @@ class Pairwise(Method):
         return batch.with_cache({name: in_parts(partial(ask, fusion), batch) for name, fusion in self.fusions.items()})
 
     def pairs(self, given: Given) -> dict[str, Tensor]:
-        """Compute E^(m1m2) of every pair, or read it from the cache."""
+        """Compute the fused features E^(m1m2) of every pair of modalities, or read them from the cache."""
         cache = given.batch.cache
         return {name: cache[name] if name in cache else fusion(given) for name, fusion in self.fusions.items()}
 
     def present(self, given: Given) -> Tensor:
-        """Return which fused pairs are present, `(utterances, pairs)` bool: those with at least one present modality."""
+        """Return which fused pairs are present, `(utterances, pairs)` bool: those with at least one modality."""
         return torch.stack([given.here(fusion.modalities).any(1) for fusion in self.fusions.values()], 1)
 
     def answer(self, given: Given) -> Prediction:
