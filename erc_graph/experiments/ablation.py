@@ -18,8 +18,8 @@ class Row:
 
     Attributes:
         name: Name of the network in the paper.
-        marks: For each column of the table, ✓ or ×.
-        changes: Dotted key → value, for the settings in which the row differs from the full method.
+        marks: For each column of the table, ✓ or ×, as printed in the paper.
+        changes: Key of a setting, such as `training.epochs` → value, for all settings in which the row differs from the full method.
         published: Data set → metric → published result, from 0 to 1. In the TOML file, these results are in percent.
     """
 
@@ -43,7 +43,7 @@ def load_tables(method: str) -> dict[int, Table]:
     """Return table number → ablation table of a method; the dictionary is empty if the method has no tables.
 
     Raises:
-        ConfigError: a key is missing or unknown, a result is not a percentage, or a row does not have one mark per column.
+        ConfigError: a key is missing or unknown, a result is not a percentage, or a row does not have one mark (✓ or ×) per column.
     """
     path = next((p for folder in FOLDERS if (p := folder / "tables" / f"{method}.toml").is_file()), None)
     return parse_tables(read_toml(path), str(path)) if path else {}
@@ -52,7 +52,7 @@ def load_tables(method: str) -> dict[int, Table]:
 def find_table(method: str, number: int | None) -> Table | None:
     """Return the ablation table of a method with the given number.
 
-    `None` is returned for Table 1 if the file has no Table 1. The caller then trains the method without changed settings.
+    `None` is returned for Table 1 if the method has no Table 1. The caller then trains the method without changed settings.
 
     Raises:
         ConfigError: the method has no table with this number.
@@ -66,7 +66,7 @@ def find_table(method: str, number: int | None) -> Table | None:
 
 
 def parse_tables(values: Mapping[str, Any], where: str) -> dict[int, Table]:
-    """Convert the content of a table file to table number → table; `where` names the file in errors (see `load_tables`)."""
+    """Convert the content of a file of ablation tables to table number → table; `where` names the file in error messages."""
     from pydantic import ConfigDict, ValidationError, create_model
 
     model = create_model("Tables", __config__=ConfigDict(extra="forbid"), method=(str, ...), table=(list[Table], []))
@@ -79,7 +79,7 @@ def parse_tables(values: Mapping[str, Any], where: str) -> dict[int, Table]:
         for row in table.rows:
             if len(row.marks) != len(table.columns):
                 raise ConfigError(
-                    f"{where}: table {table.number}, row {row.name}: expected {len(table.columns)} marks, found {len(row.marks)}"
+                    f"{where}: table {table.number}, row {row.name}: expected {len(table.columns)} marks (✓ or ×), found {len(row.marks)}"
                 )
     return {table.number: _in_one_unit(table, where) for table in tables}
 
@@ -98,7 +98,7 @@ def _in_one_unit(table: Table, where: str) -> Table:
 
 
 def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...]) -> Experiment | str:
-    """Return the experiment of a row, or a sentence that names the modalities that the corpus lacks."""
+    """Return `experiment` with the changes of `row`, or a sentence that names the modalities of the row that the corpus lacks."""
     lacking = [name for name in row.changes.get("modalities", ()) if name not in available]
     if lacking:
         return f"not run: the corpus has no {', '.join(lacking)}"

@@ -18,14 +18,14 @@ from erc_graph.training.metrics import evaluate, majority
 
 
 def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -> dict[str, float]:
-    """Return the test metrics of the majority baseline, which predicts one constant per fold.
+    """Return the test metrics of the majority baseline, which predicts one constant for all test utterances of a fold.
 
     The constant is the most frequent class of the training split. For a score task, it is the median training score.
 
     Args:
         experiment: Experiment of the method, whose protocol defines the folds.
         corpus: The corpus.
-        like: Result of the method; the baseline is evaluated on the same test utterances.
+        like: Result of the method; the baseline is evaluated on the test utterances of this result.
     """
     scores = []
     for fold in folds(corpus, experiment.run.protocol):
@@ -39,7 +39,7 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
 
 
 def baseline_plans(experiment: Experiment, corpus: Corpus, folder: Path) -> list[Plan]:
-    """Return a list with the training plan of the baseline BiGRU.
+    """Return a list with the plan (experiment, seeds and folds) of the baseline BiGRU.
 
     The list is empty if the option `baseline` is off, or if the method itself is the BiGRU.
     """
@@ -49,7 +49,7 @@ def baseline_plans(experiment: Experiment, corpus: Corpus, folder: Path) -> list
 
 
 def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
-    """Return the experiment of the baseline BiGRU, with the inputs, prior, protocol, seeds and ensemble size of `experiment`.
+    """Return the experiment of the baseline BiGRU, with `inputs`, `prior`, protocol, seeds and ensemble size of `experiment`.
 
     The hyperparameters are in `experiments/bigru/default.toml`, or in `default-last.toml` if the number of epochs is fixed in advance. They
     are the same for all corpora and were not tuned. The BiGRU uses a second text feature set as a further modality. It does not use

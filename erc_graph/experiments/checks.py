@@ -22,8 +22,8 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
 
     Raises:
         ConfigError: settings of the method, training or protocol cannot be used with this corpus or on this machine.
-        CorpusError: the corpus has invalid numbers, or a split lacks labels or features. With `strict`, a sequence that the method
-            would cut off is also an error.
+        CorpusError: the corpus has invalid numbers, or a split lacks labels or features. With the option `strict`, a sequence that is too
+            long for the method is also an error.
     """
     unknown = [name for name in experiment.inputs.swap_noise if name not in corpus.features]
     if unknown:

@@ -129,7 +129,7 @@ def _main(method: str, arguments: list[str]) -> int:
 def _written(arguments: list[str], files: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
     """Yield the arguments with every file of `--config` replaced by a temporary file.
 
-    A temporary file has the current names of all keys. It omits the tables in `TABLES`, which have no command-line option.
+    In a temporary file, renamed keys have their current names. The file omits the tables in `TABLES`, which have no command-line option.
     """
     if not files:
         yield arguments

@@ -2,10 +2,10 @@
 
 Two tests answer two questions.
 
-- *Would other seeds give the same result?* This is an exact sign-flip permutation test over the shared seeds. With `n` seeds, p is never
-  below 2 / 2ⁿ. With five seeds, p is at least 0.0625, so no difference is significant at the level 0.05.
-- *Would other dialogues give the same result?* This is a paired bootstrap over the test dialogues of `predictions.csv`. It uses the model
-  of the first seed of each run.
+- *Would other seeds give the same result?* The test is an exact sign-flip permutation test over the seeds that two runs share. With `n`
+  seeds, p is never below 2 / 2ⁿ. With five seeds, p is at least 0.0625, so no difference is significant at the level 0.05.
+- *Would other dialogues give the same result?* The test is a paired bootstrap over the test dialogues of `predictions.csv`. It uses the
+  predictions of the first seed of each run.
 
 Holm's correction over all comparisons is applied to both p-values.
 """
@@ -44,12 +44,12 @@ class Test:
         first: Index of the reference run in `RunComparison.runs`.
         second: Index of the other run in `RunComparison.runs`.
         metric: Name of the metric.
-        difference: Mean difference over the shared seeds.
-        seeds: Number of shared seeds.
+        difference: Mean difference over the seeds that the two runs share.
+        seeds: Number of these shared seeds.
         p_seeds: p-value of the test over seeds; `None` with fewer than two shared seeds.
         p_seeds_holm: `p_seeds` after Holm's correction.
         dialogues: Number of test dialogues in the bootstrap.
-        seed_difference: Difference between the two models that the bootstrap compares.
+        seed_difference: Difference between the models of the first seeds, which the bootstrap compares.
         low: Lower end of the 95 % bootstrap interval of `seed_difference`.
         high: Upper end of the 95 % bootstrap interval of `seed_difference`.
         p_dialogues: p-value of the test over dialogues.
@@ -83,7 +83,7 @@ class RunComparison:
         seeds: Seeds that all runs share. If the list is empty, `figures` uses all seeds of each run.
         figures: For each run: metric → mean, standard deviation and values over seeds.
         tests: One test per compared pair of runs and metric.
-        warnings: Differences between the runs that affect the comparison, such as another protocol or other data.
+        warnings: Differences between the runs that affect the comparison, such as different protocols or data.
         notes: Differences in software or device, and the limits of the tests.
     """
 

@@ -85,7 +85,7 @@ def _total(plans: Sequence[Plan], corpus: Corpus) -> str:
 
 
 def _trainings(plan: Plan, corpus: Corpus) -> str:
-    """Return a line about the trainings of a plan, such as `BiGRU  5 trainings in runs/x/bigru, seed-0 to seed-4`."""
+    """Return a line about all trainings of an experiment, such as `BiGRU 5 trainings in runs/x/bigru, seed-0 to seed-4`."""
     seeds = plan.experiment.run.seeds
     where = f"{plan.folder}, seed-0" + (f" to seed-{seeds - 1}" if seeds > 1 else "")
     file = f", settings {settings_name(baseline_file(plan.experiment))}" if plan.name == "BiGRU" else ""

@@ -14,7 +14,7 @@ PACKAGES = ("torch", "torch-geometric", "dgl", "transformers", "accelerate", "nu
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Return package versions, git commit, device, and whether compiled graph layers are available, as plain values."""
+    """Return package versions, git commit, device, and whether compiled graph layers are available, for `result.json`."""
     import torch
 
     from erc_graph.conv.angular import compiled

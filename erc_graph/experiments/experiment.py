@@ -95,8 +95,8 @@ class Experiment:
         pipeline: Configuration of the method.
         training: Configuration of the training loop.
         inputs: Preprocessing of the features.
-        prior: Configuration of the prior, which are log-probabilities that are added to the logits.
-        search: Dotted key → range of the hyperparameter search `--search`.
+        prior: Configuration of the log-probabilities of other classifiers that are added to the logits.
+        search: Key of a setting, such as `training.learning_rate` → its range in the hyperparameter search (`--search`).
     """
 
     method: str
@@ -108,7 +108,7 @@ class Experiment:
     search: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, changes: Mapping[str, Any]) -> Experiment:
-        """Return a copy of the experiment with changed settings, given as dotted key → value, for example `{"training.epochs": 30}`."""
+        """Return a copy of the experiment with changed settings, given as key → value, for example `{"training.epochs": 30}`."""
         values = self.as_dict()
         moved = moved_keys(find_method(self.method))
         for key, value in changes.items():
@@ -122,11 +122,11 @@ class Experiment:
         return from_dict(self.method, values, "changes")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return plain values for pickling, because another process must import the class of a user's own method again."""
+        """Pickle the settings without the class of a user's own method, because another process must import the class again."""
         return from_dict, (absolute(self.method), self.as_dict(), "experiment")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values: the fields of `RunConfig` at the top level, and each other configuration as a nested dictionary."""
+        """Return a dictionary for JSON: the fields of `RunConfig` at the top level, and each other configuration as a nested dictionary."""
         return {
             **dataclasses.asdict(self.run),
             "inputs": dataclasses.asdict(self.inputs),
@@ -166,7 +166,7 @@ def settings_name(path: Path) -> str:
 
 
 def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
-    """Build an experiment from plain values; missing values get their defaults.
+    """Build an experiment from a dictionary, such as that of `Experiment.as_dict`; missing values get their defaults.
 
     Raises:
         ConfigError: at least one value is invalid; the message lists all unknown keys, wrong types and invalid values with their paths.

@@ -42,7 +42,7 @@ class Explored:
         conversations: Conversations with predictions and graphs.
         streams: Names of the node types of the graphs, except hyperedges.
         states: Inputs of the classifier, one row per row of `predictions.csv`; `None` if they are not available.
-        generated: Whether the corpus is a generated sample corpus.
+        generated: Whether the corpus is a sample corpus, whose texts are generated.
     """
 
     conversations: list[Conversation] = field(default_factory=list)
@@ -186,7 +186,7 @@ class _Seen:
 
 
 def _overlay(seen: _Seen, found: Predictions) -> NDArray[np.int64] | None:
-    """Replace predictions of the model by the recorded predictions, and return the corpus rows of the recorded predictions."""
+    """Replace predictions of the model by the recorded predictions, and return the indices of their utterances in the corpus."""
     corpus = seen.corpus
     homes = (corpus.dialogue_ids[place] for place in corpus.dialogue_of.tolist())
     place = {key: row for row, key in enumerate(zip(homes, corpus.utterance_ids, strict=True))}

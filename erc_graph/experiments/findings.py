@@ -1,4 +1,4 @@
-"""The results of a finished experiment as plain values, which are the content of `result.json`."""
+"""The content of `result.json`: the results of a finished experiment."""
 
 from __future__ import annotations
 

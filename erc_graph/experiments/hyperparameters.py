@@ -23,7 +23,7 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
     """Check whether the search can run, and return its ranges.
 
     Raises:
-        ConfigError: the experiment has no ranges, a range is for an unknown setting, or the development split is not usable.
+        ConfigError: the experiment has no ranges, a range is for an unknown setting, or no development split can be used.
         CorpusError: the corpus cannot be used for training; see `erc_graph.experiments.checks.check`.
     """
     if not experiment.search:
@@ -47,7 +47,7 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
 
 
 def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> Experiment:
-    """Evaluate `trials` settings, record every trial in `folder/trials.json`, and return the experiment with the best setting.
+    """Evaluate `trials` settings, record their results in `folder/trials.json`, and return the experiment with the best setting.
 
     Raises:
         ErcGraphError: the search cannot run; see `check_search`.

@@ -43,7 +43,7 @@ class Job:
         """Return whether the training is complete.
 
         Raises:
-            CheckpointError: the checkpoint is damaged, or was written by another version.
+            CheckpointError: the checkpoint is damaged, or was written by another version of the package.
         """
         path = self.folder / LAST if self.folder else None
         return path is not None and path.exists() and State.load(path).finished
@@ -95,7 +95,7 @@ class SeedResult:
         test: Metrics on all evaluated test utterances of all folds together.
         dev: Metrics on the development split, averaged over the folds.
         rows: Indices of the n evaluated test utterances in the corpus, `(n,)`.
-        scores: Logits, `(n, C)`; for a score task, predicted scores, `(n, 1)`.
+        scores: Logits of the C classes, `(n, C)`; for a score task, predicted scores, `(n, 1)`.
         states: Inputs of the classifier, one row per utterance; `None` if the method does not return them, or with several folds.
         histories: Training history of each fold.
         device: Device on which the network was trained.

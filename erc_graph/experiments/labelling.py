@@ -1,8 +1,8 @@
 """Bulk labelling of any number of files, with several worker processes.
 
-Large JSON lines and Parquet files are processed in shards, which contain whole conversations. Every other file is one shard. The result
-of a shard is first written, then recorded in `shards.jsonl`. After an interruption, the same command continues and skips all recorded
-shards. When all shards are complete, the records are sorted in the order of the input.
+Large JSON lines and Parquet files are split into shards, which contain whole conversations. Every other file is one shard. The result of a
+shard is first written, then recorded in `shards.jsonl`. After an interruption, the same command continues and skips all recorded shards.
+When all shards are complete, the records are sorted in the order of the input.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NOTED = {"shard", "source", "bytes", "modified", "conversations", "turns", "refu
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """The settings of bulk labelling, which are the same for every shard.
+    """The settings of bulk labelling, which are the same for all input files.
 
     Attributes:
         model: Folder of a run, a saved model, or a name on the hub.
@@ -65,11 +65,11 @@ class Labelling:
     out: str = ""
 
     def form_of(self, shard: Shard) -> Form:
-        """Return the format in which the result of a shard is written."""
+        """Return the format in which the result of a shard (an input file or a section of it) is written."""
         return self.form or ("parquet" if shard.source.path.suffix.lower() == ".parquet" else "jsonl")
 
     def file_of(self, shard: Shard) -> str:
-        """Return the path of a shard's result, relative to the output folder."""
+        """Return the path of the result of a shard (an input file or a section of it), relative to the output folder."""
         name = f"{shard.name}.{self.form_of(shard)}"
         return f"{shard.name}.labels.{self.form_of(shard)}" if name in (SHARDS, REFUSED) else name
 
@@ -155,7 +155,10 @@ def _labelled(
 
 
 def label_shard(labelling: Labelling, shard: Shard) -> Record | ErcGraphError:
-    """Label a shard, write its result, and return its record; an error that concerns all shards is returned, not raised."""
+    """Label a shard (an input file or a section of it), write its result, and return its record for `shards.jsonl`.
+
+    An error that concerns all shards is returned, not raised.
+    """
     try:
         said = _labeller(labelling.model, labelling.method, labelling.extractors, labelling.unsure)(shard)
         file = labelling.file_of(shard)
@@ -233,7 +236,7 @@ def _threads() -> Iterator[None]:
 
 
 def _shard_of(record: Record) -> str | None:
-    """Return the result file of a record; `None` if the record is incomplete or its file is outside the output folder."""
+    """Return the result file that a record names; `None` if the record is incomplete or the file is outside the output folder."""
     if not record.keys() >= NOTED or not isinstance(record["shard"], str):
         return None
     place = PurePath(record["shard"])
@@ -241,7 +244,7 @@ def _shard_of(record: Record) -> str | None:
 
 
 class _Plan:
-    """The shards that have no result yet, in the order of the input."""
+    """The shards (input files or sections of them) that have no result yet, in the order of the input."""
 
     def __init__(self, paths: Sequence[str], labelling: Labelling, journal: Journal) -> None:
         self.paths, self.labelling, self.journal = paths, labelling, journal
@@ -264,7 +267,7 @@ class _Plan:
                 yield shard
 
     def _stands(self, place: int, shard: Shard, out: Path) -> bool:
-        """Return whether the result of a shard exists, and the input file has not changed since."""
+        """Return whether the result of a shard exists, and its input file has not changed since the result was written."""
         record = json.loads(self.journal.line(place))
         same = (record["bytes"], record["modified"]) == (shard.source.size, shard.source.modified)
         return same and (not record["turns"] or (out / record["shard"]).is_file())
@@ -301,7 +304,7 @@ class _Progress:
 
 
 def _finish(out: Path, journal: Journal, plan: _Plan, say: Callable[[str], None]) -> Total:
-    """Sort the records in input order, write the list of refused inputs, and delete old results of files that have changed."""
+    """Sort the records of all shards in input order, list the refused inputs, and delete old results of files that have changed."""
     total, first, gone = Total(), "", 0
     given = {json.loads(journal.line(place))["source"] for place in plan.order} if plan.left else set()
     for name, place in plan.left.items():

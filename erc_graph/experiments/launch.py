@@ -86,7 +86,7 @@ def train_all(
     """Train jobs in parallel; each job writes its checkpoint to its own folder.
 
     Each worker uses OMP_NUM_THREADS threads (default: one). This process is set to the same number of threads. Ctrl-C and errors stop all
-    workers. The last complete epoch of each job is kept.
+    workers. The checkpoint of the last complete epoch of each job remains.
 
     Args:
         todo: The jobs; each has its own folder.
@@ -137,7 +137,7 @@ def train_all(
 
 
 def _train(shared: tuple[Work, Corpus, bool, str | None], job: Job) -> Any:
-    """Run a job; an `ErcGraphError` is returned and not raised, because a launcher may change raised exceptions."""
+    """Run a job; an `ErcGraphError` is returned and not raised, because Ray may change exceptions that a worker raises."""
     work, corpus, resume, track = shared
     try:
         answer = work(job, corpus, resume=resume, quiet=True, track=track)

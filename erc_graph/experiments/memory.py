@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def resident() -> tuple[int, int]:
-    """Return the current and the peak resident memory in bytes."""
+    """Return the current and the peak resident memory of this process in bytes."""
     status = Path("/proc/self/status")
     if not status.exists():
         import resource

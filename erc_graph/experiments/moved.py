@@ -61,7 +61,7 @@ ELSEWHERE_FIXED = {"pipeline.context.dropout": 0.3}
 def moved_keys(kind: type) -> dict[str, str]:
     """Return old key → new key, for the renamed keys of a method.
 
-    An old key that the method still has as a field is not included.
+    An old key that is still the name of an option of the method is not included.
 
     Args:
         kind: Class of the method.
@@ -76,7 +76,7 @@ def moved_keys(kind: type) -> dict[str, str]:
 
 
 def _fields(config: type, before: str) -> Iterator[str]:
-    """Yield the dotted names of all fields of a configuration, with the fields of nested configurations."""
+    """Yield the names of all fields of a configuration and of its nested configurations, such as `pipeline.pmf.width`."""
     instance = config()
     for field in dataclasses.fields(config):
         yield f"{before}.{field.name}"
@@ -85,7 +85,7 @@ def _fields(config: type, before: str) -> Iterator[str]:
 
 
 def up_to_date(values: Mapping[str, Any], kind: type, where: str) -> tuple[dict[str, Any], list[str]]:
-    """Return plain values with all old keys replaced by the current keys, and one note per replaced key.
+    """Return `values` with all old keys replaced by the current keys, and one note per replaced key.
 
     An old key with its default value is removed without a note.
 
@@ -145,7 +145,7 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _drop(values: Any, key: str) -> None:
-    """Remove a key, and all tables that become empty."""
+    """Remove a key such as `pipeline.pmf.width`, and all nested dictionaries that become empty."""
     first, _, rest = key.partition(".")
     if not isinstance(values, dict) or first not in values:
         return
@@ -156,7 +156,7 @@ def _drop(values: Any, key: str) -> None:
 
 
 def _unset(values: Any, before: str) -> Iterator[str]:
-    """Yield the dotted keys whose value is `None`."""
+    """Yield the keys whose value is `None`; nested keys are joined by dots, such as `pipeline.gamma`."""
     if isinstance(values, Mapping):
         for name, value in values.items():
             if value is None:

@@ -58,7 +58,7 @@ class OptionParser(ArgumentParser):
         return added
 
     def _known(self, argument: str) -> str:
-        """Return an option with underscores instead of hyphens, such as `--fine_tune`, if the parser has this option."""
+        """Return an argument with underscores in the option's name, such as `--fine_tune`, if the parser has this option."""
         name, equals, value = argument.partition("=")
         inside = f"--{name[2:].replace('-', '_')}"
         return f"{inside}{equals}{value}" if name not in self._option_string_actions and inside in self._option_string_actions else argument

@@ -22,7 +22,7 @@ TOLERANCE = 1e-3  # of scores that must be the same
 
 @contextmanager
 def own_code(method: str, doing: str) -> Iterator[None]:
-    """Replace an error in a user's own method by a `ConfigError` of one line, and print the traceback of the error.
+    """Replace an error that the `with` block raises by a `ConfigError` of one line, and print the traceback of the error.
 
     The printed traceback begins in the user's file.
 
@@ -47,7 +47,7 @@ def own_code(method: str, doing: str) -> Iterator[None]:
 def probe(method: str, network: Network, corpus: Corpus) -> None:
     """Check the shape of a network's scores, and that the scores do not depend on other dialogues.
 
-    For a causal network, also check that the scores do not depend on later utterances.
+    For a causal network, the scores must also not depend on later utterances.
 
     Args:
         method: File and class of the method, for the messages.
@@ -91,11 +91,11 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
 
 
 def _other_end(batch: Batch) -> Batch:
-    """Return a copy of the batch, with 1 added to the features of the last utterance."""
+    """Return a copy of a batch of one dialogue, with 1 added to the features of the last utterance."""
     features = {name: torch.cat([values[:-1], values[-1:] + 1]) for name, values in batch.features.items()}
     return replace(batch, features=features)
 
 
 def _gap(found: Tensor, expected: Tensor) -> float:
-    """Return the largest absolute difference, relative to the expected score if the score is larger than 1."""
+    """Return the largest absolute difference; each is divided by the absolute expected score if this score is larger than 1."""
     return float(((found - expected).abs() / expected.abs().clamp(min=1)).max()) if len(found) else 0.0

@@ -46,7 +46,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """Return `classification` or `score`."""
+        """Return the kind of the task: `classification` or `score`."""
         return "classification" if self.facts["labels"] else "score"
 
     @cached_property
@@ -62,7 +62,7 @@ class Predictions:
 
     Attributes:
         keys: Dialogue, utterance and label of each row of the file, in sorted order.
-        sums: One row per test dialogue: its flattened confusion matrix, or for a score task the sums that `score_figures` needs.
+        sums: One row per test dialogue: its flattened confusion matrix, or for a score task the sums from which metrics are computed.
     """
 
     keys: tuple[tuple[str, str, str], ...]
@@ -70,7 +70,7 @@ class Predictions:
 
 
 def load_run(path: str | Path) -> Run:
-    """Read a finished run from its folder or its `result.json`; the subfolder `bigru` gives the baseline of the run.
+    """Read a finished run from its folder or its `result.json`; from its subfolder `bigru`, read the baseline of the run.
 
     Raises:
         CheckpointError: the result is missing or damaged.

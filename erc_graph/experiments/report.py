@@ -33,7 +33,7 @@ class Made:
 
     Attributes:
         path: File of the report.
-        headline: Main results as plain values.
+        headline: Main results, as values that JSON can store.
         notes: Notes on data that could not be shown in the report.
         licensed: Whether the report contains utterance texts of a corpus, except those of the generated sample corpora.
     """
@@ -114,7 +114,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def _baselines(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return the metrics of the baselines, as pairs of name and values."""
+    """Return the metrics of all baselines, as pairs of a metric's name and its values over seeds."""
     known = [result["baselines"].get(name, {}) for name in ("majority", "bigru")]
     return [(name, value) for values in known for name, value in values.items() if isinstance(value, dict) and name != "loss"]
 
@@ -172,7 +172,7 @@ def _contents(
 
 
 def _columns(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return name and title of the metrics of the headline, with F1 first."""
+    """Return name and title of the main metrics of a run, with F1 first."""
     columns = METRICS["classification" if result["labels"] else "score"]
     return sorted(columns, key=lambda column: column[0] not in ("weighted_f1", "f1"))
 

@@ -1,4 +1,4 @@
-"""Training and evaluation of one job, of one seed on all folds, or of an experiment with all seeds."""
+"""Training and evaluation of one job (one seed on one fold), of one seed on all folds, or of an experiment with all seeds."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Parts:
     def of(cls, corpus: Corpus, fold: Fold, schema: Schema) -> Parts:
         """Build one batch per split.
 
-        If the fold names speakers for a split, only utterances of these speakers are evaluated. All other utterances are context.
+        If the fold names speakers for a split, only utterances of these speakers are evaluated. Other utterances are context.
         """
 
         def cut(ids: tuple[str, ...], speakers: frozenset[str] | None) -> Batch:
@@ -89,9 +89,9 @@ def train_job(
     on_epoch: Callable[[History], None] | None = None,
     on_test: Callable[[int, int, Tensor, Batch], None] | None = None,
 ) -> tuple[Network, History, Batch]:
-    """Train a job, and return the network with the weights of the selected epoch, the training history, and the test batch.
+    """Train one seed on one fold; return the network with the weights of the selected epoch, the training history, and the test batch.
 
-    After every epoch, `on_test` is called with the index of the training stage, the number of epochs, the test scores, and the test batch.
+    After every epoch, `on_test` is called with the index of the training stage, the epoch, the test scores, and the test batch.
     """
     network = build(job.experiment, corpus, job.seed)
     parts = Parts.of(corpus, job.fold, network.schema)
@@ -121,7 +121,7 @@ def train_job(
 def run_job(
     job: Job, corpus: Corpus, *, resume: bool = False, quiet: bool | None = None, track: str | None = None
 ) -> tuple[Network, History, Batch, Prediction]:
-    """Train a job, and predict the test split; with `resume`, a finished job is loaded and not trained again.
+    """Train one seed on one fold, and predict the test split; with `resume`, a finished training is loaded and not repeated.
 
     Args:
         job: The job.

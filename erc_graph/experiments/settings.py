@@ -34,7 +34,7 @@ class Settings:
         launch: Options of the execution that the user gave.
         data_sha256: SHA-256 of the corpus.
         method_sha256: SHA-256 of the file of a user's own method when the run was started; `None` for other methods.
-        values: All other settings as plain values, from which `from_dict` builds the experiment.
+        values: Dictionary of all other settings, from which `from_dict` builds the experiment.
     """
 
     method: str

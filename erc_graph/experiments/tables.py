@@ -30,7 +30,7 @@ def run_table(
     resume: bool = False,
     write: bool = True,
 ) -> dict[str, Any]:
-    """Train and evaluate every row with the seeds of the experiment, and write `table-N.json` and `table-N.md`.
+    """Train and evaluate every row of an ablation table with the seeds of `experiment`; write `table-N.json` and `table-N.md`.
 
     For a classification task with one fold, also write `table-N-tsne.png`, with one t-SNE plot per row.
 
@@ -90,7 +90,7 @@ def run_table(
 
 
 def row_plans(experiment: Experiment, corpus: Corpus, folder: Path, table: Table) -> list[Plan | str]:
-    """Return for each row its plan, or a sentence that names the modalities that the corpus lacks.
+    """Return for each row its experiment with seeds and folds, or a sentence that names the modalities that the corpus lacks.
 
     Raises:
         ConfigError: two rows have the same settings.

@@ -22,7 +22,7 @@ class Begun(BaseModel):
     Attributes:
         data: Name of a corpus → its path.
         methods: Names of methods; for a user's own method, its file and class.
-        rules: Rules of the leaderboard as plain values.
+        rules: Rules of the leaderboard, as a dictionary that `rules_from` can read.
         experiments: Corpus → name of a row → settings of its method.
         left_out: Corpus → name of a row → reason why the row is left out.
         own_sha256: File and class of a user's own method → SHA-256 of the file.
@@ -70,7 +70,7 @@ def read_begun(folder: Path) -> Begun:
 
 
 def _check_names(begun: Begun, variants: list[str]) -> None:
-    """Check that every section has every corpus, and that every method has settings or a reason why it is left out.
+    """Check that every section of `begun` has every corpus, and that every method has settings or a reason why it is left out.
 
     Raises:
         ValueError: a corpus or method is missing; the message names the first missing corpus or method.

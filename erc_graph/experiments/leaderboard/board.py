@@ -1,4 +1,4 @@
-"""The trainings of a leaderboard, their order, and the choice of a setting for each method.
+"""The trainings of a leaderboard, their order, and the choice of a setting (hyperparameter values) for each method.
 
 Settings are chosen by metrics on the development split or on held-out training and development dialogues, never on the test split.
 """
@@ -47,15 +47,15 @@ class Entry:
     """A method on one corpus, with its candidate settings and trainings.
 
     Attributes:
-        name: Name of the row.
+        name: Name of the method's row in the leaderboard.
         method: Name of the method, or file and class of a user's own method.
-        experiment: Committed or default settings of the method, overridden by the rules.
+        experiment: Settings of the method from its settings file or its defaults, overridden by the rules of the leaderboard.
         committed: Whether the package has a settings file of the method for the corpus. If not, `experiment` has the defaults.
-        settings: Candidate settings, each as changes of `experiment`. The first candidate has no changes.
+        settings: Candidate settings (sets of hyperparameter values), each as changes of `experiment`. The first candidate has no changes.
         folder: Folder of the unfinished trainings.
-        choice: Folds on which the candidate settings are compared.
+        choice: Folds, without test dialogues, on which the candidate settings are compared.
         official: Official split, on which the chosen setting is evaluated.
-        done: Name of a training → its record, for all finished trainings on the corpus.
+        done: Name of a training → its recorded results, for all finished trainings on the corpus.
         parts: Subsets of the test utterances that are also evaluated separately.
     """
 
@@ -71,7 +71,7 @@ class Entry:
     parts: Parts
 
     def tried(self) -> list[list[Trial]]:
-        """Return for each candidate setting its trials, one per fold of `choice`; the list is empty if there is only one setting."""
+        """Return for each candidate setting its trainings, one per fold of `choice`; the list is empty if there is only one setting."""
         if len(self.settings) == 1:
             return []
         return [
@@ -96,7 +96,7 @@ class Entry:
 
     @cached_property
     def records(self) -> list[list[dict[str, Any]]]:
-        """Return for each candidate setting the records of its trials; all trials must be finished."""
+        """Return for each candidate setting the recorded results of its trainings, all of which must be finished."""
         return [[self.done[trial.key] for trial in trials] for trials in self.tried()]
 
     @property
@@ -110,7 +110,7 @@ class Entry:
 
     @property
     def failed(self) -> dict[int, str]:
-        """Return number of a setting → error, for settings that are invalid or whose training failed."""
+        """Return index of a candidate setting → error, for settings that are invalid or whose training failed."""
         found = {number: str(made) for number, made in enumerate(self.made) if not isinstance(made, Experiment)}
         for number, records in enumerate(self.records):
             for error in [record["error"] for record in records if "error" in record]:
@@ -119,12 +119,12 @@ class Entry:
 
     @property
     def chosen(self) -> int:
-        """Return the number of the best setting, or 0 if all settings failed; the lowest number wins among equally good settings."""
+        """Return the index of the best candidate setting, or 0 if all failed; the lowest index wins among equally good settings."""
         done = [(value, -number) for number, value in enumerate(self.figures) if value is not None]
         return -max(done)[1] if done else 0
 
     def final(self) -> list[Trial]:
-        """Return the trials of the chosen setting on the official split, one per seed."""
+        """Return the trainings of the chosen setting on the official split, one per seed."""
         number = self.chosen
         seeds = range(self.experiment.run.seeds)
         return [self._trial(f"final-{number}-seed-{seed}", number, self.official, seed, {}, final=True) for seed in seeds]
@@ -148,7 +148,7 @@ class Field:
         folder: Folder of the leaderboard for this corpus.
         entries: The methods.
         left_out: Name of a method → reason why the method is left out.
-        done: Name of a training → its record.
+        done: Name of a training → its recorded results.
     """
 
     corpus: Corpus
@@ -166,7 +166,7 @@ def field_of(
     begun: Mapping[str, Mapping[str, Any]] | None = None,
     added: Collection[str] = (),
 ) -> Field:
-    """Return a corpus with all methods that can be trained on it, after checking every method.
+    """Return a corpus with all methods that can be trained on it, and reasons why other methods are left out.
 
     Args:
         corpus: The corpus.
@@ -222,7 +222,7 @@ def field_of(
 
 
 def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
-    """Return masks of utterances that are also evaluated separately: with and without emotion shift, and for each group of speakers."""
+    """Return bool masks of utterances that are also evaluated separately: with or without emotion shift, and for each group of speakers."""
     members = {}
     for group, patterns in groups.items():
         chosen = {name for name in set(corpus.speakers) if any(fnmatchcase(name, pattern) for pattern in patterns)}
@@ -232,7 +232,7 @@ def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
 
 
 def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
-    """Return two masks `(U,)`, for utterances with and without an emotion shift.
+    """Return two bool masks over all U utterances, `(U,)`: utterances with and without an emotion shift.
 
     Both masks compare each utterance with the previous labelled utterance of its speaker in the dialogue. The first mask marks utterances
     with another label, and the second mask marks utterances with the same label.
@@ -251,10 +251,10 @@ def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
 
 
 def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
-    """Yield the name and the trials of each stage of the leaderboard.
+    """Yield the name and the trainings of each stage of the leaderboard.
 
     If there are several candidate settings, the first stage chooses settings. The last stage trains the chosen settings with all seeds. The
-    trials of a stage can be trained in any order.
+    trainings of a stage can run in any order.
     """
     tried = [trial for entry in entries for trials in entry.tried() for trial in trials]
     if tried:
@@ -293,7 +293,7 @@ def train(fields: Sequence[Field], launch: Launch) -> None:
 
 
 def _keep(here: Field, records: Journal, traces: Journal, answers: Journal, trial: Trial, found: Record) -> None:
-    """Write the results of a training. The record is written last, because it marks the training as finished."""
+    """Write the results of a training. The record in `trainings.jsonl` is written last; it marks the training as finished."""
     if "trace" in found:
         traces.add({"training": trial.key, "stages": found.pop("trace")})
     if "answers" in found:

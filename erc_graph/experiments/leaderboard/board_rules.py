@@ -101,7 +101,7 @@ class Variant:
     Attributes:
         name: Name of the row and of its records.
         method: Name of the method.
-        changes: Dotted key → value, for settings that differ from the settings file of the method.
+        changes: Key of a setting, such as `training.epochs` → value, for settings that differ from the settings file of the method.
     """
 
     name: str
@@ -118,7 +118,8 @@ class Rules:
         budget: Number of random settings that are evaluated for each method, in addition to its committed or default setting.
         members: Number of networks in the ensemble of each training.
         tuned: Methods whose settings files were chosen on development data; a note below each table names these methods.
-        ranges: Key → range of the random settings, for all methods. A key without a dot, such as `width`, belongs to the table `pipeline`.
+        ranges: Key of a setting → range of its random values, for all methods. A key without a dot, such as `width`, belongs to the table
+            `pipeline`.
         variants: Methods with changed settings, in addition to the requested methods.
         corpora: Name of a corpus → its rules; other corpora use the default values of `CorpusRules`.
     """
@@ -149,12 +150,12 @@ class Rules:
         return self.corpora.get(corpus, CorpusRules())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values that `rules_from` can read."""
+        """Return a dictionary that `rules_from` can read."""
         return dataclasses.asdict(self)
 
 
 def rules_from(values: Mapping[str, Any], where: str) -> Rules:
-    """Read rules from plain values.
+    """Read rules from a dictionary, such as the content of a file of rules.
 
     Raises:
         ConfigError: at least one value is invalid; the message lists all unknown keys, wrong types and invalid values with their paths.

@@ -60,7 +60,7 @@ def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, A
 
 
 def ranges(experiment: Experiment, rules: Rules) -> dict[str, Range]:
-    """Return key → range for the random settings of a method.
+    """Return key of a setting → range, for the random settings of a method.
 
     These are the ranges of the rules, for settings that the method has, and the first two ranges of the method itself.
     """

@@ -12,13 +12,13 @@ from erc_graph.data.files.journal import Journal, Record
 
 
 def trace_of(record: Record) -> str | None:
-    """Return the name of the training of a trace (test results after every epoch); `None` if the record is not a trace."""
+    """Return the name of the training whose test results after every epoch a record has; `None` if it has no such results."""
     name, stages = record.get("training"), record.get("stages")
     return name if isinstance(name, str) and isinstance(stages, dict) and all(isinstance(one, dict) for one in stages.values()) else None
 
 
 def chosen_on_test(traces: Path, trainings: Iterable[str]) -> dict[str, float]:
-    """Return the best test result of each training over the epochs of its last stage; trainings without a trace are left out."""
+    """Return the best test result of each training over the epochs of its last stage; trainings without these results are left out."""
     found = {}
     with Journal(traces, trace_of) as journal:
         for name in trainings:

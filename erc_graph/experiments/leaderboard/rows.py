@@ -64,7 +64,10 @@ def _row_of_records(entry: Entry, field: Field, said: Journal, best: Mapping[str
 
 
 def _row(entry: Entry, corpus: Corpus, said: Journal, best: Mapping[str, float]) -> dict[str, Any] | None:
-    """Return the row of a method, with `sums`: for each seed with recorded predictions, sums per test dialogue for the bootstrap."""
+    """Return the row of a method; `None` if its trainings are not finished.
+
+    The value `sums` maps each seed with recorded predictions to sums per test dialogue, from which the bootstrap computes metrics.
+    """
     if any(trial.key not in entry.done for trials in entry.tried() for trial in trials):
         return None
     found = [(trial, entry.done[trial.key]) for trial in entry.final() if trial.key in entry.done]

@@ -154,7 +154,7 @@ def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, me
 
 
 def _with(begun: Begun, added: Sequence[str], rules: Rules, fields: Sequence[Field]) -> dict[str, Any]:
-    """Return the content of `config.json` with the added methods and these rules; recorded settings and reasons do not change."""
+    """Return the content of `config.json` with added methods and new rules; recorded settings do not change."""
     values = begun.model_dump()
     for field in fields:
         name = field.corpus.name
@@ -240,7 +240,7 @@ def _run(fields: Sequence[Field], rules: Rules, folder: Path, launch: Launch) ->
 
 
 def standing(field: Field, rules: Rules) -> dict[str, Any]:
-    """Return rules, rows and left-out methods of a corpus as plain values, which are the content of `leaderboard.json`."""
+    """Return the content of `leaderboard.json` for a corpus: rules, rows of the table, and methods that are left out."""
     corpus, own = field.corpus, rules.of(field.corpus.name)
     rows = rows_of(field, rules)
     held: Mapping[str, Any] = {"seeds": rules.seeds, "budget": rules.budget, "members": rules.members, "tuned": rules.tuned}

@@ -1,4 +1,4 @@
-"""One training of a leaderboard and its record. For the chosen setting, the predictions on the test split are also stored."""
+"""One training of a leaderboard and its record, with test predictions if the training uses the chosen setting."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Trial(Job):
     """A training job whose result is recorded.
 
     Attributes:
-        key: Name of the job in the records of the corpus.
-        facts: Further values of the record: number of the setting, its changes, and the held-out fold.
+        key: Name of the training in `trainings.jsonl`, the recorded results on the corpus.
+        facts: Further values of the record: index of the candidate setting, its changes, and the name of the held-out fold.
         final: Whether the training uses the chosen setting and is evaluated on the official test split. If not, it serves to choose a
             setting, and is evaluated on held-out training or development dialogues.
         parts: Subsets of the test utterances that are also evaluated separately.
@@ -55,7 +55,7 @@ class Trial(Job):
 
 
 def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool | None = None, track: str | None = None) -> Record:
-    """Run a training, and return its record; an error of the method is not raised but recorded.
+    """Run a training, and return the record of its results; an error of the method is not raised but recorded.
 
     The record has `trace`, the test results after every epoch, and `answers`, the predictions. The caller stores them in separate files,
     because predictions may fall under the license of the corpus.
@@ -78,7 +78,7 @@ def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool 
 
 
 def record_of(trial: Trial, found: Mapping[str, Any]) -> Record:
-    """Return the record of a training as plain values."""
+    """Return the record of a training, as values that JSON can store."""
     kept: Record = plain({"training": trial.key, **trial.facts, "seed": trial.seed, **found})
     return kept
 
@@ -132,7 +132,7 @@ def answers_of(record: Record) -> str | None:
 
 
 def written(scores: Tensor, task: Task) -> str | list[float]:
-    """Convert predictions to the format of a record.
+    """Convert predictions to a string or a list, which JSON can store.
 
     Predicted classes become a string with one character per utterance (`0` for class 0). Predicted scores become a list of rounded numbers.
 
