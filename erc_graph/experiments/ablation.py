@@ -50,7 +50,7 @@ def load_tables(method: str) -> dict[int, Table]:
 
 
 def find_table(method: str, number: int | None) -> Table | None:
-    """Return the ablation table of a method with the given number.
+    """Return the ablation table of a method that has the number `number` in the paper.
 
     `None` is returned for Table 1 if the method has no Table 1. The caller then trains the method without changed settings.
 
@@ -115,5 +115,5 @@ def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...])
 
 
 def folder_name(row: Row) -> str:
-    """Return the folder name of a row's run: `row-` and the row name, with spaces and special characters replaced by `-`."""
+    """Return the folder name for a row of an ablation table: `row-` and its name, with special characters replaced by `-`."""
     return "row-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in row.name)

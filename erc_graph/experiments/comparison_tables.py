@@ -141,7 +141,7 @@ def as_csv(comparison: RunComparison) -> str:
 
 
 def as_values(comparison: RunComparison) -> dict[str, Any]:
-    """Return the comparison as plain values that can be written as JSON."""
+    """Return the comparison as values that JSON can store."""
 
     def plain(values: dict[str, Any]) -> dict[str, Any]:
         return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()}

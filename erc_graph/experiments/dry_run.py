@@ -69,7 +69,7 @@ def _main_lines(experiment: Experiment, corpus: Corpus, folder: Path, table: int
 
 
 def _table_lines(experiment: Experiment, corpus: Corpus, folder: Path, table: Table) -> Iterator[str]:
-    """Yield the lines about the trainings of the table rows and the baseline."""
+    """Yield the lines about the trainings of all rows of an ablation table, and of the baseline."""
     rows, plain = row_plans(experiment, corpus, folder, table), baseline_plans(experiment, corpus, folder)
     yield f"table       {table.number}: {table.title} ({_many(len(table.rows), 'row')} of experiments/tables/{experiment.method}.toml)"
     yield _total([*(plan for plan in rows if isinstance(plan, Plan)), *plain], corpus)

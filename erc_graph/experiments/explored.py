@@ -41,7 +41,7 @@ class Explored:
     Attributes:
         conversations: Conversations with predictions and graphs.
         streams: Names of the node types of the graphs, except hyperedges.
-        states: Inputs of the classifier, one row per row of `predictions.csv`; `None` if they are not available.
+        states: Inputs of the classifier, one vector per row of `predictions.csv`; `None` if they are not available.
         generated: Whether the corpus is a sample corpus, whose texts are generated.
     """
 
@@ -121,7 +121,7 @@ class _Seen:
         self.streams: tuple[str, ...] = ()
 
     def ask(self, pipeline: Pipeline, ids: list[str]) -> None:
-        """Compute and store predictions and graphs of the given dialogues."""
+        """Compute and store predictions and graphs of the dialogues `ids`."""
         if not ids:
             return
         part = self.corpus.subset(ids)

@@ -1,4 +1,4 @@
-"""Hyperparameter search (`--search N`) over given ranges, on the development split; the search never uses the test split."""
+"""Hyperparameter search (`--search N`) over the ranges in `[search]`, on the development split, never on the test split."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Labelling:
     """The settings of bulk labelling, which are the same for all input files.
 
     Attributes:
-        model: Folder of a run, a saved model, or a name on the hub.
+        model: Folder of a run, a saved model, or a name on the Hugging Face hub.
         method: File and class of a user's own method.
         extractors: Pairs of modality and encoder, which replace the encoders that the model names.
         form: Format of the results; default: Parquet for Parquet input, JSON lines for other input.
@@ -155,10 +155,7 @@ def _labelled(
 
 
 def label_shard(labelling: Labelling, shard: Shard) -> Record | ErcGraphError:
-    """Label a shard (an input file or a section of it), write its result, and return its record for `shards.jsonl`.
-
-    An error that concerns all shards is returned, not raised.
-    """
+    """Label a shard (an input file or a section of it), write its result, and return its record, or an error that concerns all shards."""
     try:
         said = _labeller(labelling.model, labelling.method, labelling.extractors, labelling.unsure)(shard)
         file = labelling.file_of(shard)

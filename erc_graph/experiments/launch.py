@@ -28,7 +28,7 @@ Work = Callable[..., Any]  # of a job and a corpus, and of `resume`, `quiet` and
 
 
 class RunGone(ErcGraphError):
-    """Raised when the worker process of a job has died.
+    """Raised when the worker process of a job (a training with one seed and one fold) has died.
 
     Attributes:
         name: Name of the job.
@@ -83,7 +83,7 @@ def train_all(
     done: Callable[[Some, Any], None] = lambda job, answer: None,
     before: int = 0,
 ) -> None:
-    """Train jobs in parallel; each job writes its checkpoint to its own folder.
+    """Train jobs (one seed and one fold each) in parallel; each job writes its checkpoint to its own folder.
 
     Each worker uses OMP_NUM_THREADS threads (default: one). This process is set to the same number of threads. Ctrl-C and errors stop all
     workers. The checkpoint of the last complete epoch of each job remains.

@@ -28,7 +28,7 @@ def own_code(method: str, doing: str) -> Iterator[None]:
 
     Args:
         method: File and class of the method.
-        doing: Name of the current step, for the message.
+        doing: What the code of the method does, such as `the forward pass`, for the message.
 
     Raises:
         ConfigError: the code of the method raised an error.

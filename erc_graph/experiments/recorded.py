@@ -61,7 +61,7 @@ class Predictions:
     """Predictions of one seed on the test split.
 
     Attributes:
-        keys: Dialogue, utterance and label of each row of the file, in sorted order.
+        keys: Dialogue, utterance and label of each row of `predictions.csv`, in sorted order.
         sums: One row per test dialogue: its flattened confusion matrix, or for a score task the sums from which metrics are computed.
     """
 

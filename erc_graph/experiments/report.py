@@ -50,7 +50,7 @@ def make_report(folder: str | Path, *, text: bool = True, scope: Scope = "test",
     Args:
         folder: Folder of the run, as given to `erc-graph experiment METHOD --out`.
         text: Whether the report contains the text of the utterances.
-        scope: Conversations of the explorer: `test`, the evaluated conversations; or `all`, the whole corpus.
+        scope: Conversations that the report shows: `test`, the evaluated conversations; or `all`, the whole corpus.
         method: File and class of a user's own method, such as `my_method.py:Own`.
 
     Raises:

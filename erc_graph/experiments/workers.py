@@ -1,4 +1,4 @@
-"""Parallel processing of independent items, in processes on this machine or as tasks of a Ray cluster."""
+"""Parallel processing of independent items, such as trainings or files, in processes on this machine or as tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Work = Callable[[Any, Any], Any]
 
 
 class WorkerGone(ErcGraphError):
-    """Raised when the worker process of an item has died; the message is the name of the item."""
+    """Raised when the worker process that processes an item, such as a training, has died; the message is the name of the item."""
 
 
 def check_launcher(launcher: Launcher, workers: int | None) -> None:
@@ -219,7 +219,7 @@ def _work_here(item: Any) -> Any:
 
 
 class _Ray:
-    """Ray tasks. Each task has one processor, and one GPU if the cluster has GPUs and the item may use a GPU.
+    """Ray tasks. Each task processes one item on one processor, and on one GPU if the cluster has GPUs and the item may use a GPU.
 
     The folder of the results must have the same path on all machines.
     """

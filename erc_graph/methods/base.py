@@ -297,7 +297,7 @@ class Method(nn.Module):
         }
 
     def _graph(self) -> GraphRecipe | None:
-        """Return the graph recipe that the configuration names; with `causal`, edges from later utterances are removed."""
+        """Return the graph recipe that the configuration names; if the option `causal` is true, edges from later utterances are removed."""
         graph = getattr(self.config, "graph", NONE)
         if graph == NONE:
             return None

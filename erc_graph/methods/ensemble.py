@@ -126,7 +126,7 @@ def _vote(members: Sequence[Ask], batch: Batch) -> Prediction:
 
 
 def _own(batch: Batch, index: int) -> Batch:
-    """Return the batch with only the cache and the sequences of network `index`, whose names begin with its number and a dot."""
+    """Return the batch for network `index`: its own entries `index.NAME` are renamed to `NAME`; those of other networks are removed."""
     mark = f"{index}."
 
     def own(values: Mapping[str, Any]) -> dict[str, Any]:

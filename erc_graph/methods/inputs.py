@@ -179,7 +179,7 @@ class Inputs(nn.Module):
             raise ConfigError(f"modalities: expected at least one, such as text, audio or visual; found {', '.join(widths) or 'none'}")
 
     def fit(self, train: Batch) -> None:
-        """Compute mean and standard deviation of the training features, and load the pretrained weights of the trained text layers."""
+        """Compute mean and standard deviation of the training features, and load pretrained weights into the text layers."""
         if self.text_layers is not None:
             self.text_layers.start_from(made_by(self.schema.provenance, "text"))
             self.text_layers.eval()

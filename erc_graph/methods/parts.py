@@ -144,7 +144,7 @@ class Rowwise(nn.Module):
 
 
 class Stack(nn.ModuleList):
-    """Modules that are applied in sequence."""
+    """Modules that are applied one after another."""
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """Map states `(N, S, width)` to `(N, S, any width)`."""

@@ -40,9 +40,9 @@ def margin_loss(states: Tensor, modality: Tensor, target: Tensor, margin: float 
         M = \{m_i \ne m_j, m_i = m_k, c_i = c_j, c_i \ne c_k\}
 
     Here :math:`m_i` is the modality and :math:`c_i` the class of sample i. Triples (i, j, k) are not enumerated. For given i and j, a
-    sample k contributes if :math:`\cos(x_i, x_k)` exceeds :math:`\cos(x_i, x_j) - \alpha`. Each row of cosines is sorted once. A binary
-    search then gives the number of contributing samples, and prefix sums give the sum of their cosines. This needs `n² log n` time for up
-    to `n³` triples.
+    sample k contributes if :math:`\cos(x_i, x_k)` exceeds :math:`\cos(x_i, x_j) - \alpha`. The cosines of each sample are sorted once. A
+    binary search then gives the number of contributing samples, and prefix sums give the sum of their cosines. This needs `n² log n` time
+    for up to `n³` triples.
 
     Args:
         states: `(n, d)`, one row per sample, which is an utterance in one modality.

@@ -81,7 +81,7 @@ class Schema:
         return corpus.batch(self.widths, self.sequences)
 
     def known(self, modalities: Sequence[str], option: str) -> Sequence[str]:
-        """Return the given modalities, after checking that the corpus has them.
+        """Return `modalities`, after checking that the corpus has them.
 
         Raises:
             ConfigError: the corpus lacks one of the modalities; the message names `option`.

@@ -23,8 +23,8 @@ class Begun(BaseModel):
         data: Name of a corpus → its path.
         methods: Names of methods; for a user's own method, its file and class.
         rules: Rules of the leaderboard, as a dictionary that `rules_from` can read.
-        experiments: Corpus → name of a row → settings of its method.
-        left_out: Corpus → name of a row → reason why the row is left out.
+        experiments: Corpus → name of a row of the leaderboard → settings of the method in this row.
+        left_out: Corpus → name of a row of the leaderboard → reason why the row is left out.
         own_sha256: File and class of a user's own method → SHA-256 of the file.
         data_sha256: Corpus → SHA-256 of its data.
     """

@@ -79,7 +79,7 @@ def _asked(network: Any, schema: Schema) -> list[float]:
 
 
 def _numbers(name: str, shape: Sequence[int]) -> Tensor:
-    """Return fixed numbers from -1 to 1 that depend only on the name and the shape."""
+    """Return numbers from -1 to 1 of the shape `shape`, which depend only on `name` and `shape`."""
     start = zlib.crc32(name.encode()) % 10_000
     return torch.sin(torch.arange(math.prod(shape), dtype=torch.float64) ** 1.1 * 1.7 + start).reshape(tuple(shape))
 

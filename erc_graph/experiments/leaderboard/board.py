@@ -146,7 +146,7 @@ class Field:
     Attributes:
         corpus: The corpus.
         folder: Folder of the leaderboard for this corpus.
-        entries: The methods.
+        entries: The methods, each with its candidate settings and trainings.
         left_out: Name of a method → reason why the method is left out.
         done: Name of a training → its recorded results.
     """

@@ -99,7 +99,7 @@ class Variant:
     """A method with changed settings, which has its own row in the leaderboard.
 
     Attributes:
-        name: Name of the row and of its records.
+        name: Name of the row and of its recorded results.
         method: Name of the method.
         changes: Key of a setting, such as `training.epochs` → value, for settings that differ from the settings file of the method.
     """

@@ -1,4 +1,4 @@
-"""The rows of a leaderboard, computed from the records of the trainings."""
+"""The rows of a leaderboard, computed from the recorded results of the trainings."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _row_of_records(entry: Entry, field: Field, said: Journal, best: Mapping[str
     """Return the row of a method; `None` if its trainings are not finished.
 
     Raises:
-        CheckpointError: a record of the method is damaged.
+        CheckpointError: a recorded result of the method is damaged.
     """
     try:
         return _row(entry, field.corpus, said, best)
@@ -64,10 +64,7 @@ def _row_of_records(entry: Entry, field: Field, said: Journal, best: Mapping[str
 
 
 def _row(entry: Entry, corpus: Corpus, said: Journal, best: Mapping[str, float]) -> dict[str, Any] | None:
-    """Return the row of a method; `None` if its trainings are not finished.
-
-    The value `sums` maps each seed with recorded predictions to sums per test dialogue, from which the bootstrap computes metrics.
-    """
+    """Return the row of a method, with `sums` for the bootstrap: seed → sums per test dialogue; `None` if no training is finished."""
     if any(trial.key not in entry.done for trials in entry.tried() for trial in trials):
         return None
     found = [(trial, entry.done[trial.key]) for trial in entry.final() if trial.key in entry.done]
@@ -125,7 +122,7 @@ def _sums(rows: Tensor, scores: Tensor, corpus: Corpus) -> np.ndarray[Any, Any]:
 
 
 def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus) -> None:
-    """Compare every row with the BiGRU and with the first row, by paired tests over seeds and dialogues, with Holm's correction."""
+    """Compare every row with the BiGRU and with the best row, by paired tests over seeds and dialogues, with Holm's correction."""
     figures = class_figures(len(corpus.task.labels)) if corpus.task.kind == "classification" else score_figures()
     done = [row for row in rows if row["seeds"]]
     rivals = {"bigru": next((row for row in done if row["method"] == BASELINE), None), "best": done[0] if done else None}

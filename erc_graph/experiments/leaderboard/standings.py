@@ -181,7 +181,7 @@ def _found_again(data: Sequence[str] | None, begun: Begun, folder: Path) -> list
 
 
 def _named_again(method: str, named: Sequence[str], folder: Path, digests: Mapping[str, str]) -> str:
-    """Return the name of a method of a leaderboard; for a user's own method, return the path that is given now."""
+    """Return the name of a method of a leaderboard; for a user's own method, return its current file and class."""
     if not is_own(method):
         return method
     found = next((one for one in named if same_method(one, method)), None)

@@ -40,14 +40,14 @@ Stage 2 is multiple features fusion (MFF) and multimodal attention learning (MAL
 Differences from the paper:
 
 - Eqs. (2), (9): speakers are numbered by first appearance in the dialogue, and a learned embedding of this number is added. The paper also
-  mentions concatenated vectors of a speaker recognition model. Given speaker vectors (`inputs.given_speakers`) are added in the same way as
+  mentions concatenated vectors of a speaker recognition model. Speaker vectors of the corpus (`inputs.given_speakers`) are added like
   learned embeddings.
 - The printed Eq. (3) has m1 and m2 for an edge within a modality. This is a misprint, because both nodes belong to one modality.
 - Eqs. (5), (10): the operator is MMGCN's deep spectral GCN (GCNII). The paper does not state its depth, so the depth is an option. As in
   MMGCN, the output is concatenated with the input; the density loss (6) therefore includes the input.
-- Eqs. (6), (14): by default, the L1 norm is a mean over entries, so that λ does not depend on batch size and width. The paper chose λ for a
-  sum. The mean is this sum divided by the number of entries, some hundred thousand, so with the paper's λ the loss has almost no effect.
-  The option `density_reduction = "sum"` gives the printed norm of each batch.
+- Eqs. (6), (14): by default, the L1 norm is a mean over the entries of E; λ then does not depend on batch size and width. The paper
+  chose λ for a sum. The mean is this sum divided by the number of entries, some hundred thousand, so with the paper's λ the loss has almost
+  no effect. The option `density_reduction = "sum"` gives the printed norm of each batch.
 - Eqs. (7), (15): the L2 term is the weight decay of the optimiser. By default, the optimiser is Adam: `weight_decay = w` adds `w θ` to the
   gradient, like a loss term `(w / 2) ‖θ‖²`. Decoupled weight decay (AdamW) is a training option. Gradients are clipped before the weight
   decay is added; the paper does not mention clipping.
@@ -61,8 +61,8 @@ Differences from the paper:
 - Eq. (13): the paper does not give the number l of layers. With a single layer, h^(VA) is concatenated with its output; without attention,
   h^(VA) is concatenated with E^(MF). The option `mal.residual` adds a residual connection around each ATT. Without a residual connection,
   the state of an utterance reaches the classifier only through its attention to itself.
-- We implement "without MAL" (Table 2) as no attention and no skip connection. On IEMOCAP, the paper's rows 15 and 41 are equal, which
-  supports this reading. On MELD, row 15 equals row 42, which has attention, so the paper contradicts itself.
+- We implement "without MAL" (Table 2) as no attention and no skip connection. On IEMOCAP, rows 15 and 41 of the paper's tables are equal,
+  which supports this reading. On MELD, row 15 equals row 42, which has attention, so the paper contradicts itself.
 - With two modalities, there is one pair. A single modality has its own graph in stage 1. If every pair contains text, h^(VA) denotes the
   GRU states of the only pair. Without PMF, a pair is represented by its two concatenated BiLSTM states, which are trained in stage 2.
 - The second text feature "Bt" is the option `inputs.second_text`. Without this option, the text features of the corpus are also used as
@@ -111,7 +111,7 @@ class PairwiseConfig(Checked):
         gamma: Scale γ of the edges between nodes of the same utterance; default: the scale in the recipe.
         stages: Training stages: `two`, as in the paper, or `joint`, a single stage with the losses of stage 1 as auxiliary losses.
         auxiliary: Weight of these auxiliary losses if `stages` is `joint`.
-        density_reduction: Reduction of the density loss: `mean` over entries, or `sum`, as printed in the paper.
+        density_reduction: Reduction of the density loss: `mean` over the fused features, or `sum`, as printed in the paper.
         depth: Number of graph convolution layers in both stages.
         pmf: Options of pairwise modalities fusion (stage 1).
         mff: Options of multiple features fusion (first half of stage 2).
