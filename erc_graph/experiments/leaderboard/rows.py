@@ -64,7 +64,7 @@ def _row_of_records(entry: Entry, field: Field, said: Journal, best: Mapping[str
 
 
 def _row(entry: Entry, corpus: Corpus, said: Journal, best: Mapping[str, float]) -> dict[str, Any] | None:
-    """Return the row of a method, with `sums` for the bootstrap: seed → sums per test dialogue; `None` if no training is finished."""
+    """Return the row of a method, with `sums` for the bootstrap: seed → sums per test dialogue; `None` if trainings are missing."""
     if any(trial.key not in entry.done for trials in entry.tried() for trial in trials):
         return None
     found = [(trial, entry.done[trial.key]) for trial in entry.final() if trial.key in entry.done]
