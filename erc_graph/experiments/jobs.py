@@ -29,7 +29,7 @@ class Job:
         seed: Seed of the initial weights, the order of the dialogues, and dropout.
         fold: Dialogues of the training, development and test splits.
         folder: Folder of the checkpoints; default: no checkpoints are written.
-        name: Name of the job in progress bars and error messages.
+        name: Name of the training in progress bars and error messages.
     """
 
     experiment: Experiment
@@ -70,7 +70,7 @@ class Plan:
         return self.name or short_name(self.experiment.method)
 
     def jobs(self, corpus: Corpus) -> list[Job]:
-        """Return one job per seed and fold: all folds of the first seed, then all folds of the second seed, and so on.
+        """Return one training (`Job`) per seed and fold: all folds of the first seed, then all folds of the second seed, and so on.
 
         Raises:
             ConfigError: the protocol does not fit the corpus.

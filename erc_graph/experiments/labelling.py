@@ -336,7 +336,7 @@ def _finish(out: Path, journal: Journal, plan: _Plan, say: Callable[[str], None]
 
 
 def _records(plan: _Plan, journal: Journal, file: BinaryIO) -> Iterator[Record]:
-    """Yield the record of each shard in input order, and copy its line to `file`."""
+    """Yield the recorded result of each shard (input file or section of it) in input order, and copy its line to `file`."""
     for place in plan.order:
         line = journal.line(place)
         file.write(line)
@@ -349,7 +349,7 @@ def _write_lines(file: BinaryIO, records: Sequence[Record]) -> int:
 
 
 def _torn(source: str, names: array[int]) -> list[Record]:
-    """Return a record with an error if conversations of a file are split over two shards, otherwise an empty list."""
+    """Return a list with an error if conversations of a file are split over two sections of the file, otherwise an empty list."""
     again = len(names) - len(np.unique(np.frombuffer(names, dtype=np.uint64))) if names else 0
     if not again:
         return []

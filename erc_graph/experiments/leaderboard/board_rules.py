@@ -39,7 +39,7 @@ class CorpusRules:
             training and development dialogues is held out once.
         selection: Selected epoch. `dev`: the best epoch on the development split. `last`: the last epoch, with a fixed number of epochs.
         inputs: Preprocessing of the features for every method.
-        prior: Log-probabilities that are added to the scores of every method.
+        prior: Log-probabilities of other classifiers that are added to the scores of every method.
         groups: Group → names of its speakers (`*` matches anything); each group is also evaluated separately.
     """
 

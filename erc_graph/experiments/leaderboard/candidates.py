@@ -43,7 +43,7 @@ def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, A
         method: Name of the method.
         corpus: The corpus.
         rules: Rules of the leaderboard.
-        changes: Changed settings of a variant.
+        changes: Settings that differ from the settings file: key → value.
 
     Raises:
         ConfigError: the settings file is invalid, or the method is unknown.
@@ -62,7 +62,7 @@ def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, A
 def ranges(experiment: Experiment, rules: Rules) -> dict[str, Range]:
     """Return key of a setting → range, for the random settings of a method.
 
-    These are the ranges of the rules, for settings that the method has, and the first two ranges of the method itself.
+    These are the ranges of `rules` for settings that the method has, and the first two ranges of the method's own table `[search]`.
     """
     values, found = experiment.as_dict(), {}
     for key, span in SearchSpace.from_dict(rules.ranges).ranges.items() if rules.ranges else ():
