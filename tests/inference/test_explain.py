@@ -291,7 +291,9 @@ def test_a_corpus_is_no_dialogue(pipeline: Pairwise, corpus: Corpus) -> None:
 
 def test_features_must_be_those_of_the_training(pipeline: Pairwise, corpus: Corpus) -> None:
     wide = replace(corpus[0].corpus, features={**corpus[0].corpus.features, "text": torch.zeros(len(corpus[0]), 17)})
-    with pytest.raises(CorpusError, match="'sample-0': expected 16 text features per utterance, as in training, found 17; use the same features"):
+    with pytest.raises(
+        CorpusError, match="'sample-0': expected 16 text features per utterance, as in training, found 17; use the same features"
+    ):
         explain(pipeline, Dialogue(wide), 0)
 
 
