@@ -168,7 +168,7 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
     If the corpus lacks a modality, the modality is marked as missing in every utterance.
 
     Raises:
-        CorpusError: the corpus has none of the modalities that the method uses, a vector or an item of a sequence has a wrong shape, or
+        CorpusError: the corpus has none of the modalities that the method uses, a vector or an element of a sequence has a wrong shape, or
             a value is not finite or too large.
     """
     widths, items = method.schema.widths, method.schema.sequences
@@ -199,9 +199,9 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
 
 
 def ask(method: Network, batch: Batch) -> Tensor:
-    """Compute the scores `(N, C)` of all utterances, in the row order of `batch`.
+    """Compute the scores `(N, C)` of all utterances, in the order of the utterances in `batch`.
 
-    Dialogues of similar lengths share a forward pass of at most `BUDGET` utterances, padding included. A longer dialogue has its own pass.
+    Dialogues of similar lengths share a forward pass of at most `BUDGET` utterances, padding included. A longer dialogue is computed alone.
 
     Raises:
         CheckpointError: some scores are not finite.

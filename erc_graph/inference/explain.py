@@ -1,6 +1,6 @@
 r"""Explanations of a label of an utterance by attributions to the edges of the graph and to the input features.
 
-An attribution :math:`a_i` is an integrated gradient (Sundararajan et al., ICML 2017) on the path from a baseline :math:`b` to the input
+An attribution :math:`a_i` is an integrated gradient (Sundararajan et al., ICML 2017) on the line from a baseline :math:`b` to the input
 :math:`x`. The function :math:`f` is the log-odds of the label, :math:`\log p - \log (1 - p)`. For a score task, :math:`f` is the score:
 
 .. math:: a_i = (x_i - b_i) \int_0^1 \partial_i f(b + \alpha (x - b)) \, d\alpha, \quad \sum_i a_i = f(x) - f(b)
@@ -13,8 +13,8 @@ Attributions are computed for two kinds of variables:
 | inputs | the features of every utterance and modality | the mean of the training split | the original features |
 
 Edge attributions measure only the effect of the graph. LSTM, GRU and attention also carry information between utterances. Input
-attributions include these paths too. The exact sum of the edge attributions is `graph_effect`; the exact sum of the input attributions is
-`input_effect`. `edge_gap` and `input_gap` are the numerical errors of the two sums. A missing modality has attribution zero.
+attributions include the effect of this information. The exact sum of the edge attributions is `graph_effect`; the exact sum of the input
+attributions is `input_effect`. `edge_gap` and `input_gap` are the numerical errors of the sums. A missing modality has attribution zero.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Explanation:
             `edge_attribution` `(E,)`. Empty if the method has no graph.
         inputs: Modality → `(T,)` attributions of the `T` utterances of the conversation.
         graph_effect: f with all messages minus f without messages. This is the exact sum of all edge attributions.
-        input_effect: f for the original features minus f for mean features. This is the exact sum of all input attributions.
+        input_effect: f for the original features minus f for the training mean. This is the exact sum of all input attributions.
         edge_gap: Sum of all edge attributions minus `graph_effect`.
         input_gap: Sum of all input attributions minus `input_effect`.
     """
@@ -147,7 +147,7 @@ def explain(
 
     Raises:
         ConfigError: the utterance or label does not exist, `tolerance` is not above 0, or the method uses sequences.
-        CorpusError: `dialogue` is not a dialogue, lacks features that the method uses, or has features of a wrong width.
+        CorpusError: `dialogue` is not a dialogue, lacks features that the method uses, or has feature vectors of a wrong width.
     """
     method = pipeline if isinstance(pipeline, (Method, Ensemble)) else pipeline.method
     if not isinstance(dialogue, Dialogue):

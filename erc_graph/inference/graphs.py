@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def operators(method: Network) -> dict[str, Conv]:
     """Return name → graph operator for all graph operators of a method.
 
-    The name is the attribute `label` of the operator. An operator without `label` is named by its module path, or by its class if it is in
-    the chain of operators of a method. For an ensemble, the number of the network is appended to the name.
+    The name is the attribute `label` of the operator. An operator without `label` is named by its module path. If the method is a chain of
+    modules, the operator is named by its class. For an ensemble, the number of the network is appended to the name.
     """
     networks = getattr(method, "networks", None)
     found: dict[str, Conv] = {}
@@ -43,7 +43,7 @@ def operators(method: Network) -> dict[str, Conv]:
 
 
 def _name(path: str, part: Conv, network: Module) -> str:
-    """Return the module path of an operator, or its class name if it is in `chain`; operators of the same class are numbered."""
+    """Return the module path of an operator, or its class name if the method is a chain of modules; operators of a class are numbered."""
     if not path.startswith("chain."):
         return path
     alike = [place for place, other in network.named_modules() if type(other) is type(part) and place.startswith("chain.")]
@@ -92,10 +92,10 @@ def watched(part: Conv, watch: Watch) -> Iterator[None]:
 
 @torch.no_grad()
 def look(method: Network, batch: Batch) -> tuple[dict[str, Seen], Tensor]:
-    """Run a forward pass in the current mode of the method, and record inputs and messages of its graph operators.
+    """Run a forward pass in the current mode (training or evaluation), and record inputs and messages of the method's graph operators.
 
     Returns:
-        A dict from the name of each called operator to its record, and the scores `(N, C)`.
+        A dict from the name of each called operator to its record (`Seen`), and the scores `(N, C)`.
     """
     seen: dict[str, Seen] = {}
     ends: list[Callable[[], None]] = []
@@ -119,7 +119,7 @@ def look(method: Network, batch: Batch) -> tuple[dict[str, Seen], Tensor]:
 
 
 def graph_of(seen: Seen, batch: Batch, corpus: Corpus | None = None) -> HeteroData:
-    """Return the graph of an operator, with node states, edges and edge weights.
+    """Return the graph of a graph operator, with node states, edges and edge weights.
 
     Args:
         seen: Record of the operator, from `look`.

@@ -48,7 +48,7 @@ def write_csv(file: TextIO, rows: Rows, labels: Sequence[str]) -> None:
 
 
 def _marked(rows: Rows) -> bool:
-    """Return whether the rows contain marks for unsure utterances."""
+    """Return whether at least one answer in `rows` has a value of `unsure`."""
     return any(answer.unsure is not None for answer, _ in rows)
 
 

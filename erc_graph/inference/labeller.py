@@ -30,7 +30,7 @@ from erc_graph.inference.prepare import hears, prepare
 
 @dataclass
 class Labelled:
-    """The result of labelling a shard.
+    """The result of labelling a shard (a file, or a section of a file).
 
     Attributes:
         rows: Prediction of every utterance with the additional columns of its input row, in the order of the input.
@@ -46,12 +46,12 @@ class Labelled:
 
 
 class Labeller:
-    """A model that labels shards.
+    """A model that labels shards (files, or sections of files that contain whole conversations).
 
     Args:
         pipeline: The model.
         extractors: Modality → name of the encoder that replaces the encoder named in the model.
-        unsure: Threshold; an utterance is marked as unsure if the probability of its predicted emotion is lower. Default: no marks.
+        unsure: Threshold; an utterance is marked as unsure if the probability of its predicted emotion is lower. Default: no threshold.
 
     Raises:
         ConfigError: `unsure` is given, but the model predicts scores.
@@ -68,9 +68,9 @@ class Labeller:
         self.hears = hears(pipeline.schema)
 
     def __call__(self, shard: Shard) -> Labelled:
-        """Label a shard, and return the results.
+        """Label a shard (a file, or a section of a file), and return the results.
 
-        If an error occurs, each conversation is labelled separately. Conversations that cause an error are then listed in `refused`.
+        If an error occurs, each conversation is labelled separately. The result then lists conversations that cause an error in `refused`.
 
         Raises:
             CheckpointError: an encoder cannot be found, or its vectors do not have the width that the model uses.
@@ -81,7 +81,7 @@ class Labeller:
         return said
 
     def add(self, shard: Shard, said: Labelled) -> None:
-        """Label a shard, and add its results to `said`."""
+        """Label a shard (a file, or a section of a file), and add its predictions, errors and notes to `said`."""
         with _refusing(said, source=shard.source.name):
             if shard.stop is None:
                 self._read_whole(shard, said)
@@ -90,7 +90,7 @@ class Labeller:
         said.notes = list(dict.fromkeys(said.notes))
 
     def load(self, path: str | Path, said: Labelled) -> tuple[Corpus, dict[str, Path]]:
-        """Read a whole file, and find its recordings if the model uses audio; notes about the file are added to `said`.
+        """Read a whole file, and find its recordings if the model uses audio; notes about the file are added to `said.notes`.
 
         Raises:
             CorpusError: `load_transcript` cannot read the file.
@@ -100,7 +100,7 @@ class Labeller:
         return corpus, find_recordings(corpus, Path(path).parent) if self.hears and str(path) not in MADE else {}
 
     def prepared(self, corpus: Corpus, said: Labelled, recordings: Mapping[str, Path] | None = None) -> Corpus:
-        """Return the conversations with the features that the model uses, computed by `prepare`; notes are added to `said`."""
+        """Return the conversations with the features that the model uses, computed by `prepare`; notes are added to `said.notes`."""
         return prepare(
             corpus,
             self.pipeline,
@@ -112,7 +112,7 @@ class Labeller:
         )
 
     def answers(self, corpus: Corpus, said: Labelled) -> list[Answer]:
-        """Predict the utterances of prepared conversations; notes are added to `said`.
+        """Predict the utterances of conversations from `prepared`; notes are added to `said.notes`.
 
         Raises:
             CorpusError: the features do not fit the model, or the scores are not finite.
@@ -126,7 +126,7 @@ class Labeller:
         return [replace(answer, unsure=(answer.confidence or 0.0) < self.unsure) for answer in found]
 
     def _read_whole(self, shard: Shard, said: Labelled) -> None:
-        """Label a whole file of any supported format, and add its results to `said`."""
+        """Label a whole file of any supported format, and add its predictions, errors and notes to `said`."""
         path = shard.source.path
         corpus, recordings = self.load(path, said)
         more: list[Row] = []
@@ -148,7 +148,7 @@ class Labeller:
                     self._add(dialogue.corpus, more[start:stop], said, recordings)
 
     def _read_records(self, shard: Shard, records: Records, said: Labelled) -> None:
-        """Label records of a file in JSON lines or Parquet, and add their results to `said`."""
+        """Label the records (lines or rows) of a file in JSON lines or Parquet; add predictions, errors and notes to `said`."""
         name = shard.source.path.stem or "conversation"
         with suppress(CorpusError):
             with noting(said.notes.append):
@@ -182,14 +182,14 @@ def _refusing(said: Labelled, **where: Any) -> Iterator[None]:
 
 
 def _places(corpus: Corpus) -> list[int] | None:
-    """Return the input row of every utterance, read from the end of its utterance id; `None` if input rows were joined or left out."""
+    """Return the index of the input row of every utterance, from its utterance id; `None` if input rows were joined or left out."""
     numbers = [id.rpartition("_")[2] for id in corpus.utterance_ids]
     places = [int(number) if number.isdecimal() else -1 for number in numbers]
     return places if sorted(places) == list(range(len(places))) else None
 
 
 def _others(records: Records) -> list[Row]:
-    """Return the additional columns of every row; the list is empty if there are none, or if each row is a whole conversation."""
+    """Return the additional columns of every input row; empty if there are no such columns, or if a row is a whole conversation."""
     if any(conversation_of(line) == WHOLE for line in records.lines[:1]) or not any(map(_other, records.lines[:20])):
         return []
     return [_other(line) for line in records.lines]
@@ -202,7 +202,7 @@ def _other(line: bytes) -> Row:
 
 
 def _aligned(corpus: Corpus, more: list[Row], said: Labelled, shard: Shard) -> list[Row]:
-    """Return the additional columns of every utterance, in the order of the utterances; empty if they cannot be assigned."""
+    """Return the additional columns of every utterance, in the order of the utterances; empty dicts if they cannot be assigned."""
     if not more:
         return [{}] * corpus.utterances
     places = _places(corpus)

@@ -66,7 +66,7 @@ def predict_long(
 
 
 def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Return `(start, end, first, last)` for every window of a conversation.
+    """Return `(start, end, first, last)` for every window of a conversation of `length` utterances.
 
     The window contains the utterances from `start` to `end` (exclusive). Only its predictions for the utterances from `first` to `last`
     (exclusive) are used.

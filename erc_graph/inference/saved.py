@@ -1,6 +1,6 @@
 """Saved models: a self-contained folder of `config.json` and `model.safetensors`, or the weights of an experiment.
 
-The weights include the normalisation of the features as buffers. `config.json` contains the description of the model from
+The weights include the means and deviations that normalise the features. `config.json` contains the description of the model from
 `Method.describe`. The file `best.safetensors` of an experiment contains this description in its metadata. Loading a model runs no code from
 its files, and needs no more memory than its tensors. Every value of the description is checked. The folder can also contain the text
 encoders of the model; `config.json` names them by relative paths.
@@ -113,7 +113,7 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
 
 
 def _find(path: Path) -> tuple[Path, Path | None]:
-    """Return the paths of the weights and of `config.json`; the second is `None` if the weights contain the description as metadata."""
+    """Return the paths of the weights and of `config.json`; the second path is `None` if the weights file contains the description."""
     if path.is_file():
         if path.suffix != ".safetensors":
             raise CheckpointError(f"{path}: expected a folder or a .safetensors file")
@@ -151,7 +151,7 @@ def _json(text: str | bytes, where: Path) -> dict[str, Any]:
 
 
 def _old_provenance(weights: Path) -> dict[str, Any]:
-    """Return the corpus and the feature extractors of weights of version 0; they are read from the `result.json` of the run.
+    """Return the corpus and the feature extractors of a model of format version 0, from the file `result.json` of its run.
 
     The result is empty if there is no readable `result.json`.
     """
@@ -197,7 +197,7 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
 
 
 def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
-    """Return the class of a method by its name; no other class is imported."""
+    """Return the class of a method by its name: `own`, or a method of the package; no other class is imported."""
     known, found = METHODS.classes, f"{str(name)[:60]!r}"
     if own is not None:
         if name == own.__name__:
@@ -218,7 +218,7 @@ def _beside(encoder: str, folder: Path) -> str:
 
 
 def _checked(kind: type[Method], description: Mapping[str, Any], where: Path) -> tuple[Schema, dict[str, Any], GraphRecipe | None, int]:
-    """Check the type of every value of a description, and return schema, configurations, recipe and number of networks."""
+    """Check the types of all values in the description of a model; return schema, configurations, recipe and number of networks."""
     from pydantic import ConfigDict, create_model
 
     strict = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -258,7 +258,7 @@ def _largest(value: Any) -> int:
 
 @contextmanager
 def _refused(where: Path) -> Iterator[None]:
-    """Convert errors that a damaged or malicious description causes in the `with` block to a `CheckpointError` of one line."""
+    """Convert errors that a damaged or malicious model description causes in the `with` block to a `CheckpointError` of one line."""
     from pydantic import ValidationError
 
     try:

@@ -136,7 +136,7 @@ class Stream:
 
     @property
     def nbytes(self) -> int:
-        """Return the size of the stored states in bytes; the size is bounded if the graph recipe has a window."""
+        """Return the size of the stored states in bytes; the size is bounded if the method uses a limited number of utterances."""
         return sum(_nbytes(part.memories) for part in self._parts)
 
     def _batch(self, speaker: str, features: Mapping[str, Feature]) -> Batch:
@@ -179,7 +179,8 @@ class Stream:
 class _Part(nn.Module):
     """Wrapper of a module that uses other utterances; the wrapped module processes one utterance per call.
 
-    A module can be called several times per utterance, such as one GRU for all pairs of modalities. Each of these calls has its own memory.
+    A module can be called several times per utterance, such as one GRU for all pairs of modalities. Each of these calls has its own memory
+    (the state after the preceding utterances).
     """
 
     def __init__(self, part: OverTurns) -> None:
@@ -190,7 +191,7 @@ class _Part(nn.Module):
         self.asked = 0
 
     def start(self) -> None:
-        """Prepare the wrapper for the first call for a new utterance, and save the memories for `forget`."""
+        """Prepare the wrapper for the first call for a new utterance, and save the memories, which `forget` restores."""
         self.before, self.asked = list(self.memories), 0
 
     def forget(self) -> None:
@@ -222,10 +223,10 @@ def _in_steps(module: nn.Module, parts: list[_Part], known: dict[nn.Module, nn.M
 
 
 def _each(memory: Any) -> list[Any]:
-    """Return all elements of a memory as one flat list; nested lists and tuples are flattened."""
+    """Return all elements of the memory of a module as one flat list; nested lists and tuples are flattened."""
     return [part for item in memory for part in _each(item)] if isinstance(memory, (list, tuple)) else [memory]
 
 
 def _nbytes(memory: Any) -> int:
-    """Return the size in bytes of all tensors and windows in a memory."""
+    """Return the size in bytes of all tensors and `Window` objects in the memory of a module."""
     return sum(getattr(part, "nbytes", 0) for part in _each(memory))

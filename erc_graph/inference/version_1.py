@@ -1,7 +1,8 @@
 """Conversion of models that were saved in the format versions 0 and 1 to the current version.
 
-In these versions, the options of the method also included the options of inputs and prior, and modules had other names. Some options no
-longer exist, because their values are now fixed. An option that no longer exists is accepted only if it has the fixed value.
+In these versions, the options of the method also included those of the inputs and of the prior (added log-probabilities). Modules had
+other names. Some options no longer exist, because their values are now fixed. An option that no longer exists is accepted
+only if it has the fixed value.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def upgraded(description: Mapping[str, Any], tensors: Mapping[str, Tensor], wher
 
 
 def moved_options(kind: str, config: Mapping[str, Any]) -> tuple[Values, Values, Values]:
-    """Divide a configuration of version 1 into the options of the method, of the inputs and of the prior.
+    """Divide a configuration of version 1 into options of the method, of the inputs, and of the prior (added log-probabilities).
 
     Args:
         kind: Name of the method's class.
@@ -101,7 +102,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 
 def _without(values: Values, before: str = "") -> Values:
-    """Return the options without those that no longer exist (`WITHOUT_EFFECT`)."""
+    """Return all options except those that no longer exist, which `WITHOUT_EFFECT` lists."""
     return {
         name: _without(value, f"{before}{name}.") if isinstance(value, dict) else value
         for name, value in values.items()
@@ -110,7 +111,7 @@ def _without(values: Values, before: str = "") -> Values:
 
 
 def _take(config: Values, **names: str) -> Values:
-    """Remove options from a configuration, and return those that it contained under their new names (old name = new name)."""
+    """Remove options from a configuration, and return them under their new names; `names` maps old names to new names."""
     return {new: config.pop(old) for old, new in names.items() if old in config}
 
 

@@ -1,6 +1,7 @@
 r"""Reliability diagram and expected calibration error, which compare the probabilities of predictions with the accuracy.
 
-Predictions are divided into bins of equal width, closed on the right, by the probability of the predicted class (Guo et al., ICML 2017).
+Predictions are divided into bins of equal width by the probability of the predicted class (Guo et al., ICML 2017). A bin includes its upper
+limit.
 Bin :math:`b` has :math:`n_b` of the :math:`N` predictions, with accuracy :math:`\mathrm{acc}_b` and mean probability
 :math:`\mathrm{conf}_b`:
 

@@ -51,7 +51,7 @@ class HistoryLike(Protocol):
 
 
 def plot_curves(history: HistoryLike, path: str | Path, *, metrics: Sequence[str] | None = None) -> Path:
-    """Draw training loss and development metrics over the epochs, with one column per stage and a mark at the selected epoch.
+    """Draw training loss and development metrics over the epochs, with one column per training stage and a mark at the selected epoch.
 
     Args:
         history: Training history.

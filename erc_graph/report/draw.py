@@ -47,10 +47,10 @@ def draw_graph(
     show the speaker. A node is hollow and dashed if the modality is missing in the utterance. If no utterance has a label, the colours show
     the predictions.
 
-    Arcs are edges within a stream, and lines are edges between streams. Every relation has a colour and a dash pattern; a wider and darker
-    line means a larger weight. An arrowhead shows the direction, unless an edge and its reverse are equal. In a graph of one stream, edges
-    from later utterances are drawn below the nodes. If there are too many arcs, only the strongest arcs of each node are drawn, and the
-    caption reports this. Hyperedges are drawn as outlines around their nodes, or as rows of marks.
+    Arcs are edges within a stream (modality), and lines are edges between streams. Every relation has a colour and a dash pattern; a wider
+    and darker line means a larger weight. An arrowhead shows the direction, unless an edge and its reverse are equal. In a graph of one
+    stream, edges from later utterances are drawn below the nodes. If there are too many arcs, only the strongest arcs of each node are
+    drawn, and the caption reports this. Hyperedges are drawn as outlines around their nodes, or as rows of marks.
 
     Args:
         graph: Graph from `build_graph` or from the method `graph` of a pipeline.
@@ -89,7 +89,7 @@ def draw_graph(
 
 
 class _Picture:
-    """The picture, from top to bottom: title, lanes with edges, hyperedges, predictions, utterance numbers and texts, legend, caption."""
+    """The picture, from top to bottom: title, lines of nodes, hyperedges, predictions, utterance numbers and texts, legend, caption."""
 
     def __init__(self, graph: HeteroData, true: list[str | None], guess: list[str | None] | None, title: str | None) -> None:
         from matplotlib.figure import Figure

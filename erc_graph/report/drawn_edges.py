@@ -100,19 +100,19 @@ def joined_lines(graph: HeteroData, first: str, second: str, relations: list[str
 def carpet(count: int) -> tuple[int, int]:
     """Return two limits for a picture of `count` utterances.
 
-    The first limit is the largest number of connected pairs per node for which all arcs are drawn. If there are more pairs, only arcs to
-    the strongest neighbours of each node are drawn; the second limit is the number of these neighbours.
+    The first limit is the largest number of connected pairs per node for which all arcs (edges within a modality) are drawn. If there are
+    more pairs, only arcs to the strongest neighbours of each node are drawn; the second limit is the number of these neighbours.
     """
     return (3, 4) if count <= 16 else (3, 3) if count <= 30 else (2, 2)
 
 
 def crowded(lanes: Sequence[Lines], count: int) -> bool:
-    """Return whether a stream has too many connected pairs of nodes to draw all arcs in a picture of `count` utterances."""
+    """Return whether a stream (modality) has too many connected pairs of nodes to draw all edges in a picture of `count` utterances."""
     return any(len(np.unique(lines.pair)) > carpet(count)[0] * count for lines in lanes)
 
 
 def strongest(lines: Lines, count: int) -> np.ndarray:
-    """Return the mask `(E,)` of the lines within one stream that are drawn if not all lines can be drawn.
+    """Return the mask `(E,)` of the lines within one stream (modality) that are drawn if not all lines can be drawn.
 
     If lines have weights, the lines to the strongest neighbours of each node are drawn; `carpet` gives the number of neighbours. The
     strength of a neighbour is the weight of its strongest line. Without weights, the line to the nearest neighbour of each node is drawn,
@@ -146,7 +146,7 @@ def strongest(lines: Lines, count: int) -> np.ndarray:
 
 
 def strands(lines: Lines, apart: bool) -> tuple[Lines, np.ndarray]:
-    """Return one line per occurrence of an edge (at most three), and the position `(E,)` of each line among the parallel lines of a pair.
+    """Return one line per occurrence of an edge (at most three), and the position `(E,)` of each line among the lines of its nodes.
 
     Args:
         lines: The lines to draw.
@@ -168,7 +168,7 @@ def arcs(start: np.ndarray, end: np.ndarray, y: float, height: np.ndarray) -> np
 
 
 def bows(start: np.ndarray, end: np.ndarray, y_start: float, y_end: float, bow: np.ndarray) -> np.ndarray:
-    """Return curves `(E, 25, 2)` between two lanes; they are bent to the right by `bow` `(E,)` to avoid nodes of the lanes in between."""
+    """Return curves `(E, 25, 2)` between two lanes (lines of nodes), bent to the right by `bow` `(E,)` to avoid nodes in between."""
     t = np.linspace(0, 1, 25)
     x = start[:, None] + (end - start)[:, None] * t + bow[:, None] * 4 * t * (1 - t)
     return np.stack([x, np.broadcast_to(y_start + (y_end - y_start) * t, x.shape)], axis=-1)

@@ -38,7 +38,7 @@ class Membership:
 
     @property
     def upright(self) -> np.ndarray:
-        """Return the mask `(M,)` of hyperedges with a rule that, in this graph, connects only nodes of one utterance."""
+        """Return the mask `(M,)` of hyperedges whose recipe rule, in this graph, made only hyperedges with nodes of one utterance."""
         low, high = (np.full(len(self.names), start) for start in (np.iinfo(np.int64).max, -1))
         np.minimum.at(low, self.edge, self.row)
         np.maximum.at(high, self.edge, self.row)
@@ -77,9 +77,9 @@ def membership(graph: HeteroData, streams: list[str]) -> Membership | None:
 
 
 def rows_of(found: Membership, dialogue: np.ndarray) -> list[tuple[str, list[int]]]:
-    """Return the rows of marks, each with a name and the indices of its hyperedges; hyperedges of different dialogues can share a row.
+    """Return the rows in which hyperedges are drawn as marks: for each row, a name and the indices of its hyperedges.
 
-    Hyperedges within one utterance (`upright`) are outlines, and have no row.
+    Hyperedges of different dialogues can share a row. Hyperedges within one utterance (`upright`) are outlines, and have no row.
 
     Args:
         found: The hyperedges.

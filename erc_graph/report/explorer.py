@@ -105,7 +105,7 @@ class Conversation:
 
 
 def pack(conversations: Sequence[Conversation], labels: Sequence[str], streams: Sequence[str], *, text: bool = True) -> dict[str, Any]:
-    """Return the data for the script of the page as plain values; the module docstring lists the keys.
+    """Return the data for the script of the page as JSON values; the module docstring lists the keys.
 
     Args:
         conversations: Conversations in the order of the list on the page.

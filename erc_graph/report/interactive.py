@@ -71,7 +71,7 @@ def page(graphs: Iterable[HeteroData], *, predictions: Iterable[Labels | None] |
     known = list(graphs)
     guesses = [None] * len(known) if predictions is None else list(predictions)
     if not known or len(guesses) != len(known):
-        raise ConfigError(f"graph page: expected graphs, each with a row of predictions, found {len(known)} and {len(guesses)}")
+        raise ConfigError(f"graph page: expected one list of predictions per graph, found {len(known)} graphs and {len(guesses)} lists")
     views = [view for graph, guess in zip(known, guesses, strict=True) for view in _views(graph, guess)]
     heading = title if title is not None else views[0]["id"] if len(views) == 1 else f"{len(views)} conversations"
     # `<` never appears in the data as itself: no text can end the element that holds it.
@@ -82,7 +82,7 @@ def page(graphs: Iterable[HeteroData], *, predictions: Iterable[Labels | None] |
 
 
 def _views(graph: HeteroData, predictions: Labels | None) -> list[dict[str, Any]]:
-    """Return the data of the page for each dialogue of a graph, as JSON values; `lane * turns + turn` is the index of a node."""
+    """Return the data of the page for each dialogue; the node of stream `lane` and utterance `turn` has the index `lane * turns + turn`."""
     lanes = streams_of(graph)
     node = graph[lanes[0]]
     score = node.y.is_floating_point()
@@ -138,7 +138,7 @@ def _views(graph: HeteroData, predictions: Labels | None) -> list[dict[str, Any]
 
 
 def _edges(graph: HeteroData, kinds: list[tuple[str, str, str]], lanes: list[str], relations: list[str]) -> dict[str, np.ndarray]:
-    """Return all edges between nodes of utterances; `lane * rows + row` is the index of a node."""
+    """Return all edges between nodes of utterances; the node of stream `s` and utterance `u` of `U` has the index `s * U + u`."""
     parts: dict[str, list[np.ndarray]] = {key: [np.empty(0, dtype=np.int64)] for key in ("source", "target", "relation", "weight")}
     count = len(graph.speakers)
     for m, relation, n in kinds:
@@ -179,7 +179,7 @@ def _rest(graph: HeteroData, lanes: list[str], relations: list[str]) -> dict[str
 def _listed(
     flat: dict[str, np.ndarray], chosen: np.ndarray, own: Callable[[np.ndarray], np.ndarray], ends: tuple[str, str]
 ) -> dict[str, list[Any]]:
-    """Return the selected rows of all columns as lists; `own` converts the node indices in the columns `ends`."""
+    """Return the selected edges, as one list per column; `own` converts the node indices in the columns `ends` to those of a dialogue."""
     found = {key: own(values[chosen]) if key in ends else values[chosen] for key, values in flat.items()}
     return {key: _rounded(values) if key == "weight" else values.astype(np.int64).tolist() for key, values in found.items()}
 

@@ -36,7 +36,7 @@ class LabelsPage:
 
 
 def write_labels_page(path: str | Path, page: LabelsPage) -> Path:
-    """Write the page, atomically.
+    """Write the page of labelled conversations to `path`, atomically.
 
     Raises:
         StorageError: the file cannot be written.
@@ -48,7 +48,7 @@ def write_labels_page(path: str | Path, page: LabelsPage) -> Path:
 
 
 def render_labels(page: LabelsPage) -> str:
-    """Return the page as text."""
+    """Return the page as HTML text."""
     from markupsafe import Markup
 
     script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("explorer.js", "overview.js"))
@@ -76,7 +76,7 @@ def packed(page: LabelsPage) -> dict[str, Any]:
     | key | content |
     |---|---|
     | `a` | number of utterances per label, for each speaker |
-    | `c` | turning points `[turn, turn before, change]`, largest change first; the change is in percent, or a difference of scores |
+    | `c` | turning points `[turn, speaker's previous turn, change]`, largest change first; change in percent, or difference of scores |
     """
     data = pack(page.conversations, page.labels, ())
     for one, c in zip(data["conversations"], page.conversations, strict=True):

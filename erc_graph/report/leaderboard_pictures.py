@@ -71,7 +71,7 @@ def plot_cost(boards: Sequence[Board], path: str | Path) -> Path:
 
 
 def plot_published(boards: Sequence[Board], path: str | Path) -> Path:
-    """Draw measured against published weighted F1; on the dotted line, both are equal. Published results used other features.
+    """Draw measured against published weighted F1; on the dotted line, the two values are equal. Published results used other features.
 
     Raises:
         ConfigError: no measured method has a published result, or the file type is unknown.
@@ -138,7 +138,7 @@ class Ranks:
 
     @property
     def groups(self) -> list[tuple[int, int]]:
-        """Return the first and last position of every group of adjacent methods without significant differences; groups are maximal."""
+        """Return the first and last position of every group of adjacent methods without significant differences; no group can be larger."""
         found: list[tuple[int, int]] = []
         for start in range(len(self.names)):
             end = start
@@ -199,7 +199,7 @@ def _some(boards: Sequence[Board]) -> list[Board]:
 
 
 def _name(axes: Axes, at: Mapping[str, tuple[float, float]], wanted: Sequence[str]) -> None:
-    """Write the names of methods beside their points in the order of `wanted`; a name that would overlap others is left out."""
+    """Write the names of methods beside their points in the order of `wanted`; a name that would overlap another name is left out."""
     size = 4.0  # pixels of half a letter, about
     axes.figure.get_figure(root=True).draw_without_rendering()  # so that the scale is known
     points = {name: tuple(axes.transData.transform(place)) for name, place in at.items()}

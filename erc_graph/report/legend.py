@@ -65,13 +65,13 @@ def _broken(block: Block, most: int) -> list[Block]:
 
 
 def size(found: list[list[Block]]) -> tuple[float, float]:
-    """Return width and height of columns in inches."""
+    """Return the width and the height of the columns of the legend, in inches."""
     wide = sum(max(block.width for block in column) + _GAP for column in found) - (_GAP if found else 0)
     return wide, max((sum(block.height for block in column) for column in found), default=0.0)
 
 
 def draw(pen: Pen, found: list[list[Block]], x: float, top: float) -> None:
-    """Draw the columns; `x` and `top` are the coordinates of the upper left corner."""
+    """Draw the columns of the legend; `x` and `top` are the coordinates of the upper left corner."""
     for column in found:
         y = top
         for block in column:

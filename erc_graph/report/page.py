@@ -125,7 +125,7 @@ def digest(script: str) -> str:
 
 
 def environment() -> Environment:
-    """Return the jinja2 environment of the page templates, which escapes all values that are not marked as markup."""
+    """Return the jinja2 environment of the page templates, which escapes all values that are not marked as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -175,7 +175,7 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _confusion(found: Predictions) -> list[dict[str, Any]]:
-    """Return the rows of the confusion matrix; each cell has a count and a share of the true class."""
+    """Return the rows of the confusion matrix; each cell has a count and its share of the utterances of the true class."""
     counts = found.confusion
     total = counts.sum(1)
     return [

@@ -24,8 +24,8 @@ class Predictions:
 
     Attributes:
         labels: `C` names of the classes; `-3` … `+3` for a score.
-        dialogue: Dialogue id per row.
-        utterance: Utterance id per row.
+        dialogue: Dialogue id of each evaluated utterance.
+        utterance: Utterance id of each evaluated utterance.
         target: `(N,)` true class.
         guess: `(N,)` predicted class.
         probabilities: `(N, C)` class probabilities; `None` for a score task.
@@ -57,9 +57,9 @@ class Predictions:
         return list(zip(*(rate.tolist() for rate in rates), true.tolist(), strict=True))
 
     def worst(self, most: int = 12, each: int = 3) -> list[int]:
-        """Return the row indices of the most confident wrong predictions, or of the largest errors of a score task.
+        """Return the indices of the most confident wrong predictions, or of the largest errors of a score task.
 
-        The result has at most `most` rows, and at most `each` rows per pair of true and predicted class.
+        The result has at most `most` utterances, and at most `each` utterances per pair of true and predicted class.
         """
         if self.probabilities is not None:
             wrong = np.flatnonzero(self.guess != self.target)

@@ -73,7 +73,7 @@ def plot_projections(
     most: int = MOST,
     seed: int = 0,
 ) -> Path:
-    """Draw several projections side by side, with one legend (Fig. 4 of the pairwise paper: networks 11 to 16).
+    """Draw several projections side by side, with one legend, as in Fig. 4 of the paper of the method `pairwise`.
 
     Points with NaN or inf are left out. If there are more than `most` points, a random sample of the points is shown. Panels with the same
     number of points show the same sample.

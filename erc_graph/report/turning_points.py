@@ -1,7 +1,7 @@
 """Summary of a conversation: the number of utterances per speaker and emotion, and the largest changes of a speaker's emotion.
 
 An utterance is a turning point if its label differs from the label of the same speaker's previous utterance. The change is the probability
-mass that moves to other labels, from 0 to 1, or the difference of two scores::
+mass that moves to other labels, from 0 to 1, or the difference of two scores (`p_t`: probabilities, `v_t`: score of utterance `t`)::
 
     change = 1/2 Σ_k |p_t(k) - p_s(k)|      or      |v_t - v_s|,      s: the same speaker's utterance before t
 """

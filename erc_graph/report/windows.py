@@ -23,7 +23,7 @@ MOST_MARKED = 20  # frames with their number below
 
 
 def plot_heat(maps: Mapping[str, ArrayLike], path: str | Path) -> Path:
-    """Draw a heat map of the mean attention weight of every frame in every time window, as in MFDR, Fig. 3.
+    """Draw a heat map of the mean attention weight of every frame in every time window, as in Fig. 3 of the MFDR paper.
 
     Each map has its own panel, and all panels have the same colour scale.
 

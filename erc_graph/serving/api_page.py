@@ -102,7 +102,7 @@ def _fields(form: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _kind(value: Mapping[str, Any]) -> str:
-    """Return the type of a field as text."""
+    """Return the type of a field of an OpenAPI schema as text."""
     if "$ref" in value:
         return str(value["$ref"]).rpartition("/")[2]
     if "anyOf" in value:

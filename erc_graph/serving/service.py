@@ -94,7 +94,7 @@ class Service:
     def predict(self, body: bytes) -> dict[str, Any]:
         """Label the conversations in a request.
 
-        The result has the key `turns` with one row per utterance, as in `erc-graph predict --json`, and the key `notes` with sentences.
+        The result has the key `turns` with one dict per utterance, as in `erc-graph predict --json`, and the key `notes` with sentences.
 
         Args:
             body: A transcript, JSON, JSON lines or CSV, in a format that `load_transcript` reads.
@@ -117,7 +117,7 @@ class Service:
         return self.pipeline.stream()
 
     def turn(self, session: Session, body: bytes) -> dict[str, Any]:
-        """Label the next utterance of a live conversation. The result is a row as in `predict`, with the additional key `notes`.
+        """Label the next utterance of a live conversation. The result is a dict as in `predict`, with the additional key `notes`.
 
         Args:
             session: The conversation, which the current thread has locked.

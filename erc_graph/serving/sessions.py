@@ -24,7 +24,7 @@ class Session:
     Attributes:
         stream: State of the model for this conversation.
         said: Speaker and text of the latest utterances that have text.
-        used: Time of the latest utterance, or before the first utterance the time of the beginning, in seconds of the clock.
+        used: Time of the latest utterance in seconds; before the first utterance, the time at which the conversation began.
         nbytes: Memory of the stream after the latest utterance, in bytes.
         one: Lock that a thread holds while it labels an utterance of the conversation.
     """

@@ -208,7 +208,7 @@ async def _body(request: Request, limits: Limits) -> bytes:
 
 
 def _light(job: Callable[[bytes], dict[str, Any]]) -> Callable[[bytes], dict[str, Any]]:
-    """Return a job whose errors have no references to the data of the request, so that the memory can be freed.
+    """Return a function that calls `job`; its errors have no references to the request data, so that memory can be freed.
 
     If there is not enough memory, the answer has status 503, and the client can try again.
     """
@@ -233,7 +233,7 @@ def _light(job: Callable[[bytes], dict[str, Any]]) -> Callable[[bytes], dict[str
 class _Counted:
     """Middleware that counts answers by endpoint and status.
 
-    All unknown paths count as one endpoint, so clients cannot create many counters.
+    All unknown URL paths count as one endpoint, so clients cannot create many counters.
     """
 
     def __init__(self, app: ASGIApp, counters: Counters) -> None:

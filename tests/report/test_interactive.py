@@ -148,7 +148,7 @@ def test_refusals(tmp_path: Path) -> None:
         write_page([graph], tmp_path / "a.txt")
     with pytest.raises(ConfigError, match=r"ending in .png, .svg, .graphml, .html, found 'a.pdf'"):
         show(graph).save(tmp_path / "a.pdf")
-    with pytest.raises(ConfigError, match="expected graphs, each with a row of predictions, found 0 and 0"):
+    with pytest.raises(ConfigError, match="expected one list of predictions per graph, found 0 graphs and 0 lists"):
         page([])
     with pytest.raises(ConfigError, match="found 1 and 2"):
         page([graph], predictions=[None, None])
