@@ -31,7 +31,7 @@ def ranges(start: Tensor, count: Tensor, total: int | None = None) -> Tensor:
 
 
 class _Spread(Function):
-    """Scatter rows, with a fast backward pass. No two rows have the same position, so the backward pass only gathers rows."""
+    """Copy rows to positions of a new tensor, with a fast backward pass: no two rows have the same position, so it only gathers rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, place: Tensor, size: int) -> Tensor:
@@ -116,7 +116,7 @@ class Batch:
 
     @property
     def utterances(self) -> int:
-        """Return the number of rows, `N`."""
+        """Return the number of utterances in the batch, `N`."""
         return len(self.speaker)
 
     @property
@@ -195,12 +195,12 @@ class Batch:
 
     @cached_property
     def dialogue(self) -> Tensor:
-        """Return the position of the dialogue of every row, `(N,)`."""
+        """Return the position in the batch of the dialogue of every utterance, `(N,)`."""
         return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.lengths, output_size=self.utterances)
 
     @cached_property
     def turn(self) -> Tensor:
-        """Return the position of every row in its dialogue, `(N,)`."""
+        """Return the position of every utterance in its dialogue, `(N,)`."""
         return torch.arange(self.utterances, device=self.device) - self.ptr[self.dialogue]
 
     @cached_property

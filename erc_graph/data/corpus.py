@@ -288,7 +288,7 @@ class Corpus:
         return make_frame(columns)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the corpus to `folder` as safetensors and JSON files with SHA-256 digests.
+        """Write the corpus to `folder` as safetensors and JSON files with SHA-256 hashes.
 
         A corpus that was saved in this folder earlier is replaced in one step. After a crash, the folder has the old or the new corpus.
 

@@ -1,4 +1,4 @@
-"""The SHA-256 digest of the content of a corpus. Result files store this digest to identify the corpus."""
+"""The SHA-256 hash of the content of a corpus. Result files store this hash to identify the corpus."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def corpus_sha256(corpus: Corpus) -> str:
     """Compute the SHA-256 of a corpus: dialogues, speakers, texts, targets, task, splits, features and missing modalities.
 
-    The digest depends only on the content, not on the files. A corpus that is saved and loaded again has the same digest on any machine.
-    Another order of the labels in `corpus.toml` changes the digest. Annotations that the task does not use do not change the digest.
+    The hash depends only on the content, not on the files. A corpus that is saved and loaded again has the same hash on any machine.
+    Another order of the labels in `corpus.toml` changes the hash. Annotations that the task does not use do not change the hash.
 
     >>> from erc_graph.data.files.load import load_corpus
     >>> corpus_sha256(load_corpus("sample")) == corpus_sha256(load_corpus("sample", name="renamed"))

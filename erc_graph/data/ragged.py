@@ -62,11 +62,11 @@ class Ragged:
 
     @classmethod
     def of_rows(cls, rows: Tensor, present: Tensor) -> Ragged:
-        """Convert each present row to a sequence of one item, and each absent row to an empty sequence.
+        """Convert each present vector to a sequence with only this vector, and each absent vector to an empty sequence.
 
         Args:
-            rows: One item per utterance, `(U, *item)`.
-            present: Whether each row is present, `(U,)` bool.
+            rows: One vector (or array) per utterance, `(U, *item)`.
+            present: Whether each vector is present, `(U,)` bool.
 
         >>> Ragged.of_rows(torch.tensor([[1.0], [2.0]]), torch.tensor([False, True])).sizes
         (0, 1)
@@ -88,7 +88,7 @@ class Ragged:
 
     @property
     def item(self) -> tuple[int, ...]:
-        """Return the shape of one item; `()` for a waveform."""
+        """Return the shape of one word, frame or sample of a sequence; `()` for a waveform."""
         return tuple(self.values.shape[1:])
 
     @property
@@ -98,12 +98,12 @@ class Ragged:
 
     @cached_property
     def lengths(self) -> Tensor:
-        """Return the number of items of each sequence, `(U,)`, on the CPU."""
+        """Return the length of each sequence (its words, frames or samples), `(U,)`, on the CPU."""
         return self.ptr.diff()
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Return the number of items of each sequence as Python integers."""
+        """Return the length of each sequence (its words, frames or samples) as Python integers."""
         return tuple(self.lengths.tolist())
 
     @cached_property
@@ -133,9 +133,9 @@ class Ragged:
         return Ragged(self.values.index_select(0, index.to(self.device, non_blocking=True)), ptr)
 
     def pad(self) -> tuple[Tensor, Tensor]:
-        """Return the sequences padded with zeros, `(U, L, *item)`, and the mask of real items, `(U, L)` bool.
+        """Return the sequences padded with zeros, `(U, L, *item)`, and a mask, `(U, L)` bool, which is False for padding.
 
-        `L` is the length of the longest sequence, and `item` is the shape of one item.
+        `L` is the length of the longest sequence, and `item` is the shape of one word, frame or sample.
         """
         longest = int(self.lengths.max()) if len(self) else 0
         mask = torch.arange(longest) < self.lengths[:, None]
@@ -147,10 +147,10 @@ class Ragged:
         return flat.view(len(self), longest, *self.item), mask.to(self.device, non_blocking=True)
 
     def chunks(self, tokens: int) -> Iterator[tuple[Tensor, Ragged]]:
-        """Yield chunks of utterances with sequences of similar length, the longest first.
+        """Yield groups (chunks) of utterances with sequences of similar length, the longest first.
 
         Args:
-            tokens: Largest number of items of a chunk, including padding. A longer sequence forms a chunk of its own.
+            tokens: Largest number of words, frames or samples of a chunk, including padding. A longer sequence forms a chunk of its own.
 
         Yields:
             The positions of the utterances of a chunk, `(n,)`, on the CPU, and the sequences of these utterances. Utterances with an empty
@@ -161,7 +161,7 @@ class Ragged:
 
 
 def chunked(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
-    """Group the positions of sequences of similar length, the longest first; see `Ragged.chunks`.
+    """Group the positions of sequences of similar length; a padded group has at most `tokens` elements, or is one sequence.
 
     >>> [rows.tolist() for rows in chunked(torch.tensor([2, 0, 9, 3]), 6)]
     [[2], [3, 0]]
@@ -175,7 +175,7 @@ def chunked(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
 
 
 def shape_text(item: tuple[int, ...]) -> str:
-    """Return the shape of one item of a sequence as text for the user.
+    """Return the shape of one element of a sequence (word, frame or sample) as text for the user.
 
     >>> shape_text(()), shape_text((768,)), shape_text((3, 48, 48))
     ('samples', '768', '3×48×48')

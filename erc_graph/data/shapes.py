@@ -15,7 +15,7 @@ _RANDOM = {
 
 
 class _NotDrawn(TorchFunctionMode):
-    """Skip random initialisation of meta tensors, which have no memory. PyTorch would import its compiler for them, which takes 2 s."""
+    """Skip random initialisation of meta tensors, which have no memory. Otherwise, PyTorch imports its compiler, which takes 2 s."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in _RANDOM:

@@ -205,7 +205,7 @@ def _sessions(corpus: Corpus) -> dict[str, tuple[str, ...]]:
             raise ConfigError(f"dialogue ids that name their session, such as Ses05F_impro01; found {name!r}")
         sessions.setdefault(match[1], []).append(name)
     if len(sessions) < 3:
-        raise ConfigError(f"dialogue ids of three or more sessions in {corpus.name}, found those of {len(sessions)} (Ses{min(sessions)}, …)")
+        raise ConfigError(f"dialogues of three or more sessions; the dialogue ids of {corpus.name} name {len(sessions)}")
     return {name: tuple(sessions[name]) for name in sorted(sessions)}
 
 

@@ -20,8 +20,8 @@ def summarise(corpus: Corpus) -> dict[str, Any]:
 
     - `labels`: number of utterances with each label, in total and by split. For this count, scores are rounded to integers from -3 to +3.
     - `modalities`: for each modality, the width of the features and the number of utterances that lack the modality.
-    - `sequences`: for each modality, the shape of an item and the lengths of the sequences. The length of a waveform is its number of
-      samples, 16 000 per second.
+    - `sequences`: for each modality, the shape of one word, frame or sample, and the lengths of the sequences. A waveform has
+      16 000 samples per second.
     - `published`: differences from the published counts of the data set; `None` if no counts are published.
 
     >>> from erc_graph.data.sample.vectors import sample_corpus

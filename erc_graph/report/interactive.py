@@ -71,7 +71,9 @@ def page(graphs: Iterable[HeteroData], *, predictions: Iterable[Labels | None] |
     known = list(graphs)
     guesses = [None] * len(known) if predictions is None else list(predictions)
     if not known or len(guesses) != len(known):
-        raise ConfigError(f"graph page: expected one list of predictions per graph, found {len(known)} graphs and {len(guesses)} lists")
+        raise ConfigError(
+            f"graph page: expected graphs, each with a list of predictions, found {len(known)} graphs and {len(guesses)} lists"
+        )
     views = [view for graph, guess in zip(known, guesses, strict=True) for view in _views(graph, guess)]
     heading = title if title is not None else views[0]["id"] if len(views) == 1 else f"{len(views)} conversations"
     # `<` never appears in the data as itself: no text can end the element that holds it.

@@ -148,9 +148,9 @@ def test_refusals(tmp_path: Path) -> None:
         write_page([graph], tmp_path / "a.txt")
     with pytest.raises(ConfigError, match=r"ending in .png, .svg, .graphml, .html, found 'a.pdf'"):
         show(graph).save(tmp_path / "a.pdf")
-    with pytest.raises(ConfigError, match="expected one list of predictions per graph, found 0 graphs and 0 lists"):
+    with pytest.raises(ConfigError, match="expected graphs, each with a list of predictions, found 0 graphs and 0 lists"):
         page([])
-    with pytest.raises(ConfigError, match="found 1 and 2"):
+    with pytest.raises(ConfigError, match="found 1 graphs and 2 lists"):
         page([graph], predictions=[None, None])
     with pytest.raises(ConfigError, match="predictions: expected 6 values"):
         page([graph], predictions=[["joy"]])

@@ -24,8 +24,9 @@ from erc_graph.errors import CorpusError
 def transition(config: SampleConfig, *, own: bool = True, other: bool = True) -> Array:
     r"""Return the transition probabilities :math:`P(e \mid a, b)` as an array `(a, b, e)`.
 
-    `e` is the new emotion, `a` the last emotion of the speaker, and `b` the last emotion of the last other speaker. With `own=False`, the
-    speaker has no last emotion, and axis `a` has length one. With `other=False`, there is no other speaker, and axis `b` has length one.
+    `e` is the new emotion, `a` the last emotion of the speaker, and `b` the last emotion of the other speaker who spoke last. With
+    `own=False`, the speaker has no last emotion, and axis `a` has length one. With `other=False`, there is no other speaker, and axis `b`
+    has length one.
     """
     kinds = len(TASK.labels)
     same = np.eye(kinds)
@@ -38,9 +39,9 @@ def transition(config: SampleConfig, *, own: bool = True, other: bool = True) ->
 def _smooth(speaker: NDArray[np.int64], likelihood: Array, config: SampleConfig) -> Array:
     """Run the forward–backward algorithm on one dialogue of `T` utterances.
 
-    The state has one axis per speaker, in order of appearance; the axis is the last emotion of the speaker. Before the first utterance of a
-    speaker, the axis has length one. An utterance changes only the axis of its speaker, and depends on one other axis. One step is thus a
-    small product over two axes. Five speakers have 7776 states, but no matrix of 7776 × 7776 is needed.
+    The state, an array of probabilities, has one axis per speaker for the speaker's last emotion. Before the first utterance of a speaker,
+    the axis has length one. An utterance changes only the axis of its speaker, and depends on one other axis. The update is thus a small
+    product over two axes. Five speakers have 7776 states, but no matrix of 7776 × 7776 is needed.
 
     Args:
         speaker: `(T,)` index of the speaker, numbered in order of first appearance.

@@ -114,7 +114,7 @@ def sample_raw_corpus(*, dialogues: int = 160, seed: int = 0, config: SampleConf
 
 
 def contrasts(modality: str, vectors: NDArray[Any]) -> dict[str, Array]:
-    """Project vectors `(n, d)` on the contrasts of a modality.
+    """Project vectors `(n, d)` on the contrasts of a modality (weighted differences of the mean vectors of the emotions).
 
     Returns:
         Property → projections of the vectors, `(n,)`. For vectors of the same emotion, the variance of the projections is one.

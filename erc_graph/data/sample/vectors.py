@@ -78,7 +78,7 @@ class SampleConfig:
         contagion: Probability β that a speaker has the last emotion of the last other speaker.
         missing: Probability that a vector is missing, independently for every vector.
         separation: Distance of a class mean from the origin, in standard deviations of the noise.
-        detail: Distance between the class means of a confused pair, as a fraction of the distance between the means of other classes.
+        detail: Distance between the class means of a pair in `CONFUSED`, as a fraction of the distance between the means of other classes.
     """
 
     turns: tuple[int, int] = (6, 30)
@@ -129,7 +129,7 @@ def class_means(config: SampleConfig) -> dict[str, Array]:
 
 
 def prior() -> Array:
-    """Return the distribution `BASE` of new emotions, `(6,)`, in the order of the task's labels."""
+    """Return the distribution `BASE` of emotions without inertia and contagion, `(6,)`, in the order of the task's labels."""
     return np.array([BASE[name] for name in TASK.labels])
 
 
