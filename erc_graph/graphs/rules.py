@@ -172,7 +172,7 @@ class EdgeRule:
 
     @property
     def windowed(self) -> bool:
-        """Return whether the rule has windows counted in utterances for all streams, once, without learned weights, pairs or muted turns."""
+        """Return whether the rule has windows counted in utterances for all streams, once, without learned weights, pairs and muting."""
         plain = self.count == "turns" and self.first_turn == "speaks" and not {type(self.past), type(self.future)} & {str}
         alike = self.speaker != "pair" and self.weight != "learned" and self.times == 1
         return plain and alike and self.source is None and self.target is None

@@ -49,7 +49,11 @@ def test_a_row_or_an_item_is_masked_in_the_name_of_its_utterance(value: float, t
     assert found.present["text"].tolist() == [True, False] and found.present["audio"].tolist() == [False, True]
     assert found.features["text"].tolist() == [[1, 2], [0, 0]] and found.sequences["words"].values.tolist() == [[1], [2]]
     notes = found.provenance["notes"]
-    for begin, first in (("features.text (f.npz): 1 rows", "u1"), ("features.audio (annotation file): 1 rows", "u0"), ("1 items", "u1")):
+    for begin, first in (
+        ("features.text (f.npz): 1 rows", "u1"),
+        ("features.audio (annotation file): 1 rows", "u0"),
+        ("sequences.words (s.npz): words", "u1"),
+    ):
         assert any(begin in note and f"{first})" in note and "NaN, inf or numbers beyond 1e15" in note for note in notes), notes
     check_numbers(found)
 

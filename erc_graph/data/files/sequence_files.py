@@ -122,10 +122,10 @@ def join_sequences(
             first = ids[int(owner[~finite][0])]
             if strict:
                 raise CorpusError(
-                    f"{where}: {count} words, frames or samples with {UNFIT} (first in {first}), which `strict` does not allow; without "
+                    f"{where}: {UNFIT} in words, frames or samples: {count} (first in {first}), which `strict` does not allow; without "
                     f"`strict`, they are left out"
                 )
-            report.append(f"{where}: {count} words, frames or samples with {UNFIT} are left out (first in {first})")
+            report.append(f"{where}: words, frames or samples with {UNFIT} are left out: {count} (first in {first})")
             values, lengths = values[finite], torch.zeros_like(lengths).index_add(0, owner, finite.long())
             start = lengths.cumsum(0) - lengths
     kept = Ragged(values, torch.cat([start, start.new_full((1,), len(values))]))

@@ -149,8 +149,8 @@ def test_items_that_are_not_finite_are_left_out() -> None:
     broken = Ragged(values, torch.tensor([0, 2, 3, 4]))
     joined, report = join_sequences(IDS, broken, ["c", "b", "a"])
     assert joined.sizes == (1, 0, 1) and joined.values.tolist() == [[4.0, 5.0], [1.0, 2.0]]
-    assert report == ["sequences: 2 words, frames or samples with NaN, inf or numbers beyond 1e15 are left out (first in a)"]
-    with pytest.raises(CorpusError, match=r"2 words, frames or samples with NaN, .* .first in a., which `strict` does not allow"):
+    assert report == ["sequences: words, frames or samples with NaN, inf or numbers beyond 1e15 are left out: 2 (first in a)"]
+    with pytest.raises(CorpusError, match=r"NaN, .* in words, frames or samples: 2 .first in a., which `strict` does not allow"):
         join_sequences(IDS, broken, IDS, strict=True)
 
 
