@@ -229,6 +229,19 @@ def before_colon(line: str) -> str:
     return found[1] if found and found[3] and (_capital(found[1]) or len(found[1].split()) <= 2) else ""
 
 
+def is_timed(line: str) -> bool:
+    """Return whether a line has a time at its beginning or end, or around the name.
+
+    >>> is_timed("[00:12] Ann: Hi"), is_timed("Ann: [00:12] Hi"), is_timed("Date: 5 May, 10:30")
+    (True, True, False)
+    """
+    time, until, body = _split(line)
+    if time or until:
+        return True
+    found = _match("colon", body)
+    return found is not None and _BRACKETED.match(found[2].strip()[:HEAD]) is not None
+
+
 def _is_name(name: str) -> bool:
     if not name or len(name) > LONGEST_NAME or not any(letter.isalnum() for letter in name):
         return False

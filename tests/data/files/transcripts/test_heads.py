@@ -46,6 +46,57 @@ def test_a_head_above_names_on_lines_of_their_own() -> None:
     assert turns == [("Ann Berg", "Hi there"), ("Bob", "I lost my keys")] and "1 line above the conversation" in notes
 
 
+TIMED = "[00:00:04] Agent Maya: Hello\n[00:00:09] Mr. Peterson: My order is late.\n[00:00:15] Agent Maya: I see.\nSo: which one?\n"
+
+
+@pytest.mark.parametrize(
+    ("above", "lines"),
+    [
+        ("Call recording: x\nDate: 2 March 2026\nParticipants: Agent Maya, Mr. Peterson\n\n", 3),
+        ("Call recording: x\nCase: 17\n", 2),
+        ("Case: 17\nAgent Maya: Maya Lopez\nA late order.\n\n", 3),
+        ("Case: 17\n\nA late order.\n\nLine: 2\n\n", 3),
+    ],
+)
+def test_untimed_lines_above_a_talk_with_times_are_left_out(above: str, lines: int) -> None:
+    after = "Agent Maya: [00:00:04] Hello\nMr. Peterson: [00:00:09] My order is late.\nAgent Maya: [00:00:15] I see.\nSo: which one?\n"
+    for talk in (TIMED, after):
+        turns, notes = read(above + talk)
+        assert turns == [("Agent Maya", "Hello"), ("Mr. Peterson", "My order is late."), ("Agent Maya", "I see. So: which one?")]
+        assert f"{lines} line{'s' * (lines > 1)} above the conversation" in notes and repr(above.split("\n")[0]) in notes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Mr. Peterson: Hi\n" + TIMED,  # pasted without its first time
+        "Cleo: Hi\nBob: Oh\n" + TIMED.replace("[00:00:15] ", ""),  # a time here and there
+        "Cleo: Hi\n" + TIMED.replace("So:", "Bob:") + "Bob: Oh\n[00:00:20] Agent Maya: Bye\n",
+    ],
+)
+def test_who_speaks_without_a_time_stays(text: str) -> None:
+    turns, notes = read(text)
+    assert turns[0][1] == "Hi" and "above the conversation" not in notes
+
+
+@pytest.mark.parametrize(
+    ("above", "lines"),
+    [
+        ("Call recording: x\nDate: 2 March 2026\n\n", 2),
+        ("Date: 2 March 2026\nCase: 17\nParticipants: Ann, Bob\n\n", 3),
+        ("Date: 2 March 2026\nParticipants: Ann, Bob\nCase: 17\n\n", 3),
+    ],
+)
+def test_unknown_words_among_headings_are_left_out(above: str, lines: int) -> None:
+    turns, notes = read(above + TALK)
+    assert turns == [("Ann", "Hi there"), ("Bob", "I lost my keys")] and f"{lines} lines above the conversation are left out" in notes
+
+
+@pytest.mark.parametrize("above", ["Date: 2 March 2026\nCleo: Hi\n", "Date: 2 March 2026\n\nCleo: Hi\n", "Cleo: Hi\n\n"])
+def test_who_speaks_below_or_beside_headings_stays(above: str) -> None:
+    assert read(f"{above}\n{TALK}")[0] == [("Cleo", "Hi"), ("Ann", "Hi there"), ("Bob", "I lost my keys")]
+
+
 @pytest.mark.parametrize(
     "turns",
     [
