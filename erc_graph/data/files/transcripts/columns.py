@@ -39,12 +39,15 @@ def read_columns(text: str, path: Path) -> Talk | None:
     """
     fields = heads_of(text)
     columns = find_columns(fields)
-    named = "text" in columns and all(len(field) <= 64 and len(field.split()) <= 4 and ":" not in field for field in fields)
-    if not (named and (len(fields) > 1 or path.suffix.lower() in (".csv", ".tsv"))):
+    short = all(len(field) <= 64 and len(field.split()) <= 4 and ":" not in field for field in fields)
+    if not ("text" in columns and short and (len(fields) > 1 or path.suffix.lower() in (".csv", ".tsv"))):
         if path.suffix.lower() == ".csv":
             shown = ", ".join(field[:30] for field in fields[:8])
+            is_header = short and all(fields) and len({*fields}) == len(fields) and (columns or len(fields) > 2)
+            rename = "rename the column of the text to `text` (of speakers to `speaker`, of conversations to `dialogue`), or "
             raise CorpusError(
-                f"{path}: the first line names no column for the text (found {shown}); insert a header such as `speaker,text`"
+                f"{path}: the first line names no column for the text (found {shown}); "
+                f"{rename if is_header else ''}insert a header such as `speaker,text`"
             )
         return None
     if len(lines := text.lstrip("\n").split("\n", 2)) == 3 and _RULE.fullmatch(lines[1].strip()[:2000]):

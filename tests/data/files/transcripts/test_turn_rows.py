@@ -194,7 +194,14 @@ def test_a_table_behind_its_separator_and_two_columns_without_a_head(tmp_path: P
             "Ann,Hi\nBob,Oh\n",
             r"the first line names no column for the text \(found Ann, Hi\); insert a header such as `speaker,text`",
         ),
-        ("a.csv", "speaker,mood\nBob,Oh\n", r"the first line names no column for the text \(found speaker, mood\)"),
+        ("a.csv", "speaker,mood\nBob,Oh\n", r"the text \(found speaker, mood\); rename the column of the text to `text`"),
+        (
+            "a.csv",
+            "Ticket No.;Who;When;What was said;CSAT\n1;Bob;10:00;Oh;3\n",
+            r"When, What was said, CSAT\); rename the column of the text to `text` \(of speakers to `speaker`, of conversations to "
+            r"`dialogue`\), or insert a header such as `speaker,text`",
+        ),
+        ("a.csv", "Bestellung;Kunde;Gesagt\n1;Bob;Oh\n", r"Gesagt\); rename the column of the text to `text`"),
         ("a.json", '[{"speaker": "A", "mood": "x"}]', "no `text` and no `features` in 1 rows; found speaker, mood"),
         ("a.json", '{"data": [{"paragraphs": []}]}', "no `text` and no `features` .* found paragraphs"),
     ],
