@@ -277,8 +277,10 @@ def test_what_is_assumed_is_a_note(model: Path, tmp_path: Path, capsys: pytest.C
     notes = json.loads(out)["notes"]
     assert [line.removeprefix("note: ") for line in err.splitlines()] == notes
     assert [re.split("[:,]", note)[0] for note in notes] == [
-        "columns not read", "no speakers are named (CSV; columns", "no dialogues are named", "audio",
+        "columns not used for labels", "no speakers are named (CSV; columns", "no dialogues are named", "audio",
     ]  # fmt: skip
+    assert main(["predict", "--model", str(model), "--csv", str(tmp_path / "talk.csv")]) == 0
+    assert [row["mood"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["x", "y"]
     (tmp_path / "long.txt").write_text(f"Ann: {'we won ' * 40}\n")
     assert main(["predict", "--model", str(model), str(tmp_path / "long.txt")]) == 0
     assert "note: 1 utterance is longer than 32 tokens" in capsys.readouterr().err

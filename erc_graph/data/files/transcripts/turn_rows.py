@@ -153,7 +153,7 @@ def read_table(rows: Sequence[Row], path: Path, form: str) -> Talk:
     read |= {name for name in names if plain(name) == "date" and name not in rows[0]}  # joined with the time
     others = [name for name in names if name not in read and name != given and not _is_list(rows, name)]
     if unread := [name for name in others if plain(name) not in ("label", "utterance")]:
-        note(f"columns not read: {', '.join(one_line(name) for name in unread[:8])}{', …' if len(unread) > 8 else ''}")
+        note(f"columns not used for labels: {', '.join(one_line(name) for name in unread[:8])}{', …' if len(unread) > 8 else ''}")
     numbers = _numbers(rows, columns)
     times = _times(rows, columns, form, path)
     turns = [

@@ -104,7 +104,7 @@ READ: dict[str, tuple[list[tuple[str, str]], str]] = {
     "30-annotation-tools/talk16.TextGrid": ([("Ann", "We won!")], ""),
     "30-annotation-tools/talk.eaf": ([("Ann", "We won!")], ""),
     "30-annotation-tools/talk.cha": ([("Ann", "we won!"), ("Bob", "really?")], "transcription codes are removed"),
-    "33-predict-misc/score.csv": ([("A", "Hi"), ("B", "Oh"), ("A", "Fine")], "columns not read: sentiment, split"),
+    "33-predict-misc/score.csv": ([("A", "Hi"), ("B", "Oh"), ("A", "Fine")], "columns not used for labels: sentiment, split"),
     "33-predict-misc/script.txt": ([("ANN", "We won!"), ("BOB", "Oh no.")], "names in capitals on a separate line"),
     "33-predict-misc/teams_docx_paste.txt": ([("Ann Berg", HELLO), ("Bob Cole", "Yes! So good to see you.")], ""),
     "33-predict-misc/time_dash.txt": ([("Ann", "Hello"), ("Bob", "Yes"), ("Ann", "No"), ("Bob", "What?"), ("Ann", "hm")], ""),

@@ -74,7 +74,7 @@ def test_dialogues_and_turns(name: str) -> None:
 def test_what_is_assumed_is_said() -> None:
     talk = read(table(["text", "mood"], [("Hi", "x"), ("Oh", "y")]))
     assert "no speakers are named (CSV; columns: text, mood), so all utterances belong to one speaker" in notes(talk)
-    assert "columns not read: mood" in notes(talk)
+    assert "columns not used for labels: mood" in notes(talk)
     talk = read(table(["speaker", "text"], [("Ann", "Hi"), ("", "Oh")]))
     assert talk.speakers == (
         "Ann",
