@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from erc_graph.data.files.transcripts.turn_rows import READ
 from erc_graph.data.files.vocabulary import SPELLINGS, find_columns, plain
 
 
@@ -37,3 +41,10 @@ def test_the_first_of_two_equal_names_serves() -> None:
 
 def test_plain_keeps_letters_of_every_script() -> None:
     assert plain("Имя говорящего") == "имяговорящего"
+
+
+def test_the_page_lists_every_spelling() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "predict.md").read_text(encoding="utf-8")
+    listed = page.partition("### Names of columns")[2].split("```")[1].removeprefix("text\n")
+    found = {line[:10].strip(): line[10:] for line in re.sub(r"\n {10}", " ", listed).splitlines()}
+    assert found == {what: ", ".join(SPELLINGS[what]) for what in READ}
