@@ -53,8 +53,15 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
 
     Raises:
         CorpusError: no utterance has a target.
-        ConfigError: the predicted scores, or the loss of these scores, contain NaN or infinity.
+        ConfigError: the shapes of scores and targets do not fit, or the scores, or the loss of these scores, contain NaN or infinity.
     """
+    width = len(task.labels) if task.kind == "classification" else 1
+    if target.ndim != 1 or scores.shape != (len(target), width):
+        columns = f"one column for each of {width} labels" if task.kind == "classification" else "one column"
+        raise ConfigError(
+            f"task {task.name}: expected a target (N,) and scores (N, {width}), {columns}, found a target {tuple(target.shape)} and scores "
+            f"{tuple(scores.shape)}; give one row of scores per target, in the same order"
+        )
     known = target >= 0 if task.kind == "classification" else ~target.isnan()
     if not known.any():
         raise CorpusError(f"task {task.name}: expected utterances with a target, found none among {len(target)}; nothing to evaluate")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -69,13 +70,27 @@ def test_nothing_to_judge(task, score_task):
         evaluate(torch.zeros(1, 1), torch.tensor([float("nan")]), score_task)
 
 
+@pytest.mark.parametrize(("scores", "target"), [((3, 2), (3,)), ((3, 3), (2,)), ((3,), (3,)), ((3, 3), (3, 1)), ((3, 3), ())])
+def test_shapes_that_do_not_fit(task, scores, target):
+    found = re.escape(
+        f"expected a target (N,) and scores (N, 3), one column for each of 3 labels, found a target {target} and scores {scores}"
+    )
+    with pytest.raises(ConfigError, match=f"task three: {found}; give"):
+        evaluate(torch.zeros(scores), torch.zeros(target, dtype=torch.long), task)
+
+
+def test_a_score_task_has_one_column(score_task):
+    with pytest.raises(ConfigError, match=r"scores \(N, 1\), one column, found a target \(3,\) and scores \(3, 2\)"):
+        evaluate(torch.zeros(3, 2), torch.zeros(3), score_task)
+
+
 def test_scores_that_are_no_numbers_are_not_judged(task, score_task):
     scores = logits(0, 1, 1)
     scores[1, 2] = math.nan
     with pytest.raises(ConfigError, match="task three: expected finite scores, found NaN or inf in 1 of 3 utterances; lower"):
         evaluate(scores, torch.tensor([0, 1, 1]), task)
     with pytest.raises(ConfigError, match="found a loss of inf"):
-        evaluate(torch.tensor([[-3e38, 3e38]]), torch.tensor([0]), task)
+        evaluate(torch.tensor([[-3e38, 3e38, 0]]), torch.tensor([0]), task)
     with pytest.raises(ConfigError, match="found NaN or inf in 1 of 2 utterances"):
         evaluate(torch.tensor([[math.inf], [1.0]]), torch.tensor([0.0, 1.0]), score_task)
 
