@@ -83,11 +83,11 @@ def prepare(
         present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
         if sounds := sum(bool(NOT_SPOKEN.fullmatch(text.strip())) for text in corpus.texts):
             remarks.append(
-                f"{name}: {sounds} of {corpus.utterances} utterances contain only music or a sound in brackets, which the model "
+                f"text: {sounds} of {corpus.utterances} utterances contain only music or a sound in brackets, which the model "
                 f"treats as words"
             )
         if silent := corpus.utterances - int(present[name].sum()):
-            remarks.append(f"{name}: {silent} of {corpus.utterances} utterances have no words and count as missing")
+            remarks.append(f"text: {silent} of {corpus.utterances} utterances have no words and count as missing")
     if unread := [name for name in corpus.features if name not in schema.widths]:
         remarks.append(f"features of {', '.join(unread)[:200]} are not used: the model uses {', '.join(schema.modalities)}")
     here = {*features, *sequences}

@@ -42,6 +42,12 @@ def test_text_goes_through_the_encoder_that_the_model_names(tiny_encoder: Path) 
     assert notes == ["text: 1 of 4 utterances have no words and count as missing"]
 
 
+def test_notes_about_words_say_text_once(tiny_encoder: Path) -> None:
+    notes: list[str] = []
+    prepare(TALK, model({"text": 24, "text_chances": 24}, text=str(tiny_encoder), text_chances=str(tiny_encoder)), say=notes.append)
+    assert notes == ["text: 1 of 4 utterances have no words and count as missing"]
+
+
 def test_sounds_in_brackets_are_named(tiny_encoder: Path) -> None:
     texts = ["[door slams]", " (laughs) ", "♪ la la ♪", "(sighs) I know.", "We [all] won", "[a] or [b]"]
     notes: list[str] = []
