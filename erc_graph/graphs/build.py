@@ -67,7 +67,7 @@ def build_graph(
             `x`. For a corpus without features, nodes have no `x`; node types are the names in `modalities`, or `text`.
 
     Raises:
-        ConfigError: the recipe is unknown or invalid, or a modality has the name of an attribute of the graph.
+        ConfigError: the recipe is unknown or invalid, `modalities` is empty, or a modality has the name of an attribute of the graph.
         CorpusError: a modality is unknown, or the dialogues have different tasks, features or sequences.
 
     >>> from erc_graph.data.corpus import Corpus
@@ -81,6 +81,8 @@ def build_graph(
     recipe = load_recipe(recipe)
     corpus = _as_corpus(dialogues)
     names = (modalities,) if isinstance(modalities, str) else None if modalities is None else tuple(modalities)
+    if names == ():
+        raise ConfigError("graph: modalities: expected at least one name, found none; leave `modalities` out to use all modalities")
     if corpus.features or corpus.sequences:
         names = tuple(dict.fromkeys((*corpus.features, *corpus.sequences))) if names is None else names
         inner = [name for name in names if name not in corpus.features and name in corpus.sequences]

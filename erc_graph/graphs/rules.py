@@ -63,6 +63,11 @@ def _relation(value: Any) -> str:
     return value
 
 
+def _names(value: Any) -> None:
+    if value is not None and not (isinstance(value, tuple) and value and all(isinstance(name, str) for name in value)):
+        raise ConfigError('expected a tuple of names of streams, such as ("text",), or None for all streams')
+
+
 Reach = Annotated[int | str | None, BeforeValidator(_reach)]
 Streams = Annotated[tuple[str, ...], Field(min_length=1)] | None
 _FORBID: dict[str, Any] = {"extra": "forbid"}
@@ -126,6 +131,7 @@ class EdgeRule:
 
     def __post_init__(self) -> None:
         _check("edge rule", self, relation=_relation, past=_reach, future=_reach, scale=_scale, pairs=_pairs, times=_whole)
+        _check("edge rule", self, source=_names, target=_names)
         _check(
             "edge rule",
             self,

@@ -225,6 +225,8 @@ def test_what_does_not_fit() -> None:
     corpus = make_corpus()
     with pytest.raises(CorpusError, match="no modality 'video'"):
         build_graph(corpus, modalities=("video",))
+    with pytest.raises(ConfigError, match="modalities: expected at least one name, found none; leave `modalities` out"):
+        build_graph(corpus, modalities=())
     with pytest.raises(ConfigError, match="unknown 'pears'"):
         build_graph(corpus, "pears")
     with pytest.raises(CorpusError, match="expected at least one dialogue, found none"):

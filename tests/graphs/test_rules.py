@@ -37,6 +37,9 @@ def recipe(*rules: EdgeRule, hyperedges: tuple[HyperedgeRule, ...] = ()) -> Grap
         ({"times": 1.0}, "times: expected a whole number from 1 to 10000, found 1.0"),
         ({"source": ("text",), "target": ("audio",)}, "expected streams that scope = 'within' can join, found from text to audio"),
         ({"scope": "across", "source": ("text",), "target": ("text",)}, "scope = 'across' can join, found from text to text"),
+        ({"source": "text"}, r'source: expected a tuple of names of streams, such as \("text",\), or None for all streams, found \'text\''),
+        ({"target": "text"}, "target: expected a tuple of names"),
+        ({"target": ()}, r"target: expected a tuple of names .* found \(\)"),
         ({"relation": "Near"}, "relation: expected a word"),
     ],
 )
