@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from erc_graph.cli.command import command
+from erc_graph.data.printable import nearest
 
 # Command → what it does. Each is a file of this folder with `make_parser()` and `main(argv) -> int`, imported when it is called for.
 COMMANDS = {
@@ -66,7 +67,8 @@ def _main(argv: Sequence[str]) -> int:
         print(f"erc_graph {__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        print(f"error: expected a command ({', '.join(COMMANDS)}), found {argv[0]!r}; see erc-graph --help", file=sys.stderr)
+        found = f"{argv[0]!r}{nearest(argv[0], COMMANDS)}"
+        print(f"error: expected a command ({', '.join(COMMANDS)}), found {found}; see erc-graph --help", file=sys.stderr)
         return 2
     return int(importlib.import_module(f"erc_graph.cli.{argv[0]}").main(argv[1:]))
 

@@ -63,6 +63,16 @@ def refusal(error: object, most: int = 480) -> str:
     return "; ".join([*kept, *([f"and {len(shown) - len(kept)} more problems"] if len(kept) < len(shown) else [])])
 
 
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return text that names the known word most similar to an unknown word; the text is empty if no known word is similar.
+
+    >>> nearest("prdict", ["predict", "report"])
+    ' (nearest: predict)'
+    """
+    near = difflib.get_close_matches(word, list(known), 1, cutoff)
+    return f" (nearest: {near[0]})" if near else ""
+
+
 def nearest_option(message: str, options: Iterable[str]) -> str:
     """Return text that names the known option most similar to the unknown option in an error message of argparse.
 
@@ -75,5 +85,5 @@ def nearest_option(message: str, options: Iterable[str]) -> str:
     if not unknown:
         return ""
     name, known = unknown[1].lstrip("-"), [option for option in options if option.startswith("--")]
-    near = [option for option in known if option.rpartition(".")[2] == name] or difflib.get_close_matches(unknown[1], known, n=1)
-    return f" (nearest: {near[0]})" if near else ""
+    same = [option for option in known if option.rpartition(".")[2] == name]
+    return f" (nearest: {same[0]})" if same else nearest(unknown[1], known)

@@ -12,12 +12,11 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from erc_graph.data.printable import one_line
+from erc_graph.data.printable import nearest, one_line
 from erc_graph.errors import ConfigError
 from erc_graph.methods import METHODS
 from erc_graph.methods.registry import refuse_other
@@ -83,11 +82,8 @@ def find_method(method: str) -> type[Method]:
     if is_own(method):
         return load_method(method)
     if method not in METHODS:
-        near = get_close_matches(method, METHODS, 1, cutoff=0.7)
-        nearest = f" (nearest: {near[0]})" if near else ""
-        raise ConfigError(
-            f"method: expected a method that `erc-graph list methods` names, or FILE.py:CLASS, found {one_line(method, 80)!r}{nearest}"
-        )
+        found = f"{one_line(method, 80)!r}{nearest(method, METHODS, cutoff=0.7)}"
+        raise ConfigError(f"method: expected a method that `erc-graph list methods` names, or FILE.py:CLASS, found {found}")
     return METHODS[method]
 
 

@@ -29,7 +29,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predikt"], "found 'predikt'"),
+        (["predikt"], "found 'predikt' (nearest: predict); see erc-graph --help"),
+        (["nothing"], "found 'nothing'; see erc-graph --help"),
         (["experiment", "magic"], "method: expected a method that `erc-graph list methods` names, or FILE.py:CLASS, found 'magic'"),
         (["experiment"], "or --method FILE.py:CLASS, found none; `erc-graph list methods` lists the names"),
         (["corpus", "look", "sample"], "invalid choice: 'look'"),
