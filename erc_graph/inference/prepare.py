@@ -163,7 +163,8 @@ def _waves(corpus: Corpus, recordings: Mapping[str, Path], remarks: list[str]) -
                 broken.append(str(error))
         waves.append(wave)
     if broken:
-        remarks.append(broken[0] + (f"; and {len(broken) - 1} more recordings" if len(broken) > 1 else ""))
+        rest = len(broken) - 1
+        remarks.append(broken[0] + (f"; and {rest} more recording{'s' if rest > 1 else ''}" if rest else ""))
     return Ragged.of(waves) if any(len(wave) for wave in waves) else None
 
 

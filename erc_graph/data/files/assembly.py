@@ -118,7 +118,8 @@ def assemble(
         logger.info("%s: %s", name, line)
     differences = check_statistics(corpus)
     if differences:
-        more = f"; and {len(differences) - 1} more differences from the published sizes" if len(differences) > 1 else ""
+        rest = len(differences) - 1
+        more = f"; and {rest} more difference{'s' if rest > 1 else ''} from the published sizes" if rest else ""
         logger.warning("%s%s", differences[0], more)
     notes.extend(differences)  # the list that stands in the provenance
     return corpus

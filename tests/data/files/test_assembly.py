@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,10 @@ def test_a_score_or_a_sentiment_where_there_is_no_label():
     felt = assemble(said(columns={"sentiment": ["good", None, "bad"]}))
     assert (felt.task.column, felt.task.labels, felt.target.tolist()) == ("sentiment", ("bad", "good"), [1, -1, 0])
     assert assemble(said(labels=["y", "x"])).target.tolist() == [1, -1, 0]
+
+
+def test_other_differences_from_the_published_sizes_are_counted(caplog):
+    assemble(said(dataset="mosi", columns={"score": [1, 2, 3]}))
+    assert caplog.messages[-1].endswith("; and 1 more difference from the published sizes")
+    assemble(said(dataset="iemocap6", columns={"label": ["sadness", None, "anger"]}))
+    assert re.search(r"; and \d more differences from the published sizes$", caplog.messages[-1])
