@@ -40,6 +40,9 @@ from erc_graph.methods.own_file import find_method
 
 ABOUT, SHARDS, REFUSED = "about.json", "shards.jsonl", "refused.jsonl"
 FORMAT = "erc_graph labels"
+SAID = {  # in an error message: what determines the labels, as the user gave it
+    "model_sha256": "--model", "extractors": "--extractor", "form": "--csv/--json", "cut": "the version of erc_graph", "unsure": "--unsure",
+}  # fmt: skip
 RETRIES = 3  # of Ray, where a machine is gone
 NOTED = {"shard", "source", "bytes", "modified", "conversations", "turns", "refused", "notes"}  # of a line of SHARDS
 
@@ -219,7 +222,11 @@ def _check_folder(out: Path, about: dict[str, Any]) -> None:
     if found.get("format") != FORMAT:
         raise ConfigError(f"--out: expected a new folder, or a folder with labels, found {out} with an {ABOUT} of another program")
     if other := [name for name, value in about.items() if found.get(name) != value]:
-        raise ConfigError(f"--out: {out} has labels made with another {', '.join(other)}; give a new folder, or remove the old folder")
+        differ = ", ".join(SAID.get(name, name) for name in other)
+        raise ConfigError(
+            f"--out: expected labels made in the same way, found labels in {out} that differ in {differ}; repeat the earlier options, give "
+            "a new folder, or remove the old folder"
+        )
 
 
 @contextmanager

@@ -73,8 +73,8 @@ def talks(tmp_path: Path) -> Path:
 
 
 def label(talks: Path, model: Path, out: Path, **options: Any) -> Any:
-    form = options.pop("form", None)
-    return label_all([str(talks)], Labelling(model=str(model), out=str(out), form=form), **options)
+    form, unsure = options.pop("form", None), options.pop("unsure", None)
+    return label_all([str(talks)], Labelling(model=str(model), out=str(out), form=form, unsure=unsure), **options)
 
 
 def read(path: Path) -> list[Row]:
@@ -359,8 +359,12 @@ def test_other_folders_are_refused(talks: Path, model: Path, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=f"found {out} with an about.json of another program"):
         label(talks, model, out)
     label(talks, model, tmp_path / "labels")
-    with pytest.raises(ConfigError, match=r"labels has labels made with another form; give a new folder"):
+    with pytest.raises(
+        ConfigError, match=r"found labels in .*labels that differ in --csv/--json; repeat the earlier options, give a new folder"
+    ):
         label(talks, model, tmp_path / "labels", form="csv")
+    with pytest.raises(ConfigError, match="that differ in --csv/--json, --unsure; repeat"):
+        label(talks, model, tmp_path / "labels", form="csv", unsure=0.5)
 
 
 @pytest.mark.slow
