@@ -33,7 +33,7 @@ from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Dialogue
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.graphs.edges import Watch
-from erc_graph.inference.graphs import Seen, graph_of, look, operators, watched
+from erc_graph.inference.graphs import Seen, graph_of, look, operators, read, watched
 from erc_graph.inference.saved import Network
 from erc_graph.methods.base import Method
 from erc_graph.methods.ensemble import Ensemble
@@ -165,14 +165,14 @@ def explain(
     if label is not None and label not in labels:
         raise ConfigError(f"label: expected one of {', '.join(labels) or 'none (a score has no labels)'}, found {label!r}")
     if method.schema.sequences:
-        read = ", ".join(method.schema.sequences)
-        raise ConfigError(f"explain: expected a model that uses one vector per utterance, found one that uses sequences ({read})")
-    batch = dialogue.batch(method.schema.widths).to(method.device)
+        found = ", ".join(method.schema.sequences)
+        raise ConfigError(f"explain: expected a model that uses one vector per utterance, found one that uses sequences ({found})")
+    batch = read(method, dialogue)
     for name, width in method.schema.widths.items():
         if batch.features[name].shape[1] != width:
-            found = batch.features[name].shape[1]
+            numbers = batch.features[name].shape[1]
             raise CorpusError(
-                f"{dialogue.id!r}: expected {width} {name} features per utterance, as in training, found {found}; use the same features "
+                f"{dialogue.id!r}: expected {width} {name} features per utterance, as in training, found {numbers}; use the same features "
                 f"as in training"
             )
     with _asked(method):

@@ -13,8 +13,9 @@ from torch.nn import Module
 
 from erc_graph.conv.base import Conv
 from erc_graph.data.batch import Batch
-from erc_graph.data.corpus import Corpus
+from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.data.nodes import Nodes
+from erc_graph.errors import CorpusError
 from erc_graph.graphs.build import build_from_states
 from erc_graph.graphs.edges import Sent, Watch
 from erc_graph.graphs.recipe import GraphRecipe
@@ -24,6 +25,22 @@ from erc_graph.inference.saved import Network
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
+
+
+def read(method: Network, dialogue: Dialogue) -> Batch:
+    """Return the features of a conversation that the method uses, as a batch of tensors.
+
+    Raises:
+        CorpusError: `dialogue` lacks features that the method uses.
+    """
+    schema, corpus = method.schema, dialogue.corpus
+    absent = [name for name in schema.widths if name not in corpus.features]
+    if absent := absent + [name for name in schema.sequences if name not in corpus.sequences]:
+        raise CorpusError(
+            f"{corpus.name}: expected the features that the model uses ({', '.join(schema.modalities)}), found none of "
+            f"{', '.join(absent)}; first call erc_graph.prepare(corpus, model), and use the corpus that it returns"
+        )
+    return schema.batch(corpus).to(method.device)
 
 
 def operators(method: Network) -> dict[str, Conv]:

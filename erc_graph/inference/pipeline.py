@@ -17,7 +17,7 @@ from erc_graph.errors import ConfigError
 from erc_graph.inference.answer import Answers
 from erc_graph.inference.explain import Explanation, explain
 from erc_graph.inference.given import Given, corpora_of
-from erc_graph.inference.graphs import graph_of, look
+from erc_graph.inference.graphs import graph_of, look, read
 from erc_graph.inference.long_conversations import predict_long
 from erc_graph.inference.prepare import hears, lacks, prepare
 from erc_graph.inference.saved import Network, load_network, save_network
@@ -150,8 +150,11 @@ class Pipeline:
         """Return name → graph for every graph operator of the method; the graph contains the edge weights for the conversation.
 
         The result is empty if the method has no graph.
+
+        Raises:
+            CorpusError: the conversation lacks features that the method uses; `erc_graph.prepare` computes them.
         """
-        batch = self.schema.batch(dialogue.corpus).to(self.device)
+        batch = read(self.method, dialogue)
         with evaluating(self.method):
             seen, _ = look(self.method, batch)
         return {name: graph_of(one, batch, dialogue.corpus) for name, one in seen.items()}

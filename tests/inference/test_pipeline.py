@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.transcripts import load_transcript
 from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
-from erc_graph.errors import ConfigError
+from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
 from erc_graph.methods.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
@@ -66,3 +67,11 @@ def test_a_method_without_a_graph(corpus: Corpus) -> None:
     assert pipeline.graphs(corpus[0]) == {} and pipeline.graph(corpus[0]) is None
     with pytest.raises(ConfigError, match=r"part: expected one of none \(a method without a graph\), found 'fused'"):
         pipeline.graph(corpus[0], "fused")
+
+
+@pytest.mark.parametrize("ask", ["explain", "graph"])
+def test_a_transcript_that_was_not_prepared_is_refused_with_the_way_out(ask: str, pipeline: Pipeline) -> None:
+    talk = load_transcript(b"Ann: We won!\nBob: really?", name="t3")
+    expected = r"t3: expected the features that the model uses \(audio, text, visual\), found none of .*text.*; first call erc_graph.prepare\(corpus, model\)"
+    with pytest.raises(CorpusError, match=expected):
+        pipeline.explain(talk[0], turn=1) if ask == "explain" else pipeline.graph(talk[0])
