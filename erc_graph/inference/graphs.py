@@ -37,8 +37,8 @@ def read(method: Network, dialogue: Dialogue) -> Batch:
     absent = [name for name in schema.widths if name not in corpus.features]
     if absent := absent + [name for name in schema.sequences if name not in corpus.sequences]:
         raise CorpusError(
-            f"{corpus.name}: expected the features that the model uses ({', '.join(schema.modalities)}), found none of "
-            f"{', '.join(absent)}; first call erc_graph.prepare(corpus, model), and use the corpus that it returns"
+            f"{corpus.name}: expected all features that the model uses, found no {', '.join(absent)}; first call "
+            "erc_graph.prepare(corpus, model), and use the corpus that it returns"
         )
     return schema.batch(corpus).to(method.device)
 

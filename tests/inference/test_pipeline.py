@@ -72,6 +72,6 @@ def test_a_method_without_a_graph(corpus: Corpus) -> None:
 @pytest.mark.parametrize("ask", ["explain", "graph"])
 def test_a_transcript_that_was_not_prepared_is_refused_with_the_way_out(ask: str, pipeline: Pipeline) -> None:
     talk = load_transcript(b"Ann: We won!\nBob: really?", name="t3")
-    expected = r"t3: expected the features that the model uses \(audio, text, visual\), found none of .*text.*; first call erc_graph.prepare\(corpus, model\)"
+    expected = r"t3: expected all features that the model uses, found no .*text.*; first call erc_graph\.prepare\(corpus, model\)"
     with pytest.raises(CorpusError, match=expected):
         pipeline.explain(talk[0], turn=1) if ask == "explain" else pipeline.graph(talk[0])
