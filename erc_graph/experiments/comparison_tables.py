@@ -13,7 +13,7 @@ from typing import Any
 from erc_graph.experiments.compare import LOWER_IS_BETTER, RunComparison, Test, letter
 from erc_graph.experiments.display import METRICS
 from erc_graph.report.latex import latex_comment, latex_table
-from erc_graph.report.text_tables import markdown_table, mean_std, text_table
+from erc_graph.report.text_tables import markdown_table, mean_std, p_text, text_table
 
 _TITLES = {name: title for columns in METRICS.values() for name, title in columns}
 
@@ -39,9 +39,9 @@ def tests_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]] 
     header = ["Δ", "metric", "over seeds", "p", *(["over dialogues", "95 % interval", "p"] if dialogues else [])]
     rows = []
     for test in made:
-        row = [f"{letter(test.second)} − {letter(test.first)}", _title(test.metric), _signed(test.difference), _p(test.p_seeds_holm)]
+        row = [f"{letter(test.second)} − {letter(test.first)}", _title(test.metric), _signed(test.difference), p_text(test.p_seeds_holm)]
         interval = "–" if test.low is None else f"{_signed(test.low)} to {_signed(test.high)}"
-        rows.append([*row, *([_signed(test.seed_difference), interval, _p(test.p_dialogues_holm)] if dialogues else [])])
+        rows.append([*row, *([_signed(test.seed_difference), interval, p_text(test.p_dialogues_holm)] if dialogues else [])])
     return header, rows
 
 
@@ -168,10 +168,6 @@ def _signed(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")  # no minus in front of nothing
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 WRITERS: dict[str, Callable[[RunComparison], str]] = {"text": as_text, "markdown": as_markdown, "latex": as_latex, "csv": as_csv}

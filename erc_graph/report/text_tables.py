@@ -27,6 +27,15 @@ def mean_std(values: Sequence[float], digits: int = 3) -> str:
     return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
+def p_text(value: float | None) -> str:
+    """Return a p-value as text with three decimals; a dash if there is no p-value.
+
+    >>> p_text(0.0421), p_text(0.0002), p_text(None)
+    ('0.042', '<0.001', '–')
+    """
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def markdown_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     """Return a Markdown table; columns of numbers are aligned to the right, and special characters in cells are escaped.
 

@@ -13,7 +13,7 @@ from erc_graph.experiments.leaderboard.board_ranks import ranks_of
 from erc_graph.experiments.leaderboard.board_rules import ALPHA
 from erc_graph.report.latex import latex_comment, latex_table
 from erc_graph.report.leaderboard_page import BoardTable, write_leaderboard_page
-from erc_graph.report.text_tables import markdown_table, mean_std, text_table
+from erc_graph.report.text_tables import markdown_table, mean_std, p_text, text_table
 
 Row = Mapping[str, Any]
 DASH = "–"
@@ -30,8 +30,7 @@ def _difference(row: Row, rival: str) -> str:
 
 
 def _p(row: Row, rival: str, question: str) -> str:
-    found = row.get("against", {}).get(rival, {}).get(question)
-    return DASH if not found else "<0.001" if found["p_holm"] < 0.001 else f"{found['p_holm']:.3f}"
+    return p_text(row.get("against", {}).get(rival, {}).get(question, {}).get("p_holm"))
 
 
 def _published(row: Row) -> str:
