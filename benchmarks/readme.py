@@ -25,9 +25,10 @@ from typing import Any
 from benchmarks.bulk import page as bulk_page
 from benchmarks.method_pages import kinds_table, methods_table
 from erc_graph.experiments.display import measured, table_rows
-from erc_graph.experiments.leaderboard.board_tables import MANY, heading, notes, table
+from erc_graph.experiments.leaderboard.board_tables import heading, notes, table
 from erc_graph.methods import METHODS
 from erc_graph.report.text_tables import markdown_table
+from erc_graph.training.significance import MANY
 from starter import card
 
 ROOT = Path(__file__).resolve().parents[1]

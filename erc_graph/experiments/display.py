@@ -7,6 +7,7 @@ from typing import Any
 
 from erc_graph.experiments.published import PublishedTable
 from erc_graph.report.text_tables import mean_std, text_table
+from erc_graph.training.significance import few_seeds
 
 METRICS = {
     "classification": (("accuracy", "accuracy"), ("weighted_f1", "wF1"), ("macro_f1", "macro F1"), ("calibration_error", "ECE")),
@@ -43,6 +44,10 @@ def print_result(result: Mapping[str, Any]) -> None:
             print(f"             (on average, no classifier of {of} of this data exceeds the limit)")
     if "p_value_against_bigru" in result["baselines"]:
         print(f"wF1 against BiGRU: p = {result['baselines']['p_value_against_bigru']['weighted_f1']:.3f} (paired permutation over seeds)")
+    if "bigru" in result["baselines"]:
+        print("the BiGRU has its own settings (experiments/bigru), equal for all corpora and not searched")
+    if warning := few_seeds(len(result["seeds"])):
+        print(warning)
 
 
 def print_published(tables: Sequence[PublishedTable]) -> None:

@@ -13,6 +13,8 @@ from erc_graph.errors import ConfigError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+MANY = 5  # seeds that a claim needs at least
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -31,6 +33,15 @@ class Comparison:
     low: float = float("nan")
     high: float = float("nan")
     pairs: int
+
+
+def few_seeds(seeds: int) -> str | None:
+    """Return a warning if there are too few seeds for a claim, otherwise `None`.
+
+    >>> few_seeds(1)
+    '1 seed is too few for a claim; use 5 or more'
+    """
+    return f"{seeds} {'seed is' if seeds == 1 else 'seeds are'} too few for a claim; use {MANY} or more" if seeds < MANY else None
 
 
 def _differences(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:

@@ -14,10 +14,11 @@ from erc_graph.experiments.leaderboard.board_rules import ALPHA
 from erc_graph.report.latex import latex_comment, latex_table
 from erc_graph.report.leaderboard_page import BoardTable, write_leaderboard_page
 from erc_graph.report.text_tables import markdown_table, mean_std, p_text, text_table
+from erc_graph.training.significance import few_seeds
 
 Row = Mapping[str, Any]
 DASH = "–"
-MANY = 5  # seeds from which on something may be claimed
+LISTED = 10  # methods that a note lists at most
 
 
 def _spread(row: Row, part: str, name: str) -> str:
@@ -111,21 +112,21 @@ def heading(board: Mapping[str, Any]) -> str:
 def without_settings(methods: Sequence[str], dataset: str) -> str:
     """Return a warning about methods that use their defaults, because the package has no settings file of the method for the corpus.
 
+    More than ten methods are counted and not listed.
+
     >>> without_settings(["lmf", "tfn"], "mine")
     'no committed settings for mine: lmf, tfn; their defaults were not chosen for these features (--budget tries more)'
     """
-    return (
-        f"no committed settings for {dataset}: {', '.join(methods)}; "
-        "their defaults were not chosen for these features (--budget tries more)"
-    )
+    listed = ", ".join(methods) if len(methods) <= LISTED else f"{len(methods)} methods (`committed` is false in leaderboard.json)"
+    return f"no committed settings for {dataset}: {listed}; their defaults were not chosen for these features (--budget tries more)"
 
 
 def notes(board: Mapping[str, Any]) -> list[str]:
     """Return the notes below the table of a corpus."""
     rows = [row for row in board["rows"] if row["seeds"]]
     said = ["p (seeds): sign-flip permutation test; p (dialogues): bootstrap; p-values have Holm's correction over the rows"]
-    if rows and (seeds := min(len(row["seeds"]) for row in rows)) < MANY:
-        said.append(f"{seeds} {'seed is' if seeds == 1 else 'seeds are'} too few for a claim; use {MANY} or more")
+    if rows and (warning := few_seeds(seeds := min(len(row["seeds"]) for row in rows))):
+        said.append(warning)
     elif len(rows) > 1 and (least := min(1.0, 2 / 2**seeds * (len(rows) - 1))) > ALPHA:
         said.append(f"with {seeds} seeds and {len(rows)} rows, p (seeds) cannot be below {least:.2f}")
     if before := [row["method"] for row in rows if row["method"] in board["rules"]["tuned"] and row.get("committed", True)]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,8 @@ def plan(field: Field) -> list[str]:
     tried = sum(len(trials) for entry in entries for trials in entry.tried())
     seeds = sum(entry.experiment.run.seeds for entry in entries)
     lines = [f"{field.corpus.name}: {len(entries)} methods, {tried} trainings to choose settings, {seeds} trainings to evaluate"]
+    if finished := sum(not record.get("again") for record in field.done.values()):
+        lines[0] += f", {finished} finished"
     if plain := [entry.name for entry in entries if not entry.committed]:
         lines.append(f"  {without_settings(plain, field.corpus.name)}")
     return [*lines, *(f"  {name} is left out: {reason}" for name, reason in field.left_out.items())]
@@ -225,6 +228,7 @@ def check_fields(fields: Sequence[Field]) -> None:
 
 
 def _run(fields: Sequence[Field], rules: Rules, folder: Path, launch: Launch) -> int:
+    print("\n".join(line for field in fields for line in plan(field)), file=sys.stderr, flush=True)
     try:
         train(fields, launch)
     except KeyboardInterrupt:
