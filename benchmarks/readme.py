@@ -160,8 +160,9 @@ def first() -> str:
     """Return the first rows of the leaderboard for README.md, by mean rank on development splits over all corpora, and the BiGRU."""
     recorded = recorded_boards()
     found = [{row["method"]: row for row in board["rows"] if row["seeds"]} for board in recorded]
-    names = [name for name in found[0] if all(name in rows for rows in found)]
-    seeds = {name: min(len(rows[name]["seeds"]) for rows in found) for name in names}
+    seeds = {name: min(len(rows[name]["seeds"]) for rows in found) for name in found[0] if all(name in rows for rows in found)}
+    enough = [name for name, count in seeds.items() if count >= MANY]
+    names = enough if len(enough) >= FIRST else list(seeds)
     dev = [{name: fmean(rows[name]["dev"]["weighted_f1"]["values"]) for name in names} for rows in found]
     names.sort(key=lambda name: sum(sum(other > figures[name] for other in figures.values()) for figures in dev))
     shown = [(str(place), name) for place, name in enumerate(names, 1) if place <= FIRST or name == "bigru"]
@@ -170,7 +171,7 @@ def first() -> str:
         figures = [measured(one[name]["test"]["weighted_f1"]) for one in found]
         rows.append([place, f"`{name}`", found[0][name]["family"], *figures, str(seeds[name])])
     heads = ["", "method", "kind", *(f"{board['dataset']} ({'+'.join(board['modalities'])})" for board in recorded), "seeds"]
-    least = min(seeds.values())
+    least = min(seeds[name] for name in names)
     note = f"\n\nThe least number of seeds is {least}, which is too few for a claim: use {MANY} or more." if least < MANY else ""
     return markdown_table(heads, rows).replace("\\`", "`") + note
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.data.files.storage import atomic_write
+from erc_graph.data.printable import nearest
+from erc_graph.data.tasks import DEFAULT_TASK
 from erc_graph.experiments.leaderboard.board_ranks import ranks_of
 from erc_graph.experiments.leaderboard.board_rules import ALPHA
 from erc_graph.report.latex import latex_comment, latex_table
@@ -116,9 +118,13 @@ def without_settings(methods: Sequence[str], dataset: str) -> str:
 
     >>> without_settings(["lmf", "tfn"], "mine")
     'no committed settings for mine: lmf, tfn; their defaults were not chosen for these features (--budget tries more)'
+    >>> without_settings(["lmf"], "iemocap")
+    'no committed settings for iemocap (nearest: iemocap6): lmf; their defaults were not chosen for these features (--budget tries more)'
     """
     listed = ", ".join(methods) if len(methods) <= LISTED else f"{len(methods)} methods (`committed` is false in leaderboard.json)"
-    return f"no committed settings for {dataset}: {listed}; their defaults were not chosen for these features (--budget tries more)"
+    same = {DEFAULT_TASK.get(dataset, dataset)} & DEFAULT_TASK.keys() - {dataset}  # `iemocap` has the labels of `iemocap6`
+    near = nearest(dataset, same if dataset in DEFAULT_TASK else DEFAULT_TASK)
+    return f"no committed settings for {dataset}{near}: {listed}; their defaults were not chosen for these features (--budget tries more)"
 
 
 def notes(board: Mapping[str, Any]) -> list[str]:
