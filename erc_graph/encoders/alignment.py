@@ -54,7 +54,7 @@ def aligned(padded: Mapping[str, tuple[Tensor, Tensor]], leading: Collection[str
 
 
 class AlignedSteps(nn.Module):
-    """Alignment of all modalities of an utterance, after front ends, which convert raw audio and video to vectors.
+    """Alignment of all modalities of an utterance; front ends first convert raw audio and video to vectors.
 
     If a modality has a single vector per utterance, the vector is repeated at every step.
 
@@ -75,7 +75,7 @@ class AlignedSteps(nn.Module):
         self.fronts = FrontEnds({name: item for name, item in items.items() if len(item) != 1}, frames)
 
     def forward(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
-        """Apply the front ends, then the function `aligned`; the modalities in the output have the order of `inputs`."""
+        """Convert raw audio and video to vectors, then align all modalities with `aligned`; the output has the order of `inputs`."""
         read = {name: self.fronts[name](*padded[name]) if name in self.fronts else padded[name] for name in self.inputs}
         return aligned(read, self.leading)
 

@@ -31,7 +31,7 @@ class Centred(OverTurns):
         self.causal = causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Subtract the mean from node states `(N, S, width)`; absent nodes (missing modalities) are left out, and their output is zero."""
+        """Subtract the mean over the dialogue from states `(N, S, width)` of all nodes that are present; missing modalities give zero."""
         padded = batch.pad(self._counted(nodes))
         sums = batch.unpad(padded.cumsum(1)) if self.causal else padded.sum(1)[batch.dialogue]
         return self._minus(nodes, sums)

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 
 class Packing(Protocol):
-    """Protocol of an object, such as a batch of dialogues, that pads sequences and removes the padding again."""
+    """Type of an object, such as a batch of dialogues, with methods to pad sequences and to remove the padding."""
 
     def pad(self, rows: Tensor, /) -> Tensor:
-        """Pad the sequences: all their vectors in one tensor, `(rows, ...)` → `(n, L, ...)`."""
+        """Pad `n` sequences to the same length: their concatenated vectors `(rows, ...)` → `(n, L, ...)`."""
 
     def unpad(self, padded: Tensor, /) -> Tensor:
         """Remove the padding of sequences, and concatenate them: `(n, L, ...)` → `(rows, ...)`."""
@@ -50,11 +50,12 @@ class CrossAttention(nn.Module):
             keys: `(n, K, keys)`, frames from which the keys are computed.
             mask: `(n, K)` bool, true for real keys; or `(n, L, K)` bool, the allowed keys of each query.
             values: `(n, K, keys)`, frames from which the values are computed; default: `keys`.
-            packing: If the inputs are concatenated sequences without padding, one `Packing` for the queries, and one for keys and values.
-                The linear layers then do not process padding.
+            packing: Only for concatenated inputs without padding: a `Packing` for the queries, and a `Packing` for keys and values. The
+                linear layers then do not process padding.
 
         Returns:
-            Attention outputs `(n, L, width)`; with `packing`, without padding. The output of a query without any key is zero.
+            Attention outputs `(n, L, width)`; with `packing`, concatenated outputs without padding. The output of a query without any key
+            is zero.
         """
         mask = mask if mask.ndim == 3 else mask[:, None]
         present = mask.any(-1, keepdim=True)

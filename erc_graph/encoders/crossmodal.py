@@ -61,7 +61,7 @@ class CrossTransformer(nn.Module):
     """Pre-norm Transformer layers that all attend to the same keys, the input states of another modality.
 
     Without keys, the layers compute self-attention. The public implementations of MulT initialise the query, key and value weights as one
-    matrix. Their Glorot bounds are therefore smaller by a factor of the square root of 2 than the bounds of this class.
+    matrix. Their initial weights are therefore smaller, by a factor of the square root of 2, than the initial weights of this class.
 
     Args:
         width: Width of the input and output states.
@@ -87,7 +87,7 @@ class CrossTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def enter(self, steps: Steps) -> Tensor:
-        """Scale the states, add position encodings, apply dropout, and remove padding and missing steps."""
+        """Scale the states, add position encodings, apply dropout, and remove padding and steps without the modality."""
         x = math.sqrt(self.width) * steps.states
         return self.dropout(steps.unpad(x + sinusoids(x.shape[1], self.width, x) if self.positions else x))
 
@@ -103,7 +103,7 @@ class CrossTransformer(nn.Module):
 class Crossed(StepNet):
     """Crossmodal Transformers between all pairs of modalities.
 
-    For each modality, the outputs over all other modalities are concatenated and processed by a self-attention Transformer.
+    Each modality has one Transformer per other modality. Their outputs are concatenated and processed by a self-attention Transformer.
 
     Args:
         names: Names of the modalities; the outputs have this order.

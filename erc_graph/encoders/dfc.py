@@ -99,7 +99,7 @@ class FramePooling(nn.Module):
     Args:
         length: Length of the longest sequence.
         width: Width of the states.
-        kind: `dfc`: dynamic frame convolution; `max`, `avg`: maximum or mean over the same frames; `linear`: a linear layer on each state,
+        kind: `dfc`: dynamic frame convolution; `max`, `avg`: maximum or mean over each frame; `linear`: a linear layer on each state,
             without pooling.
         window: Number of states per frame.
         hops: Number of states from the start of one frame to the start of the next, for every layer.

@@ -10,7 +10,7 @@ utterances of the same speaker, and listener heads to earlier utterances of othe
 The biases :math:`b_w` and :math:`b_r` and the matrix :math:`W_r` are learned; `d` is the width of a head, and `f` are the frequencies. The
 first token of an utterance is `<cls>`. Only tokens of the same utterance attend to `<cls>`, and distances to tokens of earlier utterances
 do not count `<cls>`. The keys and values of earlier utterances are computed from the input of the same layer. Therefore, all utterances of
-a dialogue are computed in parallel. The model is causal.
+a dialogue are computed in parallel. The model is causal: no utterance attends to later utterances.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RelativeLayer(nn.Module):
         Args:
             states: `(D, L, width)` states of the tokens of every dialogue.
             heard: `(D, heads, L, K)` bool, true if the query attends to the key.
-            distance: `(D, L, K)` index of the relative position of each pair of query and key, a row of `table`.
+            distance: `(D, L, K)` relative position of each pair of query and key, as the index of a row of `table`.
             table: `(distances, width)` encodings of the relative positions.
             keys: `(D, K, width)` states from which keys and values are computed; default: `states`.
         """

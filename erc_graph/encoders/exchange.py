@@ -11,7 +11,7 @@ from erc_graph.encoders.cross_attention import CrossAttention
 
 
 class Exchange(nn.Module):
-    """One multi-head attention per ordered pair of modalities. The output of a modality is the sum over the other modalities.
+    """Multi-head attention for every ordered pair of modalities; the attention outputs of each modality are summed.
 
     Args:
         names: The modalities.

@@ -1,8 +1,8 @@
 """A pretrained language model of the transformers library, whose input is token ids, and which is trained together with the method.
 
 The corpus contains the token ids as sequences of vectors of width one (`erc-graph features --pooling tokens`). The tokenizer of the model
-adds a first token before the text and a closing token after the text. If the vectors have another width, they are token states. In this
-case, no language model is used.
+adds a first token before the text and a closing token after the text. If the vectors have another width, they are token states that a
+language model has computed before. In this case, no language model is used.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class TurnChains:
         return cls(rows, here, here & torch.stack([same, ~same]), chain, (steps < span[:, None]) & here.T[chain])
 
     def of_turns(self, steps: Tensor) -> Tensor:
-        """Return, for every utterance, the values of its chain: `(k, T, C, ...)` → `(k, N, T, ...)` for any `k`."""
+        """Return the values of the chain of every utterance: values `(k, T, C, ...)` of all chains → `(k, N, T, ...)`, for any `k`."""
         return steps.transpose(1, 2).index_select(1, self.chain)
 
     def of_sides(self, nets: ChainedGRU, rows: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class ChainedGRU(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
 
     def before(self, rows: Tensor) -> Tensor:
-        """Compute the terms that depend only on the input, for all GRUs: `(N, inputs)` or `(count, N, inputs)` → `(count, N, 3 width)`."""
+        """Compute the terms of the gates that depend only on the input: `(N, inputs)` or `(count, N, inputs)` → `(count, N, 3 width)`."""
         return rows @ self.inputs + self.bias
 
     def forward(self, before: Tensor, on: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class Party:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """States after an utterance, for `n` = streams × directions × dialogues.
+    """States after an utterance, for `n` = streams (for example, modalities) × directions × dialogues.
 
     Attributes:
         dialogue: The last dialogue state `g`.
@@ -158,8 +158,8 @@ class Parties(OverTurns):
                 returned.
 
         Returns:
-            Name of the state (`g`, `e`, names of `parties`) → `(L, directions, D, width)`, for the directions of all streams. The second
-                value is the memory for the next utterance.
+            Name of the state (`g`, `e`, names of `parties`) → `(L, directions, D, width)`, for the directions of all streams; and the
+            memory for the next utterance.
         """
         with torch.autocast(rows.device.type, enabled=False):
             return self._states(rows.to(next(self.parameters()).dtype), batch, memory)

@@ -16,7 +16,8 @@ from erc_graph.encoders.turns import OverTurns
 class Positions(OverTurns):
     """Sinusoidal position encodings of utterances, added to the states of all modalities: sines in even channels, cosines in odd channels.
 
-    `Positions` is a subclass of `OverTurns`, because the encoding of an utterance depends on the number of preceding utterances.
+    The encoding of an utterance depends on the number of preceding utterances; therefore, `Positions` is a module over dialogues
+    (`OverTurns`).
     """
 
     causal = True

@@ -21,7 +21,7 @@ class Recurrent(OverRows):
     """An LSTM or GRU over the dialogue, with one state per utterance (`erc_graph.methods.pairwise`, Eqs. (1), (8), (11)).
 
     Dialogues are padded at the end, and the backward direction starts at the last utterance of each dialogue. Padding therefore does not
-    change the states. The result equals the result for a packed sequence in PyTorch, but needs half the time on a CPU.
+    change the states. Packed sequences of PyTorch give the same states, but need twice the time on a CPU.
 
     Args:
         cell: `lstm` or `gru`.

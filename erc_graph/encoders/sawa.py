@@ -1,13 +1,13 @@
-r"""Sliding adaptive window attention (MFDR, Section 2.1): a word attends to the frames of a window that grows if many weights are high.
+r"""Sliding adaptive window attention (MFDR, Section 2.1): a word attends to a window of frames, which grows if many weights are high.
 
 A new window of `window` frames begins every `hop` frames. Word `i` of `n` has window `⌊i N / n⌋` of the `N` windows of the utterance. The
-attention weights of a word are a softmax over its window (Algorithm 1, line 1). If at least half of these weights exceed their mean
-(lines 2-4, 6), the window grows by half a window on both sides. The new frames get weights from a second softmax (lines 7-10). The window
-may grow a second time, if at least half of all weights of the word exceed their mean (lines 11-16). The weights of a word therefore sum to
-one, two or three. The growth of windows has no trainable parameters.
+attention weights of a word are a softmax over its window (Algorithm 1, line 1). If at least half of these weights exceed their mean (lines
+2-4, 6), the window grows by half a window on both sides. The new frames get weights from a second softmax (lines 7-10). The window may grow
+a second time, if at least half of all weights of the word exceed their mean (lines 11-16). Every softmax adds one to the sum of the weights
+of a word, so this sum is one, two or three. The growth of windows has no trainable parameters.
 
-The implementation computes the product of all words with all frames, and then applies a mask. This is faster than to copy the frames of
-overlapping windows.
+The implementation computes the product of all words with all frames, and then applies a mask. A copy of the frames of overlapping windows
+would take more time.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class SlidingAdaptiveWindowAttention(nn.Module):
         width: Width of words, frames and output.
         window: Number of frames per window, an even number; 0: every word attends to all frames.
         adaptive: Whether windows grow.
-        hop: Number of frames from the start of one window to the start of the next; default: `window / 2`. Windows that grow need the
-            default.
+        hop: Number of frames from the start of one window to the start of the next; default: `window / 2`. With `adaptive`, only the
+            default is possible.
     """
 
     def __init__(self, width: int, *, window: int = 10, adaptive: bool = True, hop: int | None = None) -> None:
@@ -132,7 +132,7 @@ class SlidingAdaptiveWindowAttention(nn.Module):
 def windows_of(frames: Tensor, mask: Tensor, window: int, hop: int) -> tuple[Tensor, Tensor]:
     """Return the mean frame of each of `N` windows, and the mask of the windows: `(n, T, d)`, `(n, T)` → `(n, N, d)`, `(n, N)`.
 
-    In an utterance without text, these means replace the words.
+    In an utterance without text, the mean frames replace the words.
     """
     short = max(0, window - frames.shape[1])
     real = F.pad(mask.to(frames.dtype), (0, short))[..., None]

@@ -13,7 +13,7 @@ KEPT_APART = 8  # speakers with an embedding of their own
 
 
 class Speakers(Protocol):
-    """Protocol of an object that has the dialogues of a batch and, optionally, speaker vectors from the corpus."""
+    """Type of a batch of dialogues, with or without speaker vectors from the corpus."""
 
     @property
     def batch(self) -> Batch:

@@ -169,8 +169,8 @@ class OfTurns(OverTurns):
 class ReadSteps(nn.Module):
     """An encoder that computes one vector per utterance with a `StepNet`.
 
-    If at least one modality has a sequence per utterance, the steps are the words or frames of the utterance; a single vector is a sequence
-    of one step. If all modalities have a single vector per utterance, the steps are the utterances of the dialogue.
+    If at least one modality has a sequence per utterance, the steps are the words or frames of the utterance. A modality with a single
+    vector then has one step. If all modalities have a single vector per utterance, the steps are the utterances of the dialogue.
 
     Args:
         widths: Modality with one vector per utterance → width of the vector.

@@ -13,7 +13,7 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class StreamAttention(OverTurns):
-    """Attention from the last stream (for example, a modality) to all utterances of the other streams, with one softmax over all of them.
+    """Attention from the last of several streams (for example, modalities) to all utterances of the other streams, with a single softmax.
 
     If `together`, every stream attends to all streams. The output is zero for an utterance without any key, for example if the dialogue
     lacks the other modalities. The key projection has no bias, because a bias would cancel in the softmax.

@@ -112,7 +112,7 @@ class TextLayers(nn.Module):
 
 
 def made_by(provenance: Mapping[str, object], modality: str) -> str:
-    """Return the name of the encoder of a modality from the provenance of a corpus.
+    """Return the name of the encoder that computed the vectors of a modality, as the corpus records it.
 
     Raises:
         ConfigError: the corpus does not name the encoder.

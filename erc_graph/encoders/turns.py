@@ -41,8 +41,8 @@ class OverTurns(nn.Module):
         Args:
             nodes: `(1, S, width)` nodes of the utterance.
             batch: A batch that contains only this utterance.
-            memory: The memory returned for the preceding utterance; `None` for the first utterance. To allow undo, `step` must not change
-                this memory, or the memory must have a method `forget` that removes the newest utterance.
+            memory: The memory returned for the preceding utterance; `None` for the first utterance. To allow undo (removal of the newest
+                utterance), `step` must not change this memory; otherwise, the memory needs a method `forget`, which removes this utterance.
 
         Returns:
             The nodes `(1, S, any width)`, and the memory for the next utterance.

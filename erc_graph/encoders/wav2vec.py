@@ -1,9 +1,9 @@
 """wav2vec 2.0 (Baevski et al., NeurIPS 2020) up to a chosen layer: convolutions, positions, first Transformer layers.
 
-A method can add Transformer layers with a different attention module. These layers copy all other weights from the pretrained layers
-(`Layer.take`). The tests compare this module with the transformers library, whose model cannot stop after a chosen layer. In the
-transformers library, the group norm over time includes padding, so the frames of a recording depend on its batch. In this module, the group
-norm ignores padding, so the frames do not depend on the batch.
+A method can add Transformer layers with a different attention module. Except for the attention module, the added layers copy the weights of
+the pretrained layers (`Layer.take`). The tests compare this module with the transformers library, whose model cannot stop after a chosen
+layer. In the transformers library, the group norm over time includes padding, so the frames of a recording depend on its batch. In this
+module, the group norm ignores padding, so the frames do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Layer(nn.Module):
 
     Args:
         config: Configuration with the sizes of the layer; `norm_first` selects pre-norm.
-        attention: The attention module, which the function `ask` of `forward` calls.
+        attention: The attention module, which the argument `ask` of `forward` calls.
         dropout: Dropout rate after attention, after the feed-forward sublayer and in its hidden layer in training.
     """
 
@@ -236,8 +236,8 @@ def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[st
     """Read configuration and weights of a pretrained model.
 
     Args:
-        folder: Name on the Hugging Face Hub, or folder with `config.json` and `model.safetensors`, as the transformers library saves
-            `Wav2Vec2Model`, or a model that contains a `Wav2Vec2Model`.
+        folder: Name on the Hugging Face Hub, or folder with `config.json` and `model.safetensors` of the transformers library. The saved
+            model is a `Wav2Vec2Model` or contains a `Wav2Vec2Model`.
 
     Returns:
         The configuration, and the weights with the names of `Wav2vec`. If the model ends with a layer norm, the weights of this norm are

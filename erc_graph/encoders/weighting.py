@@ -22,7 +22,7 @@ class DynamicWeights(nn.Module):
         self.score = nn.Linear(modalities * width, modalities)
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
-        """Compute weights `(N, modalities)`, which sum to one over the present modalities; all are zero if none is present."""
+        """Compute weights `(N, modalities)`, which sum to one over the present modalities of an utterance, or are zero without any."""
         scores = self.score((states * present[..., None]).flatten(1))
         return scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(-1) * present
 

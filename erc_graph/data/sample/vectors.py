@@ -168,7 +168,7 @@ def _turns(rng: np.random.Generator, lengths: NDArray[np.int64], config: SampleC
 def sentences(rng: np.random.Generator, emotion: NDArray[np.int64], heard: NDArray[np.bool_], to: list[str]) -> tuple[str, ...]:
     """Draw one sentence per utterance, which expresses the emotion of the utterance.
 
-    `to` has the name of the person whom each utterance addresses. If `heard` is False for an utterance, its sentence is empty.
+    `to` has the name of the person whom each utterance addresses. `heard` is False for an utterance without text; its sentence is empty.
     """
     pick = rng.random(len(emotion))
     forms = [SENTENCES[name] for name in TASK.labels]
