@@ -11,9 +11,8 @@ The original module is described by Quan et al., "Centralized feature pyramid fo
     y_t &= \mathrm{ReLU}(x_t + g \odot x_t)
 
 :math:`\mathrm{Conv}_{1,3,1}` are three convolutions with the kernel sizes 1, 3 and 1. The `K` vectors :math:`b_k` of the codebook and the
-scales
-:math:`s_k` are learned. There are two other differences from the original. Layer norm (norm) replaces batch norm, so that the output for an
-utterance does not depend on its batch. :math:`e_k` is a mean over time, because utterances differ in length.
+scales :math:`s_k` are learned. There are two other differences from the original module. Layer norm (norm) replaces batch norm, so that the
+output for an utterance does not depend on its batch. :math:`e_k` is a mean over time, because utterances differ in length.
 """
 
 from __future__ import annotations

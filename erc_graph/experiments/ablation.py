@@ -98,7 +98,7 @@ def _in_one_unit(table: Table, where: str) -> Table:
 
 
 def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...]) -> Experiment | str:
-    """Return `experiment` with the changes of `row`, or a sentence that names the modalities of the row that the corpus lacks."""
+    """Return `experiment` with the changes of `row`, or a sentence with the modalities that `row` needs but the corpus lacks."""
     lacking = [name for name in row.changes.get("modalities", ()) if name not in available]
     if lacking:
         return f"not run: the corpus has no {', '.join(lacking)}"

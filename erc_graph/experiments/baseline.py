@@ -18,7 +18,7 @@ from erc_graph.training.metrics import evaluate, majority
 
 
 def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -> dict[str, float]:
-    """Return the test metrics of the majority baseline, which predicts one constant for all test utterances of a fold.
+    """Return the test metrics of the majority baseline, which predicts one constant for all test utterances of a cross-validation fold.
 
     The constant is the most frequent class of the training split. For a score task, it is the median training score.
 
@@ -49,11 +49,11 @@ def baseline_plans(experiment: Experiment, corpus: Corpus, folder: Path) -> list
 
 
 def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
-    """Return the experiment of the baseline BiGRU, with `inputs`, `prior`, protocol, seeds and ensemble size of `experiment`.
+    """Return the experiment of the baseline BiGRU, with the settings `inputs`, `prior`, protocol, seeds and ensemble size of `experiment`.
 
-    The hyperparameters are in `experiments/bigru/default.toml`, or in `default-last.toml` if the number of epochs is fixed in advance. They
-    are the same for all corpora and were not tuned. The BiGRU uses a second text feature set as a further modality. It does not use
-    speaker vectors.
+    The hyperparameters are in `experiments/bigru/default.toml`, or in `default-last.toml` if the number of epochs is fixed in advance. The
+    hyperparameters are the same for all corpora and were not tuned. The BiGRU uses a second text feature set as a further modality. It does
+    not use speaker vectors.
 
     Raises:
         ConfigError: the file of hyperparameters is missing or invalid.

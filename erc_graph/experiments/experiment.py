@@ -166,7 +166,7 @@ def settings_name(path: Path) -> str:
 
 
 def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
-    """Build an experiment from a dictionary, such as that of `Experiment.as_dict`; missing values get their defaults.
+    """Build an experiment from a dictionary, such as the output of `Experiment.as_dict`; missing values get their defaults.
 
     Raises:
         ConfigError: at least one value is invalid; the message lists all unknown keys, wrong types and invalid values with their paths.
@@ -215,7 +215,7 @@ def sentence(problem: Mapping[str, Any], where: str, known: str = "`--help` list
     Args:
         problem: The error.
         where: The file.
-        known: Where to find the known keys, for an unknown key.
+        known: Text in the message about an unknown key: where the known keys are listed.
     """
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

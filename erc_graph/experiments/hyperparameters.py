@@ -1,4 +1,4 @@
-"""Hyperparameter search (`--search N`) over the ranges in `[search]`, on the development split, never on the test split."""
+"""Hyperparameter search (`--search N`) on the development split, over the ranges in the table `[search]` of the settings file."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
 
 
 def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> Experiment:
-    """Evaluate `trials` settings, record their results in `folder/trials.json`, and return the experiment with the best setting.
+    """Evaluate `trials` combinations of settings, record results in `folder/trials.json`, and return the experiment with the best one.
 
     Raises:
         ErcGraphError: the search cannot run; see `check_search`.

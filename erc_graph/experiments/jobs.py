@@ -129,7 +129,7 @@ class Outcome:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Compute the mean number of seconds per epoch over seeds, folds and stages."""
+        """Compute the mean number of seconds per epoch over seeds, folds and training stages."""
         return float(np.mean([history.seconds_per_epoch for seed in self.seeds for history in seed.histories]))
 
 

@@ -54,10 +54,10 @@ def run_all(plans: Sequence[Plan], corpus: Corpus, folder: Path, *, launch: Laun
     """Train and evaluate several experiments; the results do not depend on the launch options.
 
     Args:
-        plans: The experiments; each must have its own folder if jobs run in other processes.
+        plans: The experiments; each must have its own folder if trainings run in other processes.
         corpus: The corpus.
         folder: Output folder of the command, named in error messages.
-        launch: Options of the execution; default: one job after the other in this process.
+        launch: Options of the execution; default: one training after the other in this process.
         resume: Continue from the checkpoints of the jobs.
 
     Raises:

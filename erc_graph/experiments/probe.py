@@ -22,7 +22,7 @@ TOLERANCE = 1e-3  # of scores that must be the same
 
 @contextmanager
 def own_code(method: str, doing: str) -> Iterator[None]:
-    """Replace an error that the `with` block raises by a `ConfigError` of one line, and print the traceback of the error.
+    """Convert every error in the `with` block to a `ConfigError` of one line, and print the traceback of the error.
 
     The printed traceback begins in the user's file.
 

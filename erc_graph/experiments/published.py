@@ -131,12 +131,13 @@ def from_per_cent(printed: Mapping[str, float], where: str) -> dict[str, float]:
 def printed_beside(method: str, dataset: str, task: str) -> list[PublishedTable]:
     """Return the published tables to show next to a run.
 
-    These are the tables of the method's own paper. Without such tables, the rows of the method in tables of other papers are returned.
+    The published tables are from the method's own paper. If this paper has no tables, the method's rows in tables of other papers are
+    returned.
 
     Args:
         method: Name of the method in the registry.
         dataset: Name of the corpus.
-        task: Label set of the run. If it is not the default label set of the corpus, results are read from `<task>.toml`.
+        task: Label set of the run. For a label set that is not the default of the corpus, results are read from `<task>.toml`.
     """
     from erc_graph.data.tasks import DEFAULT_TASK
 

@@ -35,7 +35,7 @@ class Made:
         path: File of the report.
         headline: Main results, as values that JSON can store.
         notes: Notes on data that could not be shown in the report.
-        licensed: Whether the report contains utterance texts of a corpus, except those of the generated sample corpora.
+        licensed: Whether the report contains utterance texts of a corpus that is not a generated sample corpus.
     """
 
     path: Path

@@ -54,7 +54,7 @@ def check_folder(folder: Path) -> None:
 
 
 def search_folder(folder: Path) -> Path:
-    """Return the folder of a hyperparameter search, which is `search`, or an existing folder `tune` of an earlier version."""
+    """Return the folder of a hyperparameter search, which is `search`, or an existing folder `tune` of an earlier package version."""
     now, before = (folder / name for name in SEARCH)
     return before if before.exists() else now
 

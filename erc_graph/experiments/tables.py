@@ -90,7 +90,7 @@ def run_table(
 
 
 def row_plans(experiment: Experiment, corpus: Corpus, folder: Path, table: Table) -> list[Plan | str]:
-    """Return for each row its experiment with seeds and folds, or a sentence that names the modalities that the corpus lacks.
+    """Return for each table row its experiment with seeds and folds, or a sentence with the modalities that are missing in the corpus.
 
     Raises:
         ConfigError: two rows have the same settings.

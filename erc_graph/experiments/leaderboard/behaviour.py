@@ -1,7 +1,7 @@
 """Detection of methods whose code has changed since a result was recorded.
 
-A method computes four numbers from fixed weights and inputs. They change if a formula, a default value or the name of a weight changes.
-A changed docstring does not change them.
+A method computes four numbers from fixed weights and inputs. The numbers change if a formula, a default value or the name of a weight
+changes. A changed docstring does not change the numbers.
 """
 
 from __future__ import annotations

@@ -265,7 +265,7 @@ def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
 
 
 def training_of(record: Record) -> str | None:
-    """Return the name of the training of a record; `None` if the record is not a record of a training."""
+    """Return the name of the training whose result is in a record; `None` if the record has no result of a training."""
     name = record.get("training")
     return name if isinstance(name, str) and ("error" in record or {"dev", "parameters"} <= record.keys()) else None
 

@@ -1,4 +1,4 @@
-"""Mean ranks of the methods that have results on all corpora, and the pairs with a significant difference."""
+"""Mean ranks of the methods that have results on all corpora, and the pairs of methods with a significant difference."""
 
 from __future__ import annotations
 
