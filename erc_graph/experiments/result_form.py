@@ -17,7 +17,7 @@ class Environment(BaseModel):
 
 
 class Data(BaseModel):
-    """The data of the run: the extractors of the features."""
+    """The field `data` of `result.json`: the extractors of the features."""
 
     extractors: dict[str, Any] | None = None
 

@@ -1,8 +1,8 @@
 """Preceding utterances as additional input of a text encoder, as in EmoBERTa (Kim and Vossen, arXiv:2108.12009).
 
-The prefix of an earlier utterance is `I:` if its speaker is the speaker of the current utterance, and `you:` if its speaker is another one.
-The latest utterance comes first, so a limit on tokens cuts the oldest utterances. The prefixes do not name speakers. The prefixes are
-therefore also useful for speakers that do not occur in the training dialogues.
+The prefix of an earlier utterance is `I:` if the speaker of the current utterance said it, and `you:` if another speaker said it. The
+latest utterance comes first, so a limit on tokens cuts the oldest utterances. The prefixes do not name speakers. The prefixes are therefore
+also useful for speakers that do not occur in the training dialogues.
 """
 
 from __future__ import annotations

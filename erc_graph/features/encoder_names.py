@@ -1,4 +1,4 @@
-"""The names of encoders that corpora and models store, with options, and the loading of an encoder by such a name."""
+"""Names of encoders with options, as corpora and models store them, and a function that loads an encoder by its name."""
 
 from __future__ import annotations
 

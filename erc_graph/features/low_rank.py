@@ -85,7 +85,7 @@ def with_low_rank(model: nn.Module, rank: int) -> Any:
 
 
 def save_low_rank(folder: Path, model: Any, base: str | None) -> None:
-    """Write the low-rank matrices of a model that `with_low_rank` returned to two files in the format of peft.
+    """Write the low-rank matrices of a model from `with_low_rank` to two files in the format of peft.
 
     Args:
         folder: The folder to write.
@@ -135,7 +135,7 @@ def read_low_rank(folder: Path) -> LowRank:
 def merged(weights: Mapping[str, Tensor], low: LowRank) -> dict[str, Tensor]:
     """Add the low-rank products to the weight matrices of an encoder.
 
-    The result is a dictionary from the names of weights in transformers, without the prefix `bert.`, to tensors.
+    The result is a dictionary: name of a weight in transformers, without the prefix `bert.` → tensor.
 
     Raises:
         CheckpointError: the matrices belong to another encoder.

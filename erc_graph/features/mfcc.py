@@ -52,7 +52,7 @@ def filters(count: int = 40, rate: int = RATE, bins: int = BINS) -> Tensor:
 
 @lru_cache
 def cosines(filters: int = 40, coefficients: int = 40) -> Tensor:
-    """Return the matrix of the discrete cosine transform, `(filters, coefficients)`. The first column computes c_0."""
+    """Return the matrix of the discrete cosine transform, `(filters, coefficients)`. The first column computes the coefficient c_0."""
     m, n = torch.arange(1, filters + 1, dtype=torch.float64)[:, None], torch.arange(coefficients, dtype=torch.float64)
     return torch.cos((m - 0.5) * n * math.pi / filters).float()
 

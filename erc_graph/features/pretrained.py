@@ -31,7 +31,7 @@ def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize 
         device: Device of the model.
 
     Raises:
-        CheckpointError: the model cannot be loaded, or the folder contains something else than ordinary files and folders.
+        CheckpointError: the model cannot be loaded, or the folder contains anything except ordinary files and folders.
         ConfigError: quantization is requested without a GPU or bitsandbytes.
     """
     device, said = torch.device(device), model_config(folder)

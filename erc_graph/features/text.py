@@ -97,7 +97,7 @@ def seen_from(folder: Path, name: str) -> str:
 
 
 def as_seen_from(folder: Path, name: str) -> str:
-    """Convert a name that `seen_from` returned to a name for `find_encoder`. This function is the inverse of `seen_from`."""
+    """Convert the output of `seen_from` to a name for `find_encoder`. This function is the inverse of `seen_from`."""
     with suppress(OSError, ValueError):  # a name that no file can have
         if (folder.resolve() / name).is_dir():
             return str((folder / name).resolve())

@@ -1,7 +1,7 @@
-"""The candidate settings of a method: the setting of its settings file or its defaults, and random settings.
+"""The candidate settings (sets of hyperparameter values) of a method: its settings file or its defaults, and random settings.
 
-Every method has the same number of random settings. They are drawn from ranges that all methods share, and from up to two ranges of the
-method itself.
+Every method has the same number of random settings. The random settings are drawn from ranges that all methods share, and from up to two
+ranges of the method itself.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, A
 def ranges(experiment: Experiment, rules: Rules) -> dict[str, Range]:
     """Return key of a setting → range, for the random settings of a method.
 
-    These are the ranges of `rules` for settings that the method has, and the first two ranges of the method's own table `[search]`.
+    The ranges are those of `rules` for settings that the method has, and the first two ranges of the method's own table `[search]`.
     """
     values, found = experiment.as_dict(), {}
     for key, span in SearchSpace.from_dict(rules.ranges).ranges.items() if rules.ranges else ():
@@ -85,7 +85,7 @@ def _has(values: Mapping[str, Any], key: str) -> bool:
 def candidates(experiment: Experiment, rules: Rules) -> list[dict[str, Any]]:
     """Return `1 + budget` candidate settings, each as changes of the experiment; the first candidate has no changes.
 
-    The other settings are a Latin hypercube sample of the ranges, with the same sample points for every method.
+    All other candidates are a Latin hypercube sample of the ranges, with the same sample points for every method.
 
     >>> candidates(from_dict("bigru", {}, "example"), Rules())
     [{}]

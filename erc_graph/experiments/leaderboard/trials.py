@@ -1,4 +1,4 @@
-"""One training of a leaderboard and its record, with test predictions if the training uses the chosen setting."""
+"""One training of a leaderboard and its record, with test predictions if the training uses the chosen hyperparameters."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _judged_apart(scores: Tensor, rows: Tensor, corpus: Corpus, parts: Parts) ->
 
 
 def answers_of(record: Record) -> str | None:
-    """Return the name of the training whose predictions a record has; `None` if the record has no predictions."""
+    """Return the name of the training of a record with predictions; `None` for a record without predictions."""
     name = record.get("training")
     return name if isinstance(name, str) and "answers" in record else None
 
