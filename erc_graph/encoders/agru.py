@@ -1,4 +1,4 @@
-"""A-GRU: self-attention over the states of a GRU, within one utterance (WavFusion, Eqs. (2) and (6))."""
+"""A-GRU: self-attention over the states of a GRU, within one utterance (WavFusion, Equations (2) and (6))."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def aligned(padded: Mapping[str, tuple[Tensor, Tensor]], leading: Collection[str
 
     Args:
         padded: Modality → `(n, L, width)` and the mask `(n, L)` bool; every utterance has at least one modality.
-        leading: Modalities that determine the number of steps of an utterance. This number is the length of the shortest sequence of these
-            modalities, or 1 if all of them are missing.
+        leading: Modalities that determine the number of steps of an utterance. This number is the length of their shortest sequence, or 1
+            if an utterance lacks all leading modalities.
 
     Returns:
         Modality → `(n, T, width)`, zero if the modality is missing, and `(n, T, modalities)` bool, the presence of each modality at each

@@ -1,4 +1,4 @@
-r"""Pooling of frames or words to one vector per utterance (`erc_graph.methods.hff`, Eqs. (10)–(12), (24)–(28)).
+r"""Pooling of frames or words to one vector per utterance (`erc_graph.methods.hff`, Equations (10)–(12), (24)–(28)).
 
 The inputs are padded sequences `(n, L, width)` with a mask `(n, L)` bool. Every sequence has at least one frame or word that is not
 padding. Padding does not change the result.

@@ -2,9 +2,9 @@ r"""Features relative to the dialogue: every vector minus the mean of its dialog
 
 .. math:: d_i = x_i - \frac{1}{|P_i|} \sum_{j \in P_i} x_j \tag{1}
 
-`x_i` is the feature vector of utterance `i`. `P_i` is the set of utterances with features in the same dialogue; with the option `causal`,
-only utterances up to `i`. All utterances of a dialogue share a topic and recording conditions, and Eq. (1) removes the common component of
-their features. On the complete graph of a dialogue, Eq. (1) is a high-pass filter: it subtracts the mean over all nodes.
+`x_i` is the feature vector of utterance `i`. `P_i` is the set of utterances with features in the dialogue of `i`; with the option `causal`,
+`P_i` has no utterances after `i`. All utterances of a dialogue share a topic and recording conditions, and Equation (1) removes the common
+component of their features. On the complete graph of a dialogue, Equation (1) is a high-pass filter: it subtracts the mean over all nodes.
 `erc_graph.methods.inputs.SpeakerRelative` subtracts the mean over a speaker's utterances instead.
 """
 

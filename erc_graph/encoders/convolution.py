@@ -1,4 +1,4 @@
-"""Convolutions over audio frames and over the pixels of face images (`erc_graph.methods.hff`, Eqs. (6)–(8), (13)–(15))."""
+"""Convolutions over audio frames and over the pixels of face images (`erc_graph.methods.hff`, Equations (6)–(8), (13)–(15))."""
 
 from __future__ import annotations
 

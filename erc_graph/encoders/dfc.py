@@ -28,7 +28,7 @@ Pooling = Literal["dfc", "max", "avg", "linear"]
 
 
 def frame_count(length: int, window: int, hop: int) -> int:
-    """Compute the number of frames of a sequence, Eq. (7).
+    """Compute the number of frames of a sequence, Equation (7).
 
     >>> frame_count(50, 3, 2), frame_count(24, 3, 3)
     (24, 8)

@@ -1,4 +1,4 @@
-r"""Gated cross-modal attention: attention to each other modality, combined with one gate per channel (WavFusion, Eqs. (8)-(11)).
+r"""Gated cross-modal attention: attention to each other modality, combined with one gate per channel (WavFusion, Equations (8)-(11)).
 
 .. math::
     F_m &= \mathrm{CM}(X, X_m) \tag{8, 9} \\

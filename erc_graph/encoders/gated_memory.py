@@ -114,7 +114,7 @@ class GatedMemory(nn.Module):
         return states[torch.arange(len(states), device=states.device), there.any(-1).sum(1) - 1]
 
     def _memories(self, attended: Tensor, fresh: Tensor, any_there: Tensor, u: Tensor) -> Tensor:
-        """Compute the memory after every step, `(n, T, memory)`, with Eqs. (5) and (6) of `erc_graph.methods.mfn`."""
+        """Compute the memory after every step, `(n, T, memory)`, with Equations (5) and (6) of `erc_graph.methods.mfn`."""
         keep, take = (cast(Any, self.nets[net]) for net in ("keep", "take"))
         both, memories = attended.shape[-1], []
         weight, bias = torch.cat([keep[0].weight, take[0].weight]), torch.cat([keep[0].bias, take[0].bias])

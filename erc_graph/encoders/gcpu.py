@@ -1,4 +1,4 @@
-r"""Gated context perception unit (MFDR, Eqs. (1)-(6)): a recurrent cell with two inputs per step, a word or frame and its context.
+r"""Gated context perception unit (MFDR, Equations (1)-(6)): a recurrent cell with two inputs per step, a word or frame and its context.
 
 The matrix products with both inputs do not depend on the preceding step, so they are computed for all steps before the loop over steps.
 Each step of the loop then has three matrix products, whereas a step of a GRU has one.
@@ -73,7 +73,7 @@ class _Cell(nn.Module):
 
 
 class GCPU(_Cell):
-    """The cell of Eqs. (1)-(6) of MFDR, with a reset gate, an update gate, and one candidate state per input.
+    """The cell of Equations (1)-(6) of MFDR, with a reset gate, an update gate, and one candidate state per input.
 
     Args:
         inputs: Width of the inputs, a word or frame `z` and its context `g`.

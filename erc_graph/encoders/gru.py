@@ -6,11 +6,11 @@ Step `t` computes the states :math:`h'` of utterance `t` in all dialogues, from 
     r &= \sigma(W_r x + U_r h + b_r) \qquad z = \sigma(W_z x + U_z h + b_z) \\
     n &= \tanh(W_n x + b_n + r \odot (U_n h + c_n)) \qquad h' = (1 - z) \odot n + z \odot h
 
-Equations and parameters are those of `torch.nn.GRU`. In PyTorch, a dialogue of fifty utterances takes a thousand small operations, and most
-of the time is the overhead of starting them. This module needs five operations per step in the forward pass and three in the backward pass,
-for any number of GRUs. The products with the inputs, the derivatives of the gates and the gradients of the weights do not depend on the
-preceding step. They are computed outside the loop over steps. LSTMs need no such module, because PyTorch computes them with the fast
-library oneDNN.
+Equations and parameters are the same as in `torch.nn.GRU`. PyTorch needs a thousand small operations for a dialogue of fifty utterances;
+most of the time is spent to start the operations. This module needs five operations per step in the forward pass and three in the backward
+pass, for any number of GRUs. The products with the inputs, the derivatives of the gates and the gradients of the weights do not depend on
+the preceding step. Therefore, this module computes these three outside the loop over steps. LSTMs need no special module, because PyTorch
+computes LSTMs with the fast library oneDNN.
 """
 
 from __future__ import annotations

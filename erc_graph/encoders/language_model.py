@@ -73,7 +73,8 @@ class LanguageModel(nn.Module):
         config: The configuration.
 
     Attributes:
-        config: The configuration to save. It has `settings` but no `folder`; with low-rank matrices, it has `folder` but no `settings`.
+        config: The configuration to save. This configuration has `settings` but no `folder`; with low-rank matrices, it has `folder` but no
+        `settings`.
         width: Width of a token state.
         longest: Largest number of tokens of a text that the model can process.
 
@@ -148,7 +149,7 @@ class LanguageModel(nn.Module):
         """Apply an adapter after each of the last layers, within a `with` block.
 
         Args:
-            adapters: Modules for the last layers, in the order of the layers. Each computes new states from the states of its layer,
+            adapters: Modules for the last layers, in the order of the layers. Each module computes new states from the states of its layer,
                 `(n, L, width)`, and from `beside`.
             beside: `(n, L, any width)`, second input of the adapters.
         """

@@ -18,7 +18,7 @@ Memory = list[tuple[Tensor, ...]]  # per layer: hidden state, and the cell of an
 
 
 class Recurrent(OverRows):
-    """An LSTM or GRU over the dialogue, with one state per utterance (`erc_graph.methods.pairwise`, Eqs. (1), (8), (11)).
+    """An LSTM or GRU over the dialogue, with one state per utterance (`erc_graph.methods.pairwise`, Equations (1), (8), (11)).
 
     Dialogues are padded at the end, and the backward direction starts at the last utterance of each dialogue. Padding therefore does not
     change the states. Packed sequences of PyTorch give the same states, but need twice the time on a CPU.

@@ -1,6 +1,7 @@
 """Attention to earlier utterances of the same speaker or of other speakers; a selector may exclude pairs of utterances.
 
-The attention is from HAAN-ERC (Zhang and Tan, Neural Computing and Applications, 2023); see `erc_graph.methods.haan_erc`, Eqs. (2), (3).
+The attention is from HAAN-ERC (Zhang and Tan, Neural Computing and Applications, 2023). Its Equations (2) and (3) are in
+`erc_graph.methods.haan_erc`.
 """
 
 from __future__ import annotations

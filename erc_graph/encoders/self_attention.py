@@ -167,7 +167,7 @@ class ModalityAttention(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """A post-norm Transformer encoder over the utterances of a dialogue (`erc_graph.methods.pairwise`, between Eqs. (11) and (12)).
+    """A post-norm Transformer encoder over the utterances of a dialogue (`erc_graph.methods.pairwise`, between Equations (11) and (12)).
 
     Args:
         width: Width of the input and output vectors.

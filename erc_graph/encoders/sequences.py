@@ -59,7 +59,7 @@ def encode_together(
 
 
 def map_sequences(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], sequences: Ragged, item: int, tokens: int) -> Ragged:
-    """Apply an encoder to all utterances; its output is a sequence of frames, for example one per word or per 20 ms of audio.
+    """Apply an encoder to all utterances; the encoder outputs a sequence of frames, for example one per word or per 20 ms of audio.
 
     Args:
         function: The encoder: `(n, L, *item)` and the mask `(n, L)` bool → frames `(n, frames, item)` and their mask.

@@ -25,7 +25,7 @@ class Speakers(Protocol):
 
 
 class SpeakerEmbedding(nn.Module):
-    """Learned speaker embeddings (`erc_graph.methods.pairwise`, Eqs. (2) and (9)), followed by a linear projection.
+    """Learned speaker embeddings (`erc_graph.methods.pairwise`, Equations (2) and (9)), followed by a linear projection.
 
     Speakers are numbered by first appearance in the dialogue. Names of speakers are not used, so renaming speakers does not change the
     result. If a dialogue has more than `speakers` speakers, all later speakers share the last embedding.

@@ -1,4 +1,4 @@
-r"""A linear layer with random weights, which estimates the uncertainty of its output (`erc_graph.methods.hff`, Eqs. (19), (20)).
+r"""A linear layer with random weights, which estimates the uncertainty of its output (`erc_graph.methods.hff`, Equations (19), (20)).
 
 Every weight has a normal distribution with learned mean and variance. Each output then also has a normal distribution:
 

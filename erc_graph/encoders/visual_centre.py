@@ -1,4 +1,4 @@
-r"""Learnable visual centre (WavFusion, Eq. (3)): a gate on the channels of frames, from distances between frames and a codebook.
+r"""Learnable visual centre (WavFusion, Equation (3)): a gate on the channels of frames, from distances between frames and a codebook.
 
 The original module is described by Quan et al., "Centralized feature pyramid for object detection", IEEE Transactions on Image Processing
 2023. Here, convolutions are over time instead of over the image. For the `T` frames :math:`f_t` of an utterance:

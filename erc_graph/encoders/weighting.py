@@ -1,4 +1,4 @@
-"""Weights of the modalities of an utterance (`erc_graph.methods.hff`, Eqs. (17)–(20)); a missing modality has weight zero.
+"""Weights of the modalities of an utterance (`erc_graph.methods.hff`, Equations (17)–(20)); a missing modality has weight zero.
 
 For `N` utterances, the argument `states` is `(N, modalities, width)`, and the argument `present` is `(N, modalities)` bool.
 """

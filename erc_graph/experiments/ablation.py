@@ -20,7 +20,7 @@ class Row:
         name: Name of the network in the paper.
         marks: For each column of the table, ✓ or ×, as printed in the paper.
         changes: Key of a setting, such as `training.epochs` → value, for all settings in which the row differs from the full method.
-        published: Data set → metric → published result, from 0 to 1. In the TOML file, these results are in percent.
+            published: Data set → metric → published result, from 0 to 1. In the TOML file, published results are in percent.
     """
 
     name: str

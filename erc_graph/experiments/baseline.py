@@ -52,8 +52,8 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
     """Return the experiment of the baseline BiGRU, with the settings `inputs`, `prior`, protocol, seeds and ensemble size of `experiment`.
 
     The hyperparameters are in `experiments/bigru/default.toml`, or in `default-last.toml` if the number of epochs is fixed in advance. The
-    hyperparameters are the same for all corpora and were not tuned. The BiGRU uses a second text feature set as a further modality. It does
-    not use speaker vectors.
+    hyperparameters are the same for all corpora and were not tuned. The BiGRU uses a second text feature set as a further modality. The
+    BiGRU does not use speaker vectors.
 
     Raises:
         ConfigError: the file of hyperparameters is missing or invalid.

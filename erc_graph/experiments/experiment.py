@@ -32,8 +32,8 @@ class RunConfig:
         modalities: Feature sets to use, such as `text,audio`; default: all feature sets of the corpus.
         protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
         seeds: Number N of seeds; the seeds are 0 to N-1.
-        members: Number of networks in an ensemble. They are trained together, and their probabilities are averaged. The baseline BiGRU
-            has the same number of networks.
+        members: Number of networks in an ensemble. The networks are trained together, and their probabilities are averaged. The baseline
+            BiGRU has the same number of networks.
         device: `auto`, `cpu` or `cuda`.
         strict: Stop with an error if features have NaN, inf or numbers beyond 1e15; default: these features are treated as missing.
         baseline: Also train the baseline BiGRU on the same features, folds and seeds.

@@ -85,8 +85,8 @@ def train_all(
 ) -> None:
     """Train jobs (one seed and one fold each) in parallel; each job writes its checkpoint to its own folder.
 
-    Each worker uses OMP_NUM_THREADS threads (default: one). This process is set to the same number of threads. Ctrl-C and errors stop all
-    workers. The checkpoint of the last complete epoch of each job remains.
+    Each worker uses OMP_NUM_THREADS threads (default: one). The calling process is set to the same number of threads as a worker. Ctrl-C
+    and errors stop all workers. The checkpoint of the last complete epoch of each job remains.
 
     Args:
         todo: The jobs; each has its own folder.

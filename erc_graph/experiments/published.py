@@ -1,4 +1,4 @@
-"""Published results in `experiments/published/<corpus>.toml`. They are never shown in the same column as measured results."""
+"""Published results in `experiments/published/<corpus>.toml`. Published results are never shown in the same column as measured results."""
 
 from __future__ import annotations
 

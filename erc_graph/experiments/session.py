@@ -22,7 +22,7 @@ SEARCH = ("search", "tune")  # folder of a hyperparameter search; the second is 
 def main_process() -> bool:
     """Return whether this process writes files and prints results.
 
-    This is true for a single process, and for the first process of `accelerate launch`.
+    The result is true for a single process, and for the first process of `accelerate launch`.
     """
     return os.environ.get("RANK", "0") == "0"
 

@@ -65,7 +65,7 @@ class Bert(nn.Module):
     def hidden(self, tokens: Tensor, mask: Tensor, layers: int | None = None) -> list[Tensor]:
         """Return the input of the first layer and the outputs of the first `layers` layers (default: all layers).
 
-        The arguments `tokens` and `mask` are those of `forward`. Each result is `(B, L, width)` for `B` texts of `L` tokens.
+        The arguments `tokens` and `mask` are explained in `forward`. Each result is `(B, L, width)` for `B` texts of `L` tokens.
         """
         position = self.position.weight[: tokens.shape[1]] + self.segment.weight[0]
         states = [self.norm(self.token(tokens) + position)]

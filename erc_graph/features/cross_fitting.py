@@ -2,8 +2,8 @@
 
 As in stacked generalisation (Wolpert, Neural Networks 5, 1992), the training dialogues are divided into `K` folds. `K` encoders are
 fine-tuned, each without one fold. A training utterance is encoded by the encoder that was not trained on its dialogue. No encoder is
-trained on development and test utterances, so the output for such an utterance is the mean over all encoders. The procedure can be repeated
-with other folds. Then the output for a training utterance is also a mean over several encoders.
+trained on development and test utterances, so the output for a development or test utterance is the mean over all encoders. The procedure
+can be repeated with other folds. Then the output for a training utterance is also a mean over several encoders.
 
 A mean over encoders is meaningful for class log-probabilities, because all encoders have the same classes. Hidden states of different
 encoders are in different spaces. Nevertheless, the mean over states of five fine-tuned encoders works well on IEMOCAP and MELD. This mean

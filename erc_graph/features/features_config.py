@@ -30,8 +30,8 @@ class FeaturesConfig:
         layer: Layer of the hidden states: 0 is the embeddings, 1 the first layer, -1 the last layer. `last4`: the last four layers,
             concatenated; `last4-mean`: the mean of the last four layers.
         output: Output of a fine-tuned encoder: its `features`, or the `log-probabilities` of the classes.
-        pca: Number of principal components of the vectors of a text encoder. They are fitted to the training dialogues and saved next to
-            the feature file. 0: no projection.
+        pca: Number of principal components of the vectors of a text encoder. The components are fitted to the training dialogues and saved
+            next to the feature file. 0: no projection.
         half: Write 16-bit numbers (float16).
         quantize: Load the weight matrices of a text encoder in `8bit` or `4bit`, with bitsandbytes on a GPU; `no`: unchanged.
         fine_tune: First fine-tune the text encoder on the single utterances of the training split.

@@ -65,7 +65,8 @@ def linear_layers(model: nn.Module) -> list[str]:
 def add_low_rank(model: nn.Module, rank: int) -> None:
     """Add low-rank matrices to the linear layers of a model, in place.
 
-    Only these matrices are trained. At the beginning, the product of the matrices is zero, so the output of the model does not change.
+    Only the low-rank matrices are trained. At the beginning, the product of the matrices is zero, so the output of the model does not
+    change.
 
     Raises:
         ConfigError: peft is not installed, or the model has no linear layer.

@@ -19,7 +19,7 @@ from erc_graph.features.context import Reading
 
 
 class Tokens:
-    """The tokenizer in the folder of a model (`tokenizer.json`). It is read without the transformers library, whose import takes seconds.
+    """The tokenizer in the folder of a model (`tokenizer.json`). It is read without the transformers library, which is slow to import.
 
     Args:
         folder: Folder with `tokenizer.json`, and optionally `tokenizer_config.json` and `sentence_bert_config.json`.

@@ -127,7 +127,7 @@ class TuningRun:
         data: Utterances of the whole corpus.
         name: Name of the encoder, which is also the name of its folder.
         held_out: Training dialogues on which the encoder is not trained.
-        folder: Folder of all fine-tuned encoders. The folder of this encoder is created in this folder at the end.
+        folder: Folder of all fine-tuned encoders; at the end, a subfolder for this encoder is created.
         config: Options of the fine-tuning.
         device: Device of the computation.
         precision: Precision of matrix products: `bf16` (16 bits) or `no` (32 bits).

@@ -16,8 +16,8 @@ from erc_graph.training.significance import holm, paired_permutation
 def ranks_of(boards: Sequence[Mapping[str, Any]]) -> Ranks | None:
     """Rank the methods in every block, and test every pair of methods over the blocks.
 
-    A block is one seed on one corpus. The test is a sign-flip permutation test with Holm's correction. It shows whether other seeds would
-    give the same result on these corpora. It does not show whether other corpora would give the same result.
+    A block is one seed on one corpus. The test is a sign-flip permutation test with Holm's correction. The test shows whether other seeds
+    would give the same result on these corpora. The test does not show whether other corpora would give the same result.
 
     Args:
         boards: Content of `leaderboard.json` of each corpus.

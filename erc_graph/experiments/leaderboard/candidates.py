@@ -37,7 +37,7 @@ def settings_file(method: str, dataset: str, selection: str) -> Path | None:
 
 
 def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, Any] | None = None) -> Experiment:
-    """Return the experiment of a method on a corpus, from its settings file or its defaults, overridden by the rules.
+    """Return the experiment of a method on a corpus: the method's settings file or defaults, overridden by the rules of the leaderboard.
 
     Args:
         method: Name of the method.

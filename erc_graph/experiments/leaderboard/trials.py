@@ -43,8 +43,8 @@ class Trial(Job):
     Attributes:
         key: Name of the training in `trainings.jsonl`, the recorded results on the corpus.
         facts: Further values of the record: index of the candidate setting, its changes, and the name of the held-out fold.
-        final: Whether the training uses the chosen setting and is evaluated on the official test split. If not, it serves to choose a
-            setting, and is evaluated on held-out training or development dialogues.
+        final: Whether the training uses the chosen setting and is evaluated on the official test split. If not, the training serves to
+            choose a setting, and is evaluated on held-out training or development dialogues.
         parts: Subsets of the test utterances that are also evaluated separately.
     """
 
@@ -57,8 +57,8 @@ class Trial(Job):
 def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool | None = None, track: str | None = None) -> Record:
     """Run a training, and return the record of its results; an error of the method is not raised but recorded.
 
-    The record has `trace`, the test results after every epoch, and `answers`, the predictions. The caller stores them in separate files,
-    because predictions may fall under the license of the corpus.
+    The record has `trace`, the test results after every epoch, and `answers`, the predictions. The caller stores `trace` and `answers` in
+    separate files, because predictions may fall under the license of the corpus.
 
     Raises:
         StorageError: a file could not be written.
