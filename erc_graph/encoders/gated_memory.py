@@ -129,7 +129,7 @@ class GatedMemory(nn.Module):
 
 
 class OverDialogue(OverTurns):
-    """The recurrence of `GatedMemory` over the utterances of a dialogue. Its input is the output of `GatedMemory.gates`."""
+    """The recurrence of a memory fusion network (`GatedMemory`) over a dialogue. The input is the output of `GatedMemory.gates`."""
 
     causal = True
 

@@ -74,7 +74,7 @@ class LanguageModel(nn.Module):
 
     Attributes:
         config: The configuration to save. This configuration has `settings` but no `folder`; with low-rank matrices, it has `folder` but no
-        `settings`.
+            `settings`.
         width: Width of a token state.
         longest: Largest number of tokens of a text that the model can process.
 

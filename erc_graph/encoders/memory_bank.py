@@ -20,7 +20,7 @@ HOLD = 1e4  # in front of a sigmoid: exactly one, so that a state stays as it is
 
 @dataclass(frozen=True, eq=False)
 class TurnChains:
-    """The `C` chains of a batch, with `T` steps each. The docstring of `erc_graph.encoders.memory_bank` defines chains and windows.
+    """The `C` chains (sequences of GRU steps) of a batch, with `T` steps each; `erc_graph.encoders.memory_bank` defines chains.
 
     Attributes:
         rows: `(T, C)` index in the batch of the utterance of every step.
@@ -131,5 +131,5 @@ def bounded_attention(query: Tensor, memory: Tensor, heard: Tensor) -> Tensor:
 
 
 def recalled(weights: Tensor, memory: Tensor) -> Tensor:
-    """Compute the sum of all steps of `k` memories, with attention weights `(k, N, T)`: memories `(k, N, T, width)` → `(N, width)`."""
+    """Compute the weighted sum over all steps of `k` memories: weights `(k, N, T)`, memories `(k, N, T, width)` → `(N, width)`."""
     return (weights[:, :, None] @ memory)[:, :, 0].sum(0)

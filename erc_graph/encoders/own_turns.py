@@ -46,7 +46,7 @@ def by_speaker(batch: Batch, streams: int = 1) -> tuple[Tensor, Tensor, Batch]:
 
     Returns:
         The permutation that sorts the utterances, the inverse permutation, and a batch in which the utterances of each speaker are a
-        separate dialogue. This batch contains all dialogues once per stream (for example, modality).
+            separate dialogue. This batch contains all dialogues once per stream (for example, modality).
     """
     key = "own turns", streams
     if key not in batch.kept:

@@ -1,6 +1,6 @@
 """Attention to earlier utterances of the same speaker or of other speakers; a selector may exclude pairs of utterances.
 
-The attention is from HAAN-ERC (Zhang and Tan, Neural Computing and Applications, 2023). Its Equations (2) and (3) are in
+The attention is from HAAN-ERC (Zhang and Tan, Neural Computing and Applications, 2023). Equations (2) and (3) of HAAN-ERC are in
 `erc_graph.methods.haan_erc`.
 """
 

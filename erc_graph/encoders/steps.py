@@ -148,7 +148,7 @@ class StepNet(nn.Module):
 
 
 class OfTurns(OverTurns):
-    """Wrapper of a `StepNet` whose steps are the utterances of a dialogue.
+    """Wrapper that applies a `StepNet` (a network over sequences) to the utterances of a dialogue.
 
     Args:
         net: The network; its input is one sequence of utterances per modality.
@@ -167,7 +167,7 @@ class OfTurns(OverTurns):
 
 
 class ReadSteps(nn.Module):
-    """An encoder that computes one vector per utterance with a `StepNet`.
+    """An encoder that computes one vector per utterance with a `StepNet` (a network over sequences of several modalities).
 
     If at least one modality has a sequence per utterance, the steps are the words or frames of the utterance. A modality with a single
     vector then has one step. If all modalities have a single vector per utterance, the steps are the utterances of the dialogue.

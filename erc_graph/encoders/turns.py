@@ -56,7 +56,7 @@ class OverTurns(nn.Module):
 
 
 class OverRows(OverTurns):
-    """Base class of an `OverTurns` module that processes every stream (for example, modality) separately, one vector per utterance."""
+    """Base class of a module over dialogues (`OverTurns`) that processes every stream (for example, modality) separately."""
 
     @abstractmethod
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
@@ -91,5 +91,5 @@ def dialogue_of(speaker: Tensor) -> Batch:
 
 
 def over_turns(part: nn.Module, rows: Tensor, batch: Batch) -> Tensor:
-    """Apply an `OverTurns` module to one vector per utterance: `(N, width)` → `(N, any width)`."""
+    """Apply a module over dialogues (`OverTurns`) to one vector per utterance: `(N, width)` → `(N, any width)`."""
     return part(Nodes.of_turns(rows), batch).states[:, 0]

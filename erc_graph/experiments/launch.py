@@ -40,7 +40,7 @@ class RunGone(ErcGraphError):
 
 
 def check_launch(launch: Launch) -> None:
-    """Check before anything is written that this machine supports the launch options.
+    """Check that this machine supports the launch options, before anything is written.
 
     Raises:
         ConfigError: a package is not installed, or several workers are requested in a process of `accelerate launch`.

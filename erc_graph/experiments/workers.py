@@ -33,7 +33,7 @@ class WorkerGone(ErcGraphError):
 
 
 def check_launcher(launcher: Launcher, workers: int | None) -> None:
-    """Check before anything is written that this machine supports the launcher and the number of workers.
+    """Check that this machine supports the launcher and the number of workers, before anything is written.
 
     Raises:
         ConfigError: a package is not installed, or several workers are requested in a process of `accelerate launch`.

@@ -75,7 +75,7 @@ class Bert(nn.Module):
 
 
 def is_bert(config: Mapping[str, Any]) -> bool:
-    """Return whether the class `Bert` supports an encoder with this configuration."""
+    """Return whether the class `Bert` supports an encoder with the given configuration."""
     return (
         config.get("model_type") == "bert"
         and config.get("hidden_act") == "gelu"

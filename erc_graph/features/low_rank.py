@@ -76,7 +76,7 @@ def add_low_rank(model: nn.Module, rank: int) -> None:
 
 
 def with_low_rank(model: nn.Module, rank: int) -> Any:
-    """Return a model of peft with low-rank matrices, which `save_low_rank` can save; see `add_low_rank`.
+    """Return a model of the library peft with low-rank matrices, which `save_low_rank` can save; see `add_low_rank`.
 
     Raises:
         ConfigError: peft is not installed, or the model has no linear layer.
@@ -136,7 +136,7 @@ def read_low_rank(folder: Path) -> LowRank:
 def merged(weights: Mapping[str, Tensor], low: LowRank) -> dict[str, Tensor]:
     """Add the low-rank products to the weight matrices of an encoder.
 
-    The result is a dictionary: name of a weight in transformers, without the prefix `bert.` → tensor.
+    The result is a dictionary: name of a weight in the library transformers, without the prefix `bert.` → tensor.
 
     Raises:
         CheckpointError: the matrices belong to another encoder.

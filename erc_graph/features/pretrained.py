@@ -19,7 +19,7 @@ Quantize = Literal["no", "8bit", "4bit"]
 
 
 def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize = "no", device: torch.device | str = "cpu") -> Any:
-    """Load a model of transformers from a folder, in evaluation mode.
+    """Load a model of the library transformers from a folder, in evaluation mode.
 
     The function reads no Python pickle files, and runs no code from the folder.
 
@@ -80,7 +80,7 @@ def _quantized(quantize: Quantize, device: torch.device) -> dict[str, Any]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Switch off progress bars and warnings of transformers within a `with` block."""
+    """Switch off progress bars and warnings of the library transformers within a `with` block."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -104,7 +104,7 @@ def candidates(experiment: Experiment, rules: Rules) -> list[dict[str, Any]]:
 
 
 def value(span: Range, share: float) -> Any:
-    """Return the value at a relative position in a range, from 0 (low) to 1 (high).
+    """Return the value of a range at a relative position between 0 (lowest value) and 1 (highest value).
 
     >>> value(Range(low=1e-4, high=1e-2, log=True), 0.5), value(Range(low=1, high=4), 0.99), value(Range(choices=(8, 16)), 0.2)
     (0.001, 4, 8)

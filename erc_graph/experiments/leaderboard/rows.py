@@ -151,7 +151,7 @@ def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus) -> None:
 
 
 def published(method: str, corpus: Corpus) -> dict[str, Any] | None:
-    """Return the best published weighted F1 of a method on a corpus; `None` if there is none.
+    """Return the best published weighted F1 of a method on a corpus; `None` if no result is published.
 
     If the method's own paper has no result on the corpus, results in other papers are used.
     """
