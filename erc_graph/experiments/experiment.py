@@ -90,7 +90,7 @@ class Experiment:
     """A method with all settings that determine its result.
 
     Attributes:
-        method: Name of a method (a key of `METHODS`), or file and class of a user's own method, such as `my_method.py:Own`.
+        method: Name of a method (a key of the registry `METHODS`), or file and class of a user's own method, such as `my_method.py:Own`.
         run: Corpus, protocol and seeds.
         pipeline: Configuration of the method.
         training: Configuration of the training loop.

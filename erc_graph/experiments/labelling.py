@@ -54,7 +54,7 @@ class Labelling:
     Attributes:
         model: Folder of a run, a saved model, or a name on the Hugging Face hub.
         method: File and class of a user's own method.
-        extractors: Pairs of modality and encoder, which replace the encoders that the model names.
+        extractors: Pairs of modality and encoder, which replace the encoders recorded in the model.
         form: Format of the results; default: Parquet for Parquet input, JSON lines for other input.
         unsure: Threshold; an utterance is marked as unsure if its highest probability is lower. Default: no utterance is marked.
         out: Folder of the results, as an absolute path.

@@ -21,7 +21,7 @@ class Bert(nn.Module):
 
     Args:
         config: Content of the `config.json` of the model.
-        weights: Name of a weight in transformers → tensor.
+        weights: Name of a weight in the library transformers → tensor.
 
     Raises:
         KeyError: a value of the configuration or a tensor is missing.

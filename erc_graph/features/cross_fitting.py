@@ -27,7 +27,7 @@ def members(corpus: Corpus, cross_fit: int, seed: int, repeats: int = 1) -> dict
     Args:
         corpus: A corpus with a training split.
         cross_fit: Number of folds; 0: a single encoder, trained on all training dialogues.
-        seed: Seed of the folds; repetition `r` has the folds of `seed + r`.
+        seed: Seed of the folds; repetition `r` uses the folds of the seed `seed + r`.
         repeats: Number of repetitions, each with its own folds.
 
     Raises:
@@ -60,7 +60,7 @@ def _folds(corpus: Corpus, cross_fit: int, seed: int) -> dict[str, list[str]]:
 
 
 def unseen_by(members: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
-    """Return a dictionary from training dialogues to the encoders that were not trained on the dialogue.
+    """Return a dictionary from every training dialogue to the encoders that were not trained on the dialogue.
 
     >>> sorted(unseen_by({"fold-0": ["a"], "fold-1": ["b"], "repeat-1-fold-0": ["a"]})["a"])
     ['fold-0', 'repeat-1-fold-0']

@@ -79,7 +79,7 @@ def extract(out: Path, extraction: Extraction, *, share: Share | None = None, qu
         out: Path of the feature file (`.safetensors`).
         extraction: Inputs and settings.
         share: Share of the inputs that this process computes; default: all inputs.
-        quiet: True: show no progress. Default: show a progress bar on a terminal; without a terminal, print one line per minute.
+        quiet: Show no progress; default: show a progress bar on a terminal, or else one line per minute.
 
     Returns:
         Utterance id → reason, for utterances without features.

@@ -110,7 +110,7 @@ def tune(
         precision: Precision of matrix products: `bf16` (16 bits) or `no` (32 bits). With `bf16` and low-rank matrices, weights of the
             pretrained encoder that are stored in 16 bits are also loaded in 16 bits.
         share: Share of the encoders that this process trains; default: all encoders.
-        quiet: True: show no progress. Default: show a progress bar on a terminal; without a terminal, print one line per minute.
+        quiet: Show no progress; default: show a progress bar on a terminal, or else one line per minute.
 
     Raises:
         ConfigError: the number of folds or repetitions is impossible, or peft or bitsandbytes is not installed.

@@ -39,7 +39,7 @@ def find_encoder(name: str) -> Path:
     """Find a text encoder and return its folder.
 
     Args:
-        name: Name of an encoder in `PACKAGES` (the prefix `sentence-transformers/` is optional), a folder, or a name on the
+        name: Name of an encoder in the dictionary `PACKAGES` (the prefix `sentence-transformers/` is optional), a folder, or a name on the
             Hugging Face hub.
 
     Raises:
@@ -67,7 +67,7 @@ def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str]
 
     Args:
         name: Folder of the model, or its name on the Hugging Face hub.
-        what: Kind of the model, a key of `NEEDED`, for example `text encoder`.
+        what: Kind of the model, for example `text encoder`: a key of the dictionary `NEEDED`.
         prefix: Prefix that is added to a name on the hub without an owner (the word before `/`), for example `sentence-transformers/`.
         known: Further names that the error message lists as possible.
 

@@ -113,7 +113,7 @@ class Classified(nn.Module):
         """Load values for the trained weights; see `trained`.
 
         Raises:
-            ValueError: the names of the weights differ.
+            ValueError: the names of the values differ from the names of the trained weights.
         """
         if weights.keys() != self.trained().keys():
             raise ValueError("other weights")
@@ -131,7 +131,7 @@ class TuningRun:
         config: Options of the fine-tuning.
         device: Device of the computation.
         precision: Precision of matrix products: `bf16` (16 bits) or `no` (32 bits).
-        quiet: True: show no progress; default: show the progress.
+        quiet: Show no progress; default: show the progress.
 
     Raises:
         CorpusError: there is no labelled training utterance outside the held-out dialogues.
