@@ -94,8 +94,8 @@ class SlidingAdaptiveWindowAttention(nn.Module):
         width: Width of words, frames and output.
         window: Number of frames per window, an even number; 0: every word attends to all frames.
         adaptive: Whether windows grow.
-        hop: Number of frames from the start of one window to the start of the next; default: `window / 2`. With `adaptive`, only the
-            default is possible.
+        hop: Number of frames from the start of one window to the start of the next; default: `window / 2`. `adaptive` requires the
+            default.
     """
 
     def __init__(self, width: int, *, window: int = 10, adaptive: bool = True, hop: int | None = None) -> None:
