@@ -165,10 +165,10 @@ class TuningRun:
         self.best: dict[str, Tensor] = {}
 
     def fit(self) -> None:
-        """Run all remaining epochs, write the folder of the encoder, and remove the saved training state.
+        """Run all remaining epochs of fine-tuning, write the folder of the fine-tuned encoder, and remove the saved training state.
 
         Raises:
-            CheckpointError: the saved state is damaged, or weights have become NaN or infinite.
+            CheckpointError: the saved training state is damaged, or weights have become NaN or infinite.
         """
         self.load()
         steps = math.ceil(len(self.train) / self.config.batch_size)
@@ -190,7 +190,7 @@ class TuningRun:
         self.finish()
 
     def order(self, steps: int) -> list[list[int]]:
-        """Return the batches of an epoch in random order; a batch is a list of positions of utterances of similar length."""
+        """Return the batches of an epoch in random order. A batch is a list of indices of utterances that have similar lengths."""
         size, pool = self.config.batch_size, 16
         mixed = [self.train[i] for i in torch.randperm(len(self.train)).tolist()]
         found = []
@@ -200,9 +200,9 @@ class TuningRun:
         return [found[i] for i in torch.randperm(steps).tolist()]
 
     def step(self, rows: list[int], step: int, steps: int) -> None:
-        """Update the weights once, on the utterances of `rows`.
+        """Update the weights once, with the loss of the utterances whose indices are in `rows`.
 
-        The learning rate depends on the number `step` of this update, and on the number `steps` of all updates.
+        The learning rate depends on `step`, the index of this update, and on `steps`, the number of all updates.
         """
         warm = 0.1 * steps
         factor = (step + 1) / warm if step + 1 < warm else (steps - step) / (steps - warm)
@@ -215,20 +215,20 @@ class TuningRun:
         self.optimizer.zero_grad()
 
     def scores(self, rows: list[int]) -> Tensor:
-        """Compute the scores of the classes for `n` utterances, `(n, outputs)`, float32."""
+        """Compute the scores of all classes for `n` utterances, as a float32 tensor of shape `(n, number of classes)`."""
         ids, mask = self.data.tokens.pad([self.data.ids[row] for row in rows], self.device)
         with self.cast:
             scores = self.model(ids, mask, self.data.tokens.own(ids, mask))
         return scores.float()
 
     def loss(self, scores: Tensor, rows: list[int]) -> Tensor:
-        """Return the cross-entropy; for a score task, the mean absolute error."""
+        """Return the loss: the cross-entropy, or, for a task with numeric scores, the mean absolute error."""
         target = self.data.target[rows].to(self.device)
         return F.cross_entropy(scores, target) if self.data.task.kind == "classification" else F.l1_loss(scores[:, 0], target)
 
     @torch.no_grad()
     def judge(self) -> float:
-        """Compute weighted F1 on the development split; for a score task, the negative mean absolute error.
+        """Compute the metric on the development split: weighted F1, or, for a task with numeric scores, the negative mean absolute error.
 
         Without a development split, the result is 0.
         """
@@ -246,7 +246,7 @@ class TuningRun:
         return float(f1_score(target.numpy(), scores.argmax(-1).numpy(), average="weighted", zero_division=0))
 
     def save(self) -> None:
-        """Save the weights, the weights of the best epoch, the state of the optimizer, and the development metrics, which `load` reads."""
+        """Save the training state for `load`: weights, weights of the best epoch, state of the optimizer, and development metrics."""
         tensors = {f"model.{name}": value for name, value in self.model.trained().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
@@ -254,10 +254,10 @@ class TuningRun:
         save_tensors(self.state, tensors, {"figures": json.dumps(self.figures)})
 
     def load(self) -> None:
-        """Load the saved state, if it exists.
+        """Load the saved training state, if it exists.
 
         Raises:
-            CheckpointError: the state is damaged, or belongs to another fine-tuning.
+            CheckpointError: the saved state is damaged, or belongs to a fine-tuning with another model or data.
         """
         if not self.state.is_file():
             return

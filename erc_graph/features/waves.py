@@ -21,25 +21,25 @@ from erc_graph.features.tokens import read_json
 class WaveEncoder:
     """A pretrained speech model that computes a state for every frame of a recording.
 
-    The states of a recording do not depend on other recordings of the batch. Models with group normalisation over time (wav2vec 2.0 base)
-    process one recording at a time, because padding would change the statistics. Other models use padding and
-    masks, as in the training of these models.
+    The states of a recording do not depend on the other recordings in its batch. Models with group normalisation over time (wav2vec 2.0
+    base) process one recording at a time, because padding would change the statistics of the normalisation. Other models process several
+    recordings together, with padding and masks, as in the training of these models.
 
     Args:
         name: Folder of the model, or its name on the Hugging Face hub.
         device: Device of the computation.
-        layer: Layer of the states: 0 is the input of the first Transformer layer, -1 is the last layer. `last4`: the last four layers,
-            concatenated; `last4-mean`: the mean of the last four layers.
+        layer: The layer whose states are returned: 0 is the input of the first Transformer layer, -1 is the last layer. `last4`
+            concatenates the states of the last four layers, and `last4-mean` averages them.
         precision: Precision of matrix products: `bf16` (16 bits) or `no` (32 bits).
 
     Attributes:
         width: Width of the state of a frame.
-        shortest: Number of samples of the shortest recording that gives a frame.
+        shortest: Number of samples of the shortest recording that has at least one frame.
         folder: Folder of the model.
 
     Raises:
         CheckpointError: the model is not found, is damaged, or is not a speech model.
-        ConfigError: the model does not have the layer.
+        ConfigError: the model does not have the layer `layer`.
     """
 
     def __init__(

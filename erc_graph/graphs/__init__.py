@@ -1,4 +1,4 @@
-"""Conversation graphs: recipes, edges, weights, `HeteroData` of PyG, conversion to networkx, DGL and GraphML."""
+"""Conversation graphs: rules for edges (recipes), edges, edge weights, graphs as `HeteroData` of PyG, networkx, DGL and GraphML."""
 
 from erc_graph.graphs.build import build_from_states, build_graph
 from erc_graph.graphs.convert import to_dgl, to_networkx

@@ -1,7 +1,8 @@
 """Fused attention: scores, softmax and weighted sums are computed for one group of padded dialogues after another.
 
-The result equals `spread(value, softmax(dot(query, key)))`, with the methods of `erc_graph.graphs.messages.Edges`. The fused computation
-needs less memory: it stores two copies of the node states instead of eight, and no tensor over all pairs of nodes of the batch.
+The outputs equal `spread(value, softmax(dot(query, key)))`, where `spread`, `softmax` and `dot` are methods of
+`erc_graph.graphs.messages.Edges`. The fused computation needs less memory. It stores two copies of the node states instead of eight, and no
+tensor with one value for every pair of nodes in the batch.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Attend(Function):
-    """Autograd function of the attention: queries, keys and values `(N, S, 3, H, k)` → outputs `(N, S, H, k)`."""
+    """Autograd function of attention with `H` heads: queries, keys and values `(N, S, 3, H, k)` → outputs `(N, S, H, k)`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, drop: Callable[[Tensor], Tensor] | None, edges: EdgeBlocks) -> Tensor:
@@ -46,7 +47,7 @@ class Attend(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradients of queries, keys and values, `(N, S, 3, H, k)`."""
+        """Return the gradients of the queries, keys and values, in one tensor of shape `(N, S, 3, H, k)`."""
         edges, saved = ctx.edges, ctx.saved_tensors
         rows, kept = saved[: ctx.count], saved[ctx.count :]
         found = edges.room(3 * grad.shape[2], grad.shape[3], grad)

@@ -1,8 +1,8 @@
-"""Sums of messages per relation, for edges as padded blocks (`erc_graph.graphs.edge_blocks`).
+"""Sums of messages per relation, for edges that are stored as padded blocks (`erc_graph.graphs.edge_blocks`).
 
-A target has edges of few relations. For example, if every ordered pair of speakers has a relation, a target only has edges whose relation
-contains the target's speaker. A **row** is a target and a relation with at least one edge. Sums are computed only for rows, so that the
-matrix products are small.
+A target node has edges of few relations. For example, if every ordered pair of speakers has its own relation, a target only has edges whose
+relation contains the target's speaker. A **row** is a pair of a target and a relation that has at least one edge into this target. Sums are
+computed only for rows, so that the matrix products are small.
 """
 
 from __future__ import annotations
@@ -78,16 +78,16 @@ class _Plan:
 
 
 class RelationRows:
-    """The matrices that sum the messages of a batch. A row of a matrix is a target node and a relation with at least one edge.
+    """Matrices that sum the messages of a batch. A matrix row stands for a target node and a relation with an edge into this node.
 
     Args:
-        blocks: The `P` padded pairs of nodes: targets and possible sources.
+        blocks: The `P` pairs of a target node and a possible source node, padding included.
         valid: `(P,)` bool, whether the pair has an edge between present nodes.
         relation: `(P,)` int64, index of the relation of every pair.
-        times: `(P,)` multiplicity of the edge of every pair; `None`: one.
-        factor: `(P,)` `scale · times` of the edge of every pair; `None`: one.
+        times: `(P,)` multiplicity of the edge of every pair; `None`: all multiplicities are one.
+        factor: `(P,)` factor of every edge, the product of the rule's options `scale` and `times`; `None`: all factors are one.
         kinds: `R`, number of relations.
-        nodes: `N · S`, number of nodes.
+        nodes: `N · S`, the number of nodes: utterances times streams.
     """
 
     def __init__(
@@ -114,9 +114,9 @@ class RelationRows:
         self._as: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
 
     def index(self, heads: int) -> tuple[Tensor, Tensor]:
-        """Return the row of every sum in the concatenated matrices, `(N · S · R · H,)`, and the index of the sum of every row.
+        """Return two index tensors: sum → row of the concatenated matrices, `(N · S · R · H,)`, and row → sum.
 
-        There is one sum for every node, relation and head. For a sum without edges, the index of the row is the number of rows.
+        There is one sum for every node, relation and attention head. A sum without edges has no row; its index is the number of rows.
         """
         if heads not in self._index:
             out, real = [], []
@@ -131,13 +131,13 @@ class RelationRows:
         return self._index[heads]
 
     def matrices(self, dtype: torch.dtype, mean: bool) -> list[Tensor]:
-        """Return the matrices whose products with the source states are the sums of messages, or the means if `mean`."""
+        """Return matrices; their products with the states of sources are the sums of messages, or, if `mean`, the means."""
         if dtype not in self._as:
             self._as[dtype] = [(plan.total.to(dtype), plan.mean.to(dtype)) for _, plans in self.plans for plan in plans]
         return [pair[int(mean)] for pair in self._as[dtype]]
 
     def spread(self, edges: EdgeBlocks, x: Tensor, weight: Tensor | None, mean: bool) -> Tensor:
-        """Compute the sums of messages per relation: states `(N, S, H, k)` and weights `(H, P)` or `None` → `(N, S, R, H, k)`."""
+        """Compute the sum of messages for each of `R` relations: states `(N, S, H, k)`, weights `(H, P)` or `None` → `(N, S, R, H, k)`."""
         out: Tensor = _ByRelation.apply(x, weight, self, edges, mean)
         return out
 

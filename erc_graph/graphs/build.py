@@ -1,7 +1,7 @@
-"""Conversion of conversations to graphs as `HeteroData`: node type = stream, edge type = `(source stream, relation, target stream)`.
+"""Conversion of conversations to `HeteroData` graphs: node type = stream, edge type = `(source stream, relation, target stream)`.
 
-Every stream has one node per utterance, so that row `i` is the same utterance in all streams. `present` marks the nodes that exist. The
-graph has these attributes:
+A stream is a modality or a pair of modalities. Every stream has one row per utterance, so that row `i` is the same utterance in all
+streams. The attribute `present` marks the rows that have a node. The graph has these attributes:
 
 | where | attribute | what |
 |---|---|---|
@@ -56,15 +56,15 @@ def build_graph(
 ) -> HeteroData:
     """Build one graph with all given conversations; node types are the modalities.
 
-    Angular weights need states of equal width, but the features of two modalities rarely have the same width. Edges between modalities of
-    different widths have no `edge_weight`; the edge attribute `unweighted` contains the reason. The node states of a method have equal
-    width, so a graph of these states has all angular weights (`build_from_states`, `Pipeline.graph`).
+    An angular edge weight is the similarity of two states of equal width, but the features of two modalities rarely have the same width.
+    Edges between modalities of different widths have no `edge_weight`; the edge attribute `unweighted` contains the reason. The node states
+    that a method computes have equal widths, so a graph of these states has all weights (`build_from_states`, `Pipeline.graph`).
 
     Args:
-        dialogues: A dialogue, a corpus, or several dialogues of one task with the same features and sequences.
-        recipe: Name of a recipe, path of a TOML file, or a recipe.
+        dialogues: A dialogue, a corpus, or several dialogues that have the same task and the same features and sequences.
+        recipe: Name of a graph recipe, path of its TOML file, or a `GraphRecipe`.
         modalities: Modalities of the corpus to use; default: all. A modality that only has sequences of words or frames has nodes without
-            `x`. For a corpus without features, nodes have no `x`; node types are the names in `modalities`, or `text`.
+            `x`. For a corpus without features, nodes have no `x`, and the node types are the names in `modalities`, or else only `text`.
 
     Raises:
         ConfigError: the recipe is unknown or invalid, `modalities` is empty, or a modality has the name of an attribute of the graph.
@@ -102,14 +102,15 @@ def build_from_states(
     recipe: str | Path | GraphRecipe,
     corpus: Corpus | None = None,
 ) -> HeteroData:
-    """Build the graph of the node states of a method, with edge weights also between streams.
+    """Build a graph whose nodes have the states that a method computed. Edges between different streams also have weights.
 
     Args:
         batch: The dialogues.
-        states: Stream → `(N, d)` node states; all streams have the same width.
+        states: Stream → `(N, d)` node states of `N` utterances; the width `d` is the same in all streams.
         present: Stream → `(N,)` bool, presence of the nodes.
-        recipe: Name of a recipe, path of a TOML file, or a recipe.
-        corpus: Corpus with the utterances of the batch, in the same order (`dialogue.corpus`), for texts and names; `None`: no texts.
+        recipe: Name of a graph recipe, path of its TOML file, or a `GraphRecipe`.
+        corpus: Corpus (`dialogue.corpus`) that gives the texts and names of the utterances of the batch, in the same order. `None`: no
+            texts.
 
     Raises:
         ConfigError: the states have different widths.

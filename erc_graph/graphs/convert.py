@@ -1,4 +1,4 @@
-"""Conversion of a graph to networkx and DGL, with the same edges and weights."""
+"""Conversion of a graph to networkx and DGL; edges and edge weights stay the same."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def streams_of(graph: HeteroData) -> list[str]:
 
 
 def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
-    """Convert a graph to a networkx multigraph. Nodes are `(stream, row)`, hyperedges are nodes `("hyperedge", row)`.
+    """Convert a graph to a networkx multigraph. The name of a node is `(stream, row)`; a hyperedge becomes a node `("hyperedge", row)`.
 
     Nodes have the attributes `speaker` (name), `label` (name, score, or `None`), `dialogue` (id), `turn`, `present` and `text`. Hyperedges
-    have the attributes `kind` (index of the rule) and `name`. Edges have the attributes `relation` (also the key of the edge) and, if the
-    graph has edge weights, `weight`. An edge that occurs several times has the attribute `times`, and its `weight` is the mean.
+    have the attributes `kind` (index of the rule) and `name`. Edges have the attribute `relation`, which is also the key of the edge, and,
+    if the graph has edge weights, the attribute `weight`. For an edge that occurs several times, the attribute `times` is its count, and
+    `weight` is the mean of its weights.
     """
     import networkx
 
@@ -93,8 +94,8 @@ def import_dgl() -> Any:
 def to_dgl(graph: HeteroData) -> dgl.DGLGraph:
     """Convert a graph to a DGL heterograph.
 
-    Nodes have the data `x`, `present`, `speaker`, `y`, `dialogue` and `turn`. Edges have the data `weight`, if the graph has edge weights.
-    Hyperedges are a node type with the data `kind`.
+    Nodes have the data fields `x`, `present`, `speaker`, `y`, `dialogue` and `turn`. Edges have the data field `weight`, if the graph has
+    edge weights. Hyperedges become nodes of an own type with the data field `kind`.
 
     Raises:
         ConfigError: DGL is not installed, or its compiled part cannot be loaded.
@@ -128,7 +129,7 @@ def label_names(values: Labels, names: list[str], count: int, what: str, score: 
         values: Names, indices or scores; `None` for an unknown label.
         names: The names of the labels, in the order of their indices.
         count: Number of utterances.
-        what: Name of the values, for the error message.
+        what: What the values are, in words, for the error message.
         score: Whether numbers are scores; the result is then `negative`, `neutral` or `positive`.
 
     Raises:

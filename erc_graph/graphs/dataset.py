@@ -1,4 +1,4 @@
-"""The graphs of a corpus as a dataset for the loaders of PyTorch Geometric; a graph is built on each access."""
+"""The graphs of a corpus as a dataset for the data loaders of PyTorch Geometric; each access to a graph builds the graph again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 def graph_dataset(corpus: Corpus, recipe: str | Path | GraphRecipe = "pairwise", modalities: Iterable[str] | None = None) -> Dataset:
     """Return the graphs of a corpus, one per dialogue, as a `torch_geometric.data.Dataset`.
 
-    A graph is built on each access and not stored. The dataset supports indices, loops and `torch_geometric.loader.DataLoader`, with or
-    without workers. In a batch of a loader, `batch[stream].batch` is the index of the dialogue of every node.
+    Graphs are not stored: each access to a graph builds it again. The dataset supports indices, loops and
+    `torch_geometric.loader.DataLoader`, with or without workers. In a batch of this loader, `batch[stream].batch` contains, for every node,
+    the index of its dialogue.
 
     Args:
         corpus: The dialogues, for example `corpus.split("train")`.
-        recipe: Recipe, or its name or path, as in `build_graph`.
+        recipe: The graph recipe, or its name or path, as in `build_graph`.
         modalities: Modalities to use, as in `build_graph`.
 
     Raises:

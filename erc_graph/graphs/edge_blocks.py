@@ -1,8 +1,8 @@
-"""Edges as padded blocks, for dense graphs: every operation of message passing consists of a few batched matrix products.
+"""Edges as padded blocks, for dense graphs: every step of message passing consists of a few batched matrix products.
 
-The matrix `W` has one value per pair of nodes (target and source), `x` are the states of sources, and `y` are the states of targets. There
-are three products: `W x`, `Wᵀ y` and `y xᵀ`. The gradients of each product are computed by the other two products. The backward passes are
-explicit, because the gradients of gather operations in autograd are slow on a CPU.
+The matrix `W` has one value per pair of a target node and a source node, `x` are the states of sources, and `y` are the states of targets.
+There are three products: `W x`, `Wᵀ y` and `y xᵀ`. The gradients of each product are computed by the other two products. The code does not
+leave the backward passes to autograd, because autograd computes gradients of gather operations slowly on a CPU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Blocked = list[Tensor]
 
 
 class EdgeBlocks(Edges):
-    """The edges of a graph recipe as `P` padded pairs of nodes (`erc_graph.graphs.pair_blocks`).
+    """The edges of a graph recipe, stored as `P` pairs of a target node and a source node, with padding (`erc_graph.graphs.pair_blocks`).
 
     Args:
         recipe: The graph recipe.
@@ -48,7 +48,7 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def group(self) -> Tensor | None:
-        """Return `dialogue · S + stream` per node, `(N, S)`, if the only edge rule joins all utterances within a stream; else `None`."""
+        """Return node groups `dialogue · S + stream`, if the only edge rule joins all utterances within a stream; else `None`."""
         if len(self.recipe.edges) != 1:
             return None
         rule, streams = self.recipe.edges[0], self.present.shape[1]
@@ -73,20 +73,20 @@ class EdgeBlocks(Edges):
         return valid & torch.cat([part.flatten() for part in both]).bool() if both else valid
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of every pair of target and source, per attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        """Compute the dot product of target and source of every pair, for each of `H` heads: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         dtype = torch.promote_types(target.dtype, source.dtype)
         out: Tensor = _Outer.apply(target.to(dtype), source.to(dtype), self)
         return out
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of every pair of target and source, per attention head: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        """Compute the sum of target value and source value of every pair, for each of `H` heads: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
         expect_heads("add", "(N, S, H)", target, source)
         # a + b = (a, 1) · (1, b)
         return self.dot(torch.stack([target, torch.ones_like(target)], -1), torch.stack([torch.ones_like(source), source], -1))
 
     def angular(self, states: Tensor) -> Tensor:
-        """Compute the angular similarity of every pair of nodes: `(N, S, k)` → `(1, P)`."""
+        """Compute the angular similarity of the two states of every pair of nodes: states `(N, S, k)` → `(1, P)` for `P` pairs."""
         unit = directions(states if self.full else torch.where(self.present[..., None], states, 0.0))[:, :, None]
         return angular(self.dot(unit, unit))
 
@@ -96,12 +96,12 @@ class EdgeBlocks(Edges):
         return out
 
     def attend(self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Compute attention from queries, keys and values: `(N, S, 3, H, k)` → `(N, S, H, k)`."""
+        """Compute attention with `H` heads: queries, keys and values `(N, S, 3, H, k)` → outputs `(N, S, H, k)`."""
         out: Tensor = Attend.apply(x, drop, self)
         return out
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """Compute the sum of the edge weights of every node: `(H, N, S)`, or `(N, S)` without weights; see `Edges.degree`."""
+        """Compute the sum of the edge weights of every node, as `Edges.degree` explains: `(H, N, S)`, or `(N, S)` without weights."""
         if weight is None:
             return self._plain_degree[int(outgoing)]
         one = weight.new_ones(*self.present.shape, len(weight), 1)
@@ -153,32 +153,32 @@ class EdgeBlocks(Edges):
     # -- between nodes, rows and slots -----------------------------------------------------
 
     def take(self, x: Tensor) -> Blocked:
-        """Copy node states to rows: `(N, S, H, k)` → a tensor per group of padded dialogues, zero for absent nodes and padding."""
+        """Copy node states `(N, S, H, k)` to one tensor per group of padded dialogues, with zeros for absent nodes and padding."""
         return self._row_map(x.shape[2]).take(x)
 
     def put(self, rows: Blocked) -> Tensor:
-        """Copy rows back to node states: a tensor per group of padded dialogues → `(N, S, H, k)`, zero for absent nodes."""
+        """Undo `take`: copy the tensors of all groups of padded dialogues to node states `(N, S, H, k)`, with zeros for absent nodes."""
         return self._row_map(len(rows[0])).put(rows)
 
     def room(self, heads: int, width: int, like: Tensor) -> Blocked:
-        """Return uninitialised rows, a tensor per group of padded dialogues; they are in one block of memory, which `put` need not copy."""
+        """Return an uninitialised tensor per group of padded dialogues. They share one block of memory, so that `put` needs no copy."""
         return self._row_map(heads).room(width, like)
 
     def split(self, slots: Tensor) -> Blocked:
-        """Split values of all pairs of nodes `(H, P)` into views, one per group of padded dialogues."""
+        """Split values `(H, P)` of all `P` pairs of nodes into tensor views, one for each group of padded dialogues."""
         return [slots[:, bucket.slots].view(len(slots), *bucket.shape, bucket.width) for bucket in self.blocks.buckets]
 
     def join(self, slots: Blocked) -> Tensor:
-        """Concatenate values of pairs of nodes, the inverse of `split`: a tensor per group of padded dialogues → `(H, P)`."""
+        """Undo `split`: concatenate the tensors of all groups of padded dialogues to values `(H, P)` of all `P` pairs of nodes."""
         flat = [part.reshape(len(part), -1) for part in slots]
         return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
 
     def cleaned(self, slots: Tensor) -> Blocked:
-        """Copy and `split` values of pairs of nodes `(H, P)`, multiplied by `scale · times`; values without an edge become zero."""
+        """Copy and `split` values `(H, P)`, multiply them by `scale · times` of the edge rule, and set values without an edge to zero."""
         return self.scaled(self.edges_only(slots))
 
     def clean(self, parts: Blocked) -> Blocked:
-        """Multiply values from `split` by `scale · times` of their edges, and set the values without an edge to zero, in place."""
+        """Multiply values from `split` by `scale · times` of the edge rule, in place; set values of node pairs without an edge to zero."""
         bits = self._bits_of(parts[0].element_size())
         if bits is not None:
             for part, word in zip(parts, self.split(bits), strict=True):
@@ -186,14 +186,14 @@ class EdgeBlocks(Edges):
         return self.scaled(parts)
 
     def scaled(self, parts: Blocked) -> Blocked:
-        """Multiply values from `split` by `scale · times` of their edges, in place."""
+        """Multiply values from `split` by the product of the options `scale` and `times` of the edge rule, in place."""
         if self._factor is not None:
             for part, factor in zip(parts, self.split(self._factor.to(parts[0].dtype)[None]), strict=True):
                 part.mul_(factor)
         return parts
 
     def edges_only(self, slots: Tensor) -> Blocked:
-        """Copy and `split` values of pairs of nodes `(H, P)`; values without an edge become zero."""
+        """Copy values `(H, P)`, `split` them, and set the values of pairs of nodes without an edge to zero."""
         bits = self._bits_of(slots.element_size())
         if bits is None:
             return [part.clone(memory_format=torch.contiguous_format) for part in self.split(slots)]
@@ -202,7 +202,7 @@ class EdgeBlocks(Edges):
         return [part.view(slots.dtype) for part in words]
 
     def score_masks(self, dtype: torch.dtype) -> Sequence[Tensor]:
-        """Return the terms that are added to scores before a softmax, a tensor per group of padded dialogues.
+        """Return the terms that are added to attention scores before a softmax, in one tensor per group of padded dialogues.
 
         A term is the logarithm of the multiplicity of the edge, or a large negative number for a pair of nodes without an edge.
         """
@@ -213,7 +213,7 @@ class EdgeBlocks(Edges):
         return self._masks[dtype]
 
     def scales(self, dtype: torch.dtype) -> Sequence[Tensor | None]:
-        """Return the option `scale` of every edge, a tensor per group of padded dialogues; `None` for each group if all are one."""
+        """Return the factor `scale` of every edge, in one tensor per group of padded dialogues; if all are one, a list of `None`."""
         if all(rule.scale == 1 for rule in self.recipe.edges):
             return [None] * len(self.blocks.buckets)
         times = 1 if self._times is None else self._times.clamp(min=1)
@@ -222,7 +222,7 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def lonely(self) -> Sequence[Tensor]:
-        """Return the indices of the targets without edges, padding included, a tensor per group of padded dialogues."""
+        """Return the indices of the target nodes without edges, padding included, in one tensor per group of padded dialogues."""
         return [(~part[0].any(-1)).flatten().nonzero().flatten() for part in self.split(self.valid[None])]
 
     def _bits_of(self, size: int) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Edges as a DGL graph: message passing uses the kernels of DGL, which do not store one state per edge."""
+"""Edges as a DGL graph. Message passing uses the kernels of DGL, which do not copy a node state for every edge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EdgeDgl(Edges):
 
     Args:
         recipe: The graph recipe.
-        nodes: The nodes, of which only the presence is used.
+        nodes: The nodes; only the mask of the present nodes is used.
         batch: The dialogues.
         edges: All edges of the recipe between the nodes.
 
@@ -43,23 +43,23 @@ class EdgeDgl(Edges):
 
     @cached_property
     def valid(self) -> Tensor:
-        """Return a mask `(E,)` bool that is true everywhere, because this layout has no padding."""
+        """Return a mask `(E,)` bool that is true everywhere, because a DGL graph has no padding between edges."""
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of target and source per edge and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
+        """Compute the dot product of target and source of every edge, for each of `H` heads: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         found: Tensor = self.dgl.ops.u_dot_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.squeeze(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of target and source per edge and attention head: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
+        """Compute the sum of target value and source value of every edge, for each of `H` heads: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
         expect_heads("add", "(N, S, H)", target, source)
         found: Tensor = self.dgl.ops.u_add_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.T
 
     def angular(self, states: Tensor) -> Tensor:
-        """Compute the angular similarity for every edge: `(N, S, k)` → `(1, E)`."""
+        """Compute the angular similarity of the two node states of every edge: states `(N, S, k)` → `(1, E)` for `E` edges."""
         unit = directions(torch.where(self.present[..., None], states, 0.0))[:, :, None]
         return angular(self.dot(unit, unit))
 
@@ -71,7 +71,7 @@ class EdgeDgl(Edges):
         return found if times is None else found / times.to(score.dtype)
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """Compute the sum of the edge weights of every node: `(H, N, S)`, or `(N, S)` without weights; see `Edges.degree`."""
+        """Compute the sum of the edge weights of every node, as `Edges.degree` explains: `(H, N, S)`, or `(N, S)` without weights."""
         dtype = torch.get_default_dtype() if weight is None else weight.dtype
         values = torch.ones_like(self.edges.source, dtype=dtype)[None] if weight is None else weight
         values = values if self.edges.factor is None else values * self.edges.factor.to(dtype)

@@ -1,4 +1,4 @@
-"""Edges as a list, for sparse graphs, and for explanations and drawings of single messages."""
+"""Edges as a list: used for sparse graphs, and to explain or draw single messages."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from erc_graph.graphs.weights import angular, directions
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """All edges of a recipe, sorted by edge type, target and source. The index of a node is `utterance * S + stream`.
+    """All edges of a graph recipe, sorted by edge type, target and source. Node index: `utterance * S + stream`, with `S` streams.
 
     Attributes:
         source: `(E,)` int64, index of the source node of every edge.
         target: `(E,)` int64, index of the target node of every edge.
         relation: `(E,)` int64, index of the relation of every edge.
-        times: `(E,)` multiplicity of every edge; `None`: one.
-        factor: `(E,)` `scale · times` of every edge, from the edge rule; `None`: one.
+        times: `(E,)` multiplicity of every edge; `None`: all multiplicities are one.
+        factor: `(E,)` product `scale · times` of two options of the rule of every edge; `None`: all products are one.
         types: The edge types, in the order of the edges.
         counts: Number of edges of each type.
     """
@@ -44,7 +44,7 @@ class Listed:
 
     @classmethod
     def of(cls, recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> Listed:
-        """Compute the edges as if all nodes were present."""
+        """Compute all edges of a graph recipe between the nodes of a batch, as if all nodes were present."""
         here = torch.ones(batch.utterances, dtype=torch.bool, device=batch.device)
         edges = graph_edges(recipe, batch.ptr, batch.speaker, dict.fromkeys(streams, here), sizes=batch.sizes, dtype=None)
         place, width = {name: i for i, name in enumerate(streams)}, len(streams)
@@ -72,7 +72,7 @@ class Listed:
         )
 
     def between(self, present: Tensor) -> Listed:
-        """Return only the edges between present nodes; `present` is `(N, S)` bool."""
+        """Return only the edges between present nodes; the mask of the present nodes is `present`, `(N, S)` bool."""
         if bool(present.all()):
             return self
         here = present.flatten()
@@ -90,14 +90,14 @@ class Listed:
 
 
 class EdgeList(Edges):
-    """The edges of a recipe as a list; message passing consists of gather and scatter operations.
+    """The edges of a graph recipe as a list; message passing consists of gather and scatter operations.
 
     Args:
         recipe: The graph recipe.
-        nodes: The nodes, of which only the presence is used.
+        nodes: The nodes; only the mask of the present nodes is used.
         batch: The dialogues.
         edges: All edges of the recipe between the nodes.
-        watch: Object that records the messages; `None`: no record.
+        watch: Object that records the messages; `None`: messages are not recorded.
     """
 
     def __init__(self, recipe: GraphRecipe, nodes: Nodes, batch: Batch, edges: Listed, watch: Watch | None = None) -> None:
@@ -107,7 +107,7 @@ class EdgeList(Edges):
 
     @cached_property
     def hyper(self) -> HyperEdges:
-        """Return the hyperedges of the recipe; their messages are recorded by the same `watch`."""
+        """Return the hyperedges of the recipe. The observer `watch` of this object also records their messages."""
         members = Members.kept(self.recipe, len(self.streams), self.batch)
         return HyperEdges(self.recipe, self.present, self.streams, members, self.watch, self.watched.end if self.watched else 0)
 
@@ -118,21 +118,21 @@ class EdgeList(Edges):
 
     @cached_property
     def valid(self) -> Tensor:
-        """Return a mask `(E,)` bool that is true everywhere, because this layout has no padding."""
+        """Return a mask `(E,)` bool that is true everywhere, because a list of edges has no padding."""
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of target and source per edge and attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
+        """Compute the dot product of target and source of every edge, for each of `H` heads: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         return (self._targets(target) * self._sources(source)).sum(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of target and source per edge and attention head: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
+        """Compute the sum of target value and source value of every edge, for each of `H` heads: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
         expect_heads("add", "(N, S, H)", target, source)
         return (self._targets(target) + self._sources(source)).T
 
     def angular(self, states: Tensor) -> Tensor:
-        """Compute the angular similarity for every edge: `(N, S, k)` → `(1, E)`."""
+        """Compute the angular similarity of the two node states of every edge: states `(N, S, k)` → `(1, E)` for `E` edges."""
         unit = directions(torch.where(self.present[..., None], states, 0.0))
         return angular((self._targets(unit) * self._sources(unit)).sum(-1))[None]
 
@@ -143,7 +143,7 @@ class EdgeList(Edges):
         return out
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """Compute the sum of the edge weights of every node: `(H, N, S)`, or `(N, S)` without weights; see `Edges.degree`."""
+        """Compute the sum of the edge weights of every node, as `Edges.degree` explains: `(H, N, S)`, or `(N, S)` without weights."""
         factor = self._factor(torch.get_default_dtype() if weight is None else weight.dtype)
         if weight is None:
             weight = torch.ones_like(self.edges.source, dtype=torch.get_default_dtype())[None] if factor is None else factor[None]
@@ -151,7 +151,7 @@ class EdgeList(Edges):
         return self.degree_of(weight if factor is None else weight * factor, outgoing)
 
     def degree_of(self, values: Tensor, outgoing: bool) -> Tensor:
-        """Sum the values of the edges into every node, or out of every node if `outgoing`: `(H, E)` → `(H, N, S)`."""
+        """Sum the values `(H, E)` of the edges into every node, or, if `outgoing`, out of every node; the sums are `(H, N, S)`."""
         ends = self.edges.source if outgoing else self.edges.target
         return values.new_zeros(len(values), self.present.numel()).index_add(1, ends, values).unflatten(1, self.present.shape)
 

@@ -1,4 +1,4 @@
-"""The edges of a graph recipe between the nodes of a batch, in the fastest layout (data structure)."""
+"""The edges of a graph recipe between the nodes of a batch, in the data structure (layout) that is estimated to be fastest."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Layout = Literal["auto", "list", "blocks", "dgl"]
 
 
 def edges_of(recipe: GraphRecipe, nodes: Nodes, batch: Batch, *, watch: Watch | None = None, layout: Layout = "auto") -> Edges:
-    """Return the edges of a recipe between present nodes.
+    """Return the edges of a graph recipe between present nodes.
 
-    Without `watch`, the result is stored in the batch, so that the next layer can use it again.
+    Without `watch`, the edges are stored in the batch, so that the next layer of the method can use them again.
 
     Args:
         recipe: The graph recipe.
-        nodes: The nodes, of which only the presence is used.
+        nodes: The nodes; only the mask of the present nodes is used.
         batch: The dialogues.
         watch: Object that records the messages; with it, the layout is always `list`.
         layout: Data structure of the edges: `list`, `blocks`, `dgl`, or `auto`. With `auto`, the function chooses `list` or `blocks` by
@@ -66,7 +66,7 @@ def _dense(recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> bool:
 
 
 def about(rule: EdgeRule, sizes: tuple[int, ...]) -> int:
-    """Estimate the number of edges of a rule within a stream; assume that a speaker has half of the utterances of a dialogue."""
+    """Estimate the number of edges of a rule within a stream. The estimate assumes that a speaker has half of a dialogue's utterances."""
     total = sum(sizes)
     for reach in (rule.past, rule.future):
         far = None if reach is None else 2 * int(reach[4:]) if isinstance(reach, str) else reach * (2 if rule.count == "own" else 1)

@@ -1,4 +1,4 @@
-"""Export of a graph to GraphML for Gephi, Cytoscape and yEd, through networkx."""
+"""Export of a graph to a GraphML file for Gephi, Cytoscape and yEd; the file is written with networkx."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def write_graphml(graph: HeteroData, path: str | Path, *, predictions: Labels | None = None) -> Path:
-    """Convert a graph with `to_networkx`, and write it as GraphML, atomically.
+    """Convert a graph with `to_networkx`, and write it to a GraphML file in one step, so that no incomplete file remains after an error.
 
     A node has the name `stream/row` and the attribute `stream`. For a hyperedge, the attribute `stream` is `hyperedge`. Unknown labels and
-    texts are left out. Characters that XML does not allow are replaced by spaces. Edge keys are numbers.
+    texts are left out. Characters that XML does not allow are replaced by spaces. The key of an edge is a number.
 
     Args:
         graph: A graph of `build_graph` or `Pipeline.graph`.
         path: The file to write.
-        predictions: Predicted labels, one per utterance, as in `draw_graph`; stored as the node attribute `predicted`.
+        predictions: Predicted labels, one per utterance, as in `draw_graph`. The node attribute `predicted` stores them.
 
     Raises:
         ConfigError: the number of predictions is wrong, or a predicted label is unknown.

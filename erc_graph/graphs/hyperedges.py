@@ -1,4 +1,4 @@
-"""Hyperedges: sets of nodes that exchange weighted means of their states; time is linear in the number of nodes.
+"""Hyperedges: sets of nodes that exchange weighted means of their states. The computing time is linear in the number of nodes.
 
 For every rule, each node belongs to exactly one hyperedge. The incidence matrix is therefore stored as one hyperedge index per node and
 rule.
@@ -35,7 +35,7 @@ class Members:
 
     @classmethod
     def of(cls, recipe: GraphRecipe, streams: int, batch: Batch) -> Members:
-        """Compute the hyperedges, sorted by rule, then by dialogue, then by stream, utterance or speaker."""
+        """Compute the hyperedges of a batch. They are sorted by rule, then by dialogue, and last by stream, utterance or speaker."""
         index, kind, stream, first = [], [], [], 0
         place = torch.arange(streams, device=batch.device)
         for i, rule in enumerate(recipe.hyperedges):
@@ -56,7 +56,7 @@ class Members:
 
     @classmethod
     def kept(cls, recipe: GraphRecipe, streams: int, batch: Batch) -> Members:
-        """Return the result of the method `of`, which is stored in the batch and used again by later calls."""
+        """Return the hyperedges that the method `of` computes. The batch stores them, and later calls return the stored hyperedges."""
         key = "members", recipe.hyperedges, streams
         if key not in batch.kept:
             batch.kept[key] = cls.of(recipe, streams, batch)
@@ -72,8 +72,8 @@ class HyperEdges:
         present: `(N, S)` bool, presence of the nodes.
         streams: Names of the streams.
         members: All hyperedges, as if all nodes were present.
-        watch: Object that records the messages.
-        first: Number of edges per dialogue that are not hyperedges; in `watch.multiplier`, these edges come first.
+        watch: Object (`Watch`) that records the messages.
+        first: Number of edges per dialogue that do not belong to hyperedges. In `watch.multiplier`, these edges come first.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class HyperEdges:
 
     @property
     def stream(self) -> Tensor:
-        """Return the index of the stream of every hyperedge, `(M,)`, or -1 for nodes of several streams."""
+        """Return the index of the stream of every hyperedge, `(M,)`, or -1 for a hyperedge with nodes of several streams."""
         return self.members.stream
 
     def gather(self, x: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -1,8 +1,8 @@
-"""`Edges`, the interface of message passing for all operators; it is the same for every layout (data structure) of the edges.
+"""`Edges`, the interface of message passing for all graph operators. It is the same for every layout (data structure) of the edges.
 
 A layout has `P` **pairs of nodes**: a target and a source. In the layout `list`, every pair has an edge. In the layout `blocks`, some pairs
-are padding and have no edge. A tensor `(H, P)` has one value per attention head and pair. Operators use these tensors in the same way for
-all layouts.
+are padding and have no edge. A tensor of shape `(H, P)` has one value per attention head and pair. Graph operators use these tensors in the
+same way for all layouts.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 def expect_heads(primitive: str, shape: str, *states: Tensor) -> None:
-    """Check that states have an axis for attention heads.
+    """Check that node states have an axis for attention heads.
 
     Args:
-        primitive: Name of the method of `Edges` that was called.
+        primitive: Name of the called method of the class `Edges`.
         shape: The expected shape, such as `(N, S, H, k)`.
         *states: The states of targets and sources.
 
     Raises:
-        ConfigError: a tensor has another number of axes.
+        ConfigError: a tensor does not have as many axes as the expected shape.
     """
     for x in states:
         if x.ndim != shape.count(",") + 1:
@@ -40,11 +40,12 @@ def expect_heads(primitive: str, shape: str, *states: Tensor) -> None:
 class Edges(ABC):
     """The edges of a graph recipe between the present nodes of a batch.
 
-    For `N` utterances in `S` streams, there are `P` pairs of nodes (target and source); some layouts also have pairs without an edge.
+    There are `P` pairs of a target and a source among the nodes of `N` utterances in `S` streams. Some data structures of edges also have
+    pairs without an edge.
 
     Args:
         recipe: The graph recipe.
-        nodes: The nodes, of which only the presence is used.
+        nodes: The nodes; only the mask of the present nodes is used.
         batch: The dialogues.
     """
 
@@ -63,12 +64,12 @@ class Edges(ABC):
 
     @property
     def group(self) -> Tensor | None:
-        """Return a group index per node, `(N, S)`, if every node has one edge from each node of its group and no others; else `None`."""
+        """Return the group `(N, S)` of every node, if every node has one edge from each node of its group and no other; else `None`."""
         return None
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Return the names of the `R` relations."""
+        """Return the names of the `R` relations (kinds of edges) of the recipe."""
         return self.recipe.relations
 
     @property
@@ -83,25 +84,25 @@ class Edges(ABC):
 
     @abstractmethod
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the dot product of every pair of target and source, per attention head: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        """Compute the dot product of target and source of every pair, for each of `H` heads: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
 
     @abstractmethod
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute the sum of every pair of target and source, per attention head: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        """Compute the sum of target value and source value of every pair, for each of `H` heads: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
 
     @abstractmethod
     def angular(self, states: Tensor) -> Tensor:
-        """Compute the angular similarity of every pair of nodes (`erc_graph.graphs.weights.angular`): `(N, S, k)` → `(1, P)`."""
+        """Compute the angular similarity of the states of every pair of nodes (`graphs.weights.angular`): `(N, S, k)` → `(1, P)`."""
 
     @abstractmethod
     def softmax(self, score: Tensor) -> Tensor:
         """Compute the softmax over the edges into every target: scores `(H, P)` → weights `(H, P)`, zero for pairs without an edge.
 
-        An edge with multiplicity `n` is counted `n` times in the denominator, but once in the numerator.
+        An edge with multiplicity `n` is counted `n` times in the denominator of the softmax, but once in the numerator.
         """
 
     def attend(self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Compute attention: `spread` the values, with the `softmax` of the `dot` products of queries and keys as weights.
+        """Compute attention. The weights are the `softmax` of the `dot` products of queries and keys; `spread` sums the weighted values.
 
         Args:
             x: `(N, S, 3, H, k)` queries, keys and values.
@@ -118,18 +119,18 @@ class Edges(ABC):
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
         """Compute the sum of `scale · times · weight` over the edges into every node, or out of every node.
 
-        The options `scale` and `times` are from the edge rule.
+        The factors `scale` and `times` are options of the rule of the edge.
 
         Args:
             weight: `(H, P)` weights of `P` pairs of nodes; default: ones.
-            outgoing: Whether to sum over the edges out of a node.
+            outgoing: Whether to sum over the edges out of a node, and not over the edges into it.
 
         Returns:
             Degrees `(H, N, S)`, or `(N, S)` without weights.
         """
 
     def at_relation(self, table: Tensor) -> Tensor:
-        """Return, for every pair of nodes, the row of `table` for the relation of the edge: `(R, ...)` → `(P, ...)`."""
+        """Return, for every pair of nodes, the row of the table `(R, ...)` that belongs to the relation of their edge: `(P, ...)`."""
         return table.index_select(0, self.relation)
 
     def spread(

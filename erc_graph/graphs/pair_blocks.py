@@ -1,14 +1,14 @@
-"""Padded pairs of nodes: their arrangement in blocks, and the pairs that are edges.
+"""Padded pairs of nodes: the arrangement of the pairs in blocks, and the masks of the pairs that have an edge.
 
-Dialogues of similar length form a **bucket** and are padded to its longest dialogue. Every target node is in `K` pairs, one for each
-possible source. A pair has an edge or is empty. The pairs are divided into **chunks**, by the sources:
+Dialogues of similar length form a **bucket** and are padded to the length of the longest dialogue of the bucket. Every target node is in
+`K` pairs, one for each possible source node. A pair has an edge or is empty. The pairs are divided into **chunks**, by the kind of their
+sources:
 
-- `within`: all utterances in the stream of the target;
-- `turn`: all streams of the utterance of the target;
-- `full`: all streams of all utterances, if a rule joins different streams at different utterances.
+- `within`: all utterances in the stream of the target; - `turn`: all streams of the utterance of the target; - `full`: all streams of all
+utterances; used if an edge rule joins different streams at different utterances.
 
-Two rules that may join the same two nodes have separate chunks, so that both edges count. All other rules share chunks. The masks of the
-pairs with an edge are computed from lengths, offsets and speakers by broadcasting.
+Two edge rules that may join the same two nodes have separate chunks, so that both edges count. All other rules share chunks. The masks of
+the pairs with an edge are computed by broadcasting, from the lengths and speakers of the dialogues and the distances of the rules.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ CUTS = 24  # places at most where buckets may end
 
 @dataclass(frozen=True)
 class Chunk:
-    """Pairs of nodes: every target node, and one kind of possible sources.
+    """A chunk: all pairs of a target node and a possible source node, for one kind of possible sources.
 
     Attributes:
         kind: The kind of sources: `within` (same stream), `turn` (same utterance) or `full` (all).
         first: Index of the first source of the chunk among all `K` possible sources of a target.
-        width: Number of sources.
-        rules: The rules whose edges are in the chunk, with the index of their first relation; no two rules join the same nodes.
+        width: Number of possible sources of a target in the chunk.
+        rules: The edge rules whose edges are in the chunk, each after the index of its first relation. No two rules join the same nodes.
     """
 
     kind: Kind
@@ -52,19 +52,19 @@ class Chunk:
 
     @property
     def part(self) -> slice:
-        """Return the slice of the sources of this chunk in all `K` possible sources of a target."""
+        """Return the slice of this chunk's sources among all `K` possible sources of a target node."""
         return slice(self.first, self.first + self.width)
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Dialogues that are padded to the same number of utterances; one row per node, sorted by dialogue, stream and utterance.
+    """A bucket: dialogues that are padded to the same length. It has one row per node, sorted by dialogue, stream and utterance.
 
     Attributes:
         dialogues: The dialogues of the bucket, as indices in the batch.
         streams: `S`, number of streams.
         turns: `T`, number of utterances of the longest dialogue.
-        chunks: The groups of possible sources of a target (`Chunk`).
+        chunks: The groups (`Chunk`) of possible sources of a target node.
         first_row: Index of the first row of the bucket in the batch.
         first_slot: Index of the first pair of nodes of the bucket in the batch.
     """
@@ -78,27 +78,27 @@ class Bucket:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return the number of dialogues, of streams, and of utterances per dialogue."""
+        """Return three numbers: dialogues, streams, and utterances per dialogue with padding."""
         return len(self.dialogues), self.streams, self.turns
 
     @property
     def rows(self) -> int:
-        """Return the number of rows: one per node, padding included."""
+        """Return the number of rows of the bucket: one row per node, padding included."""
         return len(self.dialogues) * self.streams * self.turns
 
     @property
     def width(self) -> int:
-        """Return `K`, the number of possible sources of a target."""
+        """Return `K`, the number of possible source nodes of a target node."""
         return self.chunks[-1].first + self.chunks[-1].width if self.chunks else 0
 
     @property
     def slots(self) -> slice:
-        """Return the slice of the pairs of nodes of this bucket in the pairs of the batch, which are sorted by target."""
+        """Return the slice of this bucket's pairs of nodes among all pairs of the batch; the pairs are sorted by target node."""
         return slice(self.first_slot, self.first_slot + self.rows * self.width)
 
 
 def fold(kind: Kind, x: Tensor) -> Tensor:
-    """Group the nodes such that a `Chunk` of this kind only joins nodes of a group: `(H, D, S, T, k)` → `(groups, nodes per group, k)`."""
+    """Group nodes so that the pairs of a `Chunk` of this kind lie within groups: `(H, D, S, T, k)` → `(groups, nodes per group, k)`."""
     if kind == "within":
         return x.reshape(-1, *x.shape[-2:])
     if kind == "turn":
@@ -115,7 +115,7 @@ def unfold(kind: Kind, rows: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool, out: Tensor | None = None) -> Tensor:
-    """Compute `W x` for weights `W` and node states `x`, or `Wᵀ x`: `(H, D, S, T, K)`, `(H, D, S, T, k)` → `(H, D, S, T, k)`."""
+    """Compute `W x`, or `Wᵀ x` if `transposed`: weights `(H, D, S, T, K)` and node states `(H, D, S, T, k)` → `(H, D, S, T, k)`."""
     total: Tensor | None = None
     kinds = list(dict.fromkeys(chunk.kind for chunk in bucket.chunks))
     for kind in kinds:
@@ -132,7 +132,7 @@ def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool, out: 
 
 
 def outer(bucket: Bucket, target: Tensor, source: Tensor) -> Tensor:
-    """Compute the dot products of targets and their `K` sources: `(H, D, S, T, k)`, `(H, D, S, T, k)` → `(H, D, S, T, K)`."""
+    """Compute the dot products of target states and the states of their `K` sources: `(H, D, S, T, k)`, twice → `(H, D, S, T, K)`."""
     found: dict[str, Tensor] = {}
     for chunk in bucket.chunks:
         if chunk.kind not in found:
@@ -143,7 +143,7 @@ def outer(bucket: Bucket, target: Tensor, source: Tensor) -> Tensor:
 
 
 def as_given(x: Tensor) -> AbstractContextManager[Any]:
-    """Switch autocast off within a `with` block, so that the forward pass has the same precision as the backward pass."""
+    """Return a context manager that switches autocast off, so that the forward pass has the same precision as the backward pass."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
@@ -173,7 +173,7 @@ def _buckets(sizes: tuple[int, ...], cells: int) -> tuple[tuple[int, ...], ...]:
 
 @lru_cache(maxsize=64)
 def chunked(recipe_rules: tuple[EdgeRule, ...], streams: tuple[str, ...]) -> tuple[tuple[Kind, tuple[tuple[int, EdgeRule], ...]], ...]:
-    """Return kind and rules of every `Chunk`; each rule is a tuple of the index of its first relation and the rule."""
+    """Return the kind and the edge rules of every `Chunk`. A rule is given as a tuple: index of its first relation, rule."""
     firsts = accumulate((len(rule.relations) for rule in recipe_rules), initial=0)
     rules = [(first, rule) for first, rule in zip(firsts, recipe_rules, strict=False) if rule.joined(streams)]
     full = any(rule.scope == "across" and (rule.past != 0 or rule.future != 0) for _, rule in rules)
@@ -190,7 +190,7 @@ def chunked(recipe_rules: tuple[EdgeRule, ...], streams: tuple[str, ...]) -> tup
 
 
 def apart(one: EdgeRule, other: EdgeRule) -> bool:
-    """Return whether two rules can never join the same two nodes."""
+    """Return whether two edge rules can never join the same two nodes."""
     if one.scope != other.scope or {one.speaker, other.speaker} == {"same", "other"}:
         return True
     for mine, yours in ((one.source, other.source), (one.target, other.target)):
@@ -207,15 +207,16 @@ def _sides(rule: EdgeRule) -> tuple[bool, bool, bool]:
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """All padded pairs of nodes of a batch, as if all nodes were present.
+    """All pairs of nodes of a batch, with padding, as if all nodes were present.
 
     Attributes:
         buckets: The groups of padded dialogues.
-        node: `(R,)` index `utterance * S + stream` of the node of every row; arbitrary for padding.
-        real: `(R,)` bool, false for padding.
+        node: `(R,)` index `utterance * S + stream` of the node of every row; `S` is the number of streams. Padding has arbitrary values.
+        real: `(R,)` bool, whether the row is a node and not padding.
         slots: `P`, number of pairs of nodes, padding included.
-        masks: Per bucket, chunk and rule: `(D, T, T)` bool, the pairs of utterances that the rule joins; `(D, T)` for the kind `turn`.
-        speaker: Per bucket: `(D, T)` index of the speaker of every utterance.
+        masks: For every bucket, chunk and rule: `(D, T, T)` bool, the pairs of utterances that the rule joins. `(D, T)` for chunks of the
+            kind `turn`.
+        speaker: For every bucket: `(D, T)` index of the speaker of every utterance.
         streams: Names of the streams.
     """
 
@@ -229,7 +230,7 @@ class Blocks:
 
     @classmethod
     def of(cls, recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> Blocks:
-        """Compute the blocks from the lengths and speakers of a batch."""
+        """Compute all padded pairs of nodes from the lengths and speakers of the dialogues of a batch."""
         plan = chunked(recipe.edges, streams)
         buckets = _placed(batch.sizes, plan, len(streams))
         turns = Turns.of(batch.ptr, batch.speaker, batch.utterances)
@@ -252,9 +253,10 @@ class Blocks:
         return cls(buckets, node, real, slots, tuple(masks), tuple(speakers), streams)
 
     def over_slots(self, value: str, dtype: torch.dtype) -> Tensor:
-        """Return one value per pair of nodes, `(P,)`, or zero for a pair without an edge.
+        """Return one value for each of `P` pairs of nodes; the value is zero for a pair without an edge.
 
-        The argument `value` is `edge` (1), `relation` (index of the relation), `times` or `factor` (`scale · times`).
+        The argument `value` says which value: `edge` (1), `relation` (index of the relation), `times` (multiplicity) or `factor` (the
+        product `scale · times` of two options of the edge rule).
         """
         parts = []
         for bucket, masks, speaker in zip(self.buckets, self.masks, self.speaker, strict=True):
@@ -314,7 +316,7 @@ def _placed(sizes: tuple[int, ...], plan: tuple[tuple[Kind, tuple[tuple[int, Edg
 
 
 def padded_slots(recipe: GraphRecipe, streams: tuple[str, ...], sizes: tuple[int, ...]) -> int:
-    """Return the number of padded pairs of nodes, `P`, without computing the pairs."""
+    """Return `P`, the number of pairs of nodes with padding, without computing the pairs."""
     return sum(bucket.rows * bucket.width for bucket in _placed(sizes, chunked(recipe.edges, streams), len(streams)))
 
 

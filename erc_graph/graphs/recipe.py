@@ -53,18 +53,19 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphRecipe:
-    """The rules for the edges of a graph. They apply to any conversation and any streams.
+    """The rules for the edges of a graph. The rules apply to any conversation and any streams (modalities or pairs of modalities).
 
     Attributes:
         name: Name of the recipe; default: the name of the file without `.toml`.
-        description: Description of the graph, in one sentence.
+        description: One sentence that describes the graph.
         source: Paper that defines the graph, with section or equation.
         edges: The rules for edges; a graph has the edges of all rules.
         hyperedges: The rules for hyperedges, if any (`[[hyperedge]]` in TOML).
         examples: Short conversations with the expected number of edges per relation (`[[example]]` in TOML).
 
     Raises:
-        ConfigError: there is no rule, two rules have the same relation, or an example does not have exactly one count per relation.
+        ConfigError: there is no rule, two rules have the same relation, or an example does not give exactly one number of edges per
+            relation.
     """
 
     name: str
@@ -96,28 +97,28 @@ class GraphRecipe:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Return the names of the relations, in order; a rule for speaker pairs has one relation per pair."""
+        """Return the names of the relations of all edge rules, in order. A rule for speaker pairs has one relation per pair."""
         return tuple(name for rule in self.edges for name in rule.relations)
 
     @property
     def causal(self) -> bool:
-        """Return whether no edge and no hyperedge sends messages from a later utterance to an earlier utterance."""
+        """Return `True` if no edge and no hyperedge sends messages from a later utterance to an earlier utterance."""
         return all(rule.future == 0 for rule in self.edges) and all(rule.over == "turn" for rule in self.hyperedges)
 
     @property
     def past(self) -> int | None:
-        """Return the largest distance in utterances from a source node to a later target node, or `None` without a fixed limit."""
+        """Return the largest distance, in utterances, from a source node to a later target node; `None` if there is no fixed limit."""
         reaches = [rule.behind for rule in self.edges] + [0 if rule.over == "turn" else None for rule in self.hyperedges]
         return None if None in reaches else max(reach for reach in reaches if reach is not None)
 
     def past_only(self) -> GraphRecipe:
-        """Return the recipe without edges from later utterances; rules that have no other edges are removed.
+        """Return the recipe without edges from later utterances. A rule that only has such edges is removed.
 
         >>> load_recipe("speaker").past_only().relations
         ('same_past', 'other_past', 'cross')
 
         Raises:
-            ConfigError: a hyperedge joins several utterances, or no rule remains.
+            ConfigError: a hyperedge joins several utterances, or all rules would be removed.
         """
         for rule in self.hyperedges:
             if rule.over != "turn":
@@ -133,7 +134,7 @@ class GraphRecipe:
         return replace(self, edges=rules, examples=())
 
     def with_scale(self, relation: str, scale: float) -> GraphRecipe:
-        """Return the recipe with another value of the option `scale` in the rule of the given relation.
+        """Return the recipe with a new value of the option `scale`, the factor of the edge weights, in the rule of a given relation.
 
         >>> load_recipe("pairwise").with_scale("cross", 0.3).edges[1].scale
         0.3
@@ -156,7 +157,7 @@ def _known() -> dict[str, Path]:
 
 
 def list_recipes() -> tuple[str, ...]:
-    """Return the names of the recipes of the package.
+    """Return the names of the graph recipes that the package contains.
 
     >>> "pairwise" in list_recipes()
     True
@@ -165,14 +166,14 @@ def list_recipes() -> tuple[str, ...]:
 
 
 def load_recipe(name_or_path: str | Path | GraphRecipe) -> GraphRecipe:
-    """Load a recipe by name or from a TOML file; return a `GraphRecipe` unchanged.
+    """Load a graph recipe by name or from a TOML file. A given `GraphRecipe` is returned unchanged.
 
     Args:
         name_or_path: A name such as `pairwise`, or a path: a `Path`, or a string that ends in `.toml`.
 
     Raises:
         ConfigError: the name is unknown, the file cannot be read, or it has unknown keys, wrong types or invalid values. The message lists
-            all problems with key, expected value and found value.
+            every problem with its key, the expected value and the found value.
 
     >>> load_recipe("window").relations
     ('context', 'cross')

@@ -1,12 +1,12 @@
-"""Edges of a recipe, computed from lengths and speakers with tensor operations, without loops over utterances or edges.
+"""Edges of a graph recipe, computed from dialogue lengths and speakers with tensor operations, without loops over utterances or edges.
 
 A row is an utterance of a batch (`erc_graph.data.batch.Batch`): dialogue `i` has the rows `ptr[i]:ptr[i + 1]`. For a rule with a window,
 time and memory are linear in the number of utterances. For a rule over `all` utterances, time, memory and the number of edges are quadratic
 in the length of a dialogue.
 
-The number of edges is usually computed from the lengths alone, so the CPU does not wait for a GPU. Row indices are int32 if all indices fit
-into this type. Edges of recent batches are cached. The key of the cache contains the lengths and, if a rule depends on speakers, the
-speakers.
+The number of edges is usually computed only from the lengths of dialogues, so that the CPU does not wait for a GPU. Row indices have the
+type int32 if all indices fit into it. Edges of recent batches are cached. The key of the cache contains the lengths and, if a rule depends
+on speakers, the speakers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEPT = 2**21  # edges of a rule above which they are not kept: 16 MiB
 
 
 def reached(sizes: tuple[int, ...], reach: int | None) -> int:
-    """Return the number of pairs of utterances at a distance from 1 to `reach` (`None`: any distance), over all dialogues.
+    """Return the number of pairs of utterances in all dialogues whose distance is from 1 to `reach` (`None`: any distance).
 
     >>> reached((4,), None), reached((4, 2), 1)
     (6, 4)
@@ -42,11 +42,11 @@ def reached(sizes: tuple[int, ...], reach: int | None) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Turns:
-    """The position of every row (utterance) in its dialogue, and among the utterances of its speaker.
+    """The position of every utterance (row) in its dialogue, and among the utterances of its speaker.
 
     Attributes:
-        start: `(N,)` first row of the dialogue.
-        end: `(N,)` last row of the dialogue, plus one.
+        start: `(N,)` for every row, the first row of its dialogue.
+        end: `(N,)` for every row, the last row of its dialogue, plus one.
         own: `(N,)` position of every row in `order`.
         order: `(N,)` the rows, sorted by dialogue, speaker and utterance.
         own_start: `(N,)` position in `order` of the first utterance of the row's speaker.
@@ -60,7 +60,7 @@ class Turns:
 
     @classmethod
     def of(cls, ptr: Tensor, speaker: Tensor, turns: int) -> Turns:
-        """Compute the positions; `ptr` contains the first row of every dialogue, then the number of rows `N`, which is `turns`."""
+        """Compute all positions. `ptr` contains the first row of every dialogue, then `N`; `turns` is `N`, the number of utterances."""
         dialogue = torch.repeat_interleave(ptr.diff(), output_size=turns)
         return cls(ptr[:-1].index_select(0, dialogue), ptr[1:].index_select(0, dialogue), speaker)
 
@@ -72,7 +72,7 @@ class Turns:
 
     @cached_property
     def own(self) -> Tensor:
-        """Return the position of every utterance in `order`, `(N,)`."""
+        """Return the position of every utterance in the sorted list `order`, `(N,)`."""
         return torch.empty_like(self.order).index_copy_(0, self.order.long(), self._row)
 
     @cached_property
@@ -86,23 +86,24 @@ class Turns:
 
     @property
     def own_start(self) -> Tensor:
-        """Return, for every utterance, the position in `order` of the first utterance of the same speaker in the dialogue, `(N,)`."""
+        """Return, for every utterance, the position in the sorted list `order` of its speaker's first utterance in the dialogue, `(N,)`."""
         return self._ends[0]
 
     @property
     def own_end(self) -> Tensor:
-        """Return, for every utterance, the position in `order` of the last utterance of the same speaker, plus one, `(N,)`."""
+        """Return, for every utterance, the position in the sorted list `order` of its speaker's last utterance, plus one, `(N,)`."""
         return self._ends[1]
 
     @property
     def first(self) -> Tensor:
-        """Return, for every utterance, whether it is the first of its speaker in the dialogue, `(N,)` bool."""
+        """Return, for every utterance, whether it is the first utterance of its speaker in the dialogue, `(N,)` bool."""
         return self.own == self.own_start
 
     def reach(self, rule: EdgeRule) -> tuple[Tensor, Tensor]:
-        """Return the index of the first source of every target, and the index of the last source plus one, `(N,)` each.
+        """Return, for every target utterance, the index of its first source, and the index of its last source plus one, `(N,)` each.
 
-        The indices are rows (utterances of the batch). For a rule with `count = "own"`, the indices are positions in `order`.
+        An index is the row of an utterance in the batch. For a rule with `count = "own"`, an index is a position in the list `order`, which
+        is sorted by dialogue, speaker and utterance.
         """
         own = rule.count == "own"
         here, start, end = (self.own, self.own_start, self.own_end) if own else (self._row, self.start, self.end)
@@ -127,20 +128,20 @@ class Turns:
 
 
 def own_turns(reach: str) -> int:
-    """Return the number `k` of the string `own:k`."""
+    """Return the number `k` from a string of the form `own:k`."""
     return int(reach.removeprefix("own:"))
 
 
 def rule_edges(
     rule: EdgeRule, ptr: Tensor, speaker: Tensor, *, sizes: tuple[int, ...] | None = None, dtype: torch.dtype = torch.long
 ) -> tuple[Tensor, Tensor]:
-    """Return the edges of one rule, as if all nodes were present, on the device of `ptr`. A row is an utterance of the batch.
+    """Return the edges of one edge rule, on the device of `ptr`, as if all nodes were present. A row is an utterance of the batch.
 
     Args:
-        rule: The rule.
+        rule: The edge rule.
         ptr: `(D + 1,)` first row of every dialogue, then `N`, the number of rows.
         speaker: `(N,)` index of the speaker within the dialogue.
-        sizes: Number of utterances per dialogue, if known on the CPU. Without `sizes`, `ptr` is copied from the device.
+        sizes: Number of utterances per dialogue, if known on the CPU. Without `sizes`, `ptr` is copied to the CPU.
         dtype: Data type of the row indices.
 
     Returns:
@@ -173,16 +174,16 @@ def rule_edges(
 
 
 def reachable(rule: EdgeRule, sizes: tuple[int, ...]) -> int | None:
-    """Return the number of pairs of utterances in the window of a rule, over all speakers; `None` if the window depends on speakers."""
+    """Return the number of utterance pairs in the window of an edge rule, over all speakers; `None` if the window depends on speakers."""
     if rule.count == "own" or isinstance(rule.past, str) or isinstance(rule.future, str):
         return None
     return sum(sizes) + reached(sizes, rule.past) + reached(sizes, rule.future)
 
 
 def rule_rows(rule: EdgeRule, ptr: Tensor, speaker: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """Return the result of `rule_edges` as one tensor `(2, E)`: sources, targets; int32 if the indices fit.
+    """Return the edges of `rule_edges` as one tensor `(2, E)`: sources, targets. Its type is int32 if all indices fit into it.
 
-    The result may come from the cache of edges and must not be changed in place.
+    The tensor may come from the cache of edges, so the caller must not change it in place.
     """
     total = reachable(rule, sizes)
     total = sum(sizes) + 2 * reached(sizes, None) if total is None else total
@@ -215,7 +216,7 @@ def graph_edges(
     sizes: tuple[int, ...] | None = None,
     dtype: torch.dtype | None = torch.long,
 ) -> dict[EdgeType, Tensor]:
-    """Return the edges of all edge types of a recipe. Without absent nodes, edge types with the same relation share a tensor.
+    """Return the edges of all edge types of a graph recipe. If no node is absent, edge types with the same relation share a tensor.
 
     Args:
         recipe: The graph recipe.
@@ -223,8 +224,8 @@ def graph_edges(
         speaker: `(N,)` index of the speaker within the dialogue.
         present: Stream → `(N,)` bool; an absent node has no edges.
         sizes: Number of utterances per dialogue, if known on the CPU.
-        dtype: Data type of the row indices; PyTorch Geometric needs int64. `None`: int32 if the indices fit; the tensors may then come
-            from the cache and must not be changed in place.
+        dtype: Data type of the row indices; PyTorch Geometric needs int64. `None`: int32 if all indices fit into it. With `None`, the
+            tensors may come from the cache, so the caller must not change them in place.
 
     Returns:
         `(source stream, relation, target stream)` → `(2, E)`: source rows, target rows. Every edge type that the recipe allows has a
@@ -246,7 +247,7 @@ def graph_edges(
 
 
 def pair_of(rule: EdgeRule, rows: Tensor, speaker: Tensor) -> Tensor | None:
-    """Return the index of the relation of every edge among the relations of its rule, `(E,)`; `None` if the rule has one relation."""
+    """Return, for every edge, the index of its relation among the relations of its rule, `(E,)`; `None` if the rule has one relation."""
     if len(rule.relations) == 1:
         return None
     who = speaker.clamp(max=rule.pairs - 1)
@@ -254,5 +255,5 @@ def pair_of(rule: EdgeRule, rows: Tensor, speaker: Tensor) -> Tensor | None:
 
 
 def rules_of(recipe: GraphRecipe) -> dict[str, EdgeRule]:
-    """Return a mapping from the name of every relation to its rule."""
+    """Return a mapping from the name of every relation of a graph recipe to the edge rule that defines it."""
     return {name: rule for rule in recipe.edges for name in rule.relations}

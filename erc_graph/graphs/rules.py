@@ -1,7 +1,7 @@
-"""The rules of a recipe: which utterances send messages to which (`EdgeRule`), and which nodes share a hyperedge (`HyperedgeRule`).
+"""The rules of a graph recipe: `EdgeRule` says which nodes send messages to which nodes, and `HyperedgeRule` which share a hyperedge.
 
-A rule depends on streams, utterances and speakers, but not on states. A stream has one state per utterance: a modality, or a fused pair of
-modalities.
+A rule depends on streams, utterances and speakers, but not on node states. A stream is a modality or a fused pair of modalities; it has one
+state per utterance.
 """
 
 from __future__ import annotations
@@ -85,31 +85,32 @@ def _check(what: str, rule: Any, **checks: Callable[[Any], Any]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeRule:
-    """A rule for edges. An edge points from source to target; the source utterance is in `[target - past, target + future]`.
+    """A rule for edges. An edge points from a source to a target; the index of its source is in `[target - past, target + future]`.
 
     Attributes:
         relation: Name of the relation, the middle of the edge type `(source stream, relation, target stream)`.
         scope: `within` one stream, or `across`: between every ordered pair of two different streams.
         past: Number of utterances before the target that are sources; `None` (`"all"` in TOML): all. `"own:k"`: all utterances since the
-            k-th last utterance of the target's speaker, or all if this speaker has fewer than k earlier utterances.
+            k-th last utterance of the target's speaker, or all earlier utterances if this speaker has fewer than k.
         future: Number of utterances after the target that are sources; `None` (`"all"` in TOML): all. `"own:k"`: all utterances up to the
-            k-th next utterance of the target's speaker, or all if there are fewer than k.
-        self_loops: Whether the utterance of the target is a source: within a stream as a self-loop, across streams as an edge between two
+            k-th next utterance of the target's speaker, or all later utterances if this speaker has fewer than k.
+        self_loops: Whether the target's own utterance is a source. Within a stream, this edge is a self-loop; across streams, it joins two
             nodes of the same utterance.
-        speaker: Speaker of the sources: `any`; `same`: the speaker of the target; `other`: another speaker. `pair`: any speaker, with one
-            relation per ordered pair of speakers, named `<relation>_<source's speaker>_<target's speaker>`.
-        pairs: With `pair`, the number of distinct speaker indices, by first appearance. All later speakers have the last of these indices.
-        weight: `angular`: similarity of the two states; `unit`: one; `learned`: computed by the operator.
+        speaker: Speaker of the sources: `any`: all speakers; `same`: the speaker of the target; `other`: another speaker. `pair`: all
+            speakers, with one relation per ordered pair of speakers, named `<relation>_<source's speaker>_<target's speaker>`.
+        pairs: With `speaker = "pair"`, the number of distinct speaker indices, which follow the order of first appearance. All later
+            speakers have the last index.
+        weight: Edge weight. `angular`: the similarity of the two node states; `unit`: one; `learned`: computed by the graph operator.
         scale: Factor γ by which the weight is multiplied.
-        count: `turns`: `past` and `future` count all utterances. `own`: they count utterances of the target's speaker, and edges only join
-            utterances of this speaker.
+        count: `turns`: `past` and `future` count all utterances. `own`: `past` and `future` only count utterances of the target's speaker,
+            and edges only join utterances of this speaker.
         first_turn: `speaks` or `mute`. With `mute`, the first utterance of a speaker is not a source of this rule.
         source: Names of the source streams; default: all.
         target: Names of the target streams; default: all.
         times: Multiplicity: every edge is counted `times` times.
 
     Raises:
-        ConfigError: the value of an option is not allowed, or options contradict each other.
+        ConfigError: the value of an option of the rule is not allowed, or two options contradict each other.
     """
 
     relation: Annotated[str, BeforeValidator(_relation)]
@@ -155,22 +156,23 @@ class EdgeRule:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Return the names of the relations, usually one; with `pair`, one per ordered pair of speakers, sorted by the source's speaker."""
+        """Return the names of the relations: usually one, but one per ordered pair of speakers if the option `speaker` is `pair`."""
         if self.speaker != "pair":
             return (self.relation,)
         return tuple(f"{self.relation}_{s}_{t}" for s in range(self.pairs) for t in range(self.pairs))
 
     @property
     def behind(self) -> int | None:
-        """Return the largest distance from an earlier source to its target, in utterances, or `None` without a fixed limit.
+        """Return the largest distance, in utterances, from an earlier source to its target; `None` if the distance has no fixed limit.
 
-        With `mute`, the result is `None`, because whether an utterance is a speaker's first depends on all utterances before it.
+        If the rule ignores the first utterance of every speaker (`mute`), the result is `None`: to find these utterances, all earlier
+        utterances must be known.
         """
         return None if self.first_turn == "mute" else self._turns(self.past)
 
     @property
     def ahead(self) -> int | None:
-        """Return the largest distance from a target to a later source, in utterances, or `None` without a fixed limit."""
+        """Return the largest distance, in utterances, from a target to a later source; `None` if the distance has no fixed limit."""
         return self._turns(self.future)
 
     def _turns(self, reach: int | str | None) -> int | None:
@@ -178,13 +180,13 @@ class EdgeRule:
 
     @property
     def windowed(self) -> bool:
-        """Return whether the rule has windows counted in utterances for all streams, once, without learned weights, pairs and muting."""
+        """Return whether the rule only uses basic options, such as windows counted in utterances, all streams, and no learned weights."""
         plain = self.count == "turns" and self.first_turn == "speaks" and not {type(self.past), type(self.future)} & {str}
         alike = self.speaker != "pair" and self.weight != "learned" and self.times == 1
         return plain and alike and self.source is None and self.target is None
 
     def joined(self, streams: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Return the pairs of source and target stream that the rule joins, among the given streams."""
+        """Return all pairs of a source stream and a target stream, among the given streams, that the rule joins."""
         return [
             (m, n)
             for m in streams
@@ -201,8 +203,8 @@ class HyperedgeRule:
 
     Attributes:
         relation: Name of the relation.
-        over: `stream`: one hyperedge per dialogue and stream, with all utterances. `turn`: one per utterance, with all streams. `speaker`:
-            one per dialogue and speaker, with all utterances and streams of the speaker.
+        over: `stream`: one hyperedge per dialogue and stream, with all utterances. `turn`: one hyperedge per utterance, with all streams.
+            `speaker`: one hyperedge per dialogue and speaker, with all utterances and streams of the speaker.
 
     Raises:
         ConfigError: the name of the relation is not allowed.

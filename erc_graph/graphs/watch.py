@@ -1,4 +1,4 @@
-"""Observation of the messages of an operator: a factor per message for explanations, and a record of edge weights for drawings."""
+"""Observation of the messages of a graph operator: a factor per message for explanations, and a record of edge weights for drawings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from erc_graph.graphs.rule_edges import EdgeType
 
 @dataclass(frozen=True, eq=False)
 class Sent:
-    """A record of the messages of one call of `Edges.spread`, for a batch of `K` copies of one dialogue with `E` edges each.
+    """A record of the messages of one call of `Edges.spread`. The batch has `K` copies of one dialogue; each copy has `E` edges.
 
     Attributes:
         types: Edge types, in the order of the edges.
@@ -28,14 +28,14 @@ class Sent:
 
 @dataclass(eq=False)
 class Watch:
-    """An observer, which records the messages that an operator sends along edges, and can multiply them by factors.
+    """An observer, which records the messages that a graph operator sends along edges, and can multiply the messages by factors.
 
     Edges are sorted as in `build_from_states`: by edge type, target and source. Edges to and from hyperedges come after all other edges.
 
     Attributes:
-        multiplier: `(K, E)` factor of every message, for a batch of `K` copies of a dialogue with `E` edges each. `None`: no factors; the
-            batch is then recorded as one dialogue.
-        record: The messages, one `Sent` per call of `Edges.spread`.
+        multiplier: `(K, E)` factor of every message, for a batch of `K` copies of a dialogue with `E` edges each. `None`: messages are not
+            multiplied, and the batch is recorded as one dialogue.
+        record: The messages, as one object `Sent` per call of `Edges.spread`.
     """
 
     multiplier: Tensor | None = None
@@ -47,9 +47,9 @@ class Watched:
 
     Args:
         watch: The observer.
-        types: All edge types of these edges, in the order of the edges.
+        types: All edge types of the set, in the order of the edges.
         counts: Number of edges of each type in the whole batch.
-        first: Index of the first of these edges in `watch.multiplier`.
+        first: Index of the first edge of the set in `watch.multiplier`.
 
     Raises:
         ValueError: the number of edges does not fit the shape of `watch.multiplier`.

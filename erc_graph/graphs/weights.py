@@ -2,8 +2,8 @@ r"""Angular similarity of node states, the weight of an edge (`erc_graph.methods
 
 .. math:: W_{ij} = 1 - \arccos(\cos(n_i, n_j)) / \pi
 
-The derivative of arccos is infinite at ±1. The code uses arcsin with a factor just below one, which has a bounded derivative. The weights
-of the cosines 1, 0 and −1 are still exactly 1, ½ and 0:
+The derivative of arccos is infinite at ±1. The code therefore uses arcsin of the cosine times a factor `s` just below one, which has a
+bounded derivative. The weights for the cosines 1, 0 and −1 are still exactly 1, ½ and 0:
 
 .. math:: W = \tfrac12 + \arcsin(s \cos) / (2 \arcsin s), \quad s = 1 - 10^{-5}
 
@@ -25,14 +25,14 @@ TINY = 1e-8  # added to squared norms: a state of zeros has cosine 0 to everythi
 def directions(states: Tensor) -> Tensor:
     """Scale states `(..., d)` to length one; a state of zeros stays zero.
 
-    Half-precision states are first converted to float32, because the derivative of arccos near one needs this precision.
+    States with 16 bits are first converted to float32, because the derivative of arccos near one needs this precision.
     """
     states = states.float() if states.dtype in (torch.float16, torch.bfloat16) else states
     return states * torch.rsqrt(states.square().sum(-1, keepdim=True) + TINY)
 
 
 def angular(cosine: Tensor) -> Tensor:
-    """Compute the angular similarity, from 0 to 1, of cosines from -1 to 1, of any shape.
+    """Compute angular similarities, from 0 to 1, from a tensor of cosines, from -1 to 1; the tensor may have any shape.
 
     >>> angular(torch.tensor([1.0, 0.0, -1.0])).round(decimals=4).tolist()
     [1.0, 0.5, 0.0]

@@ -28,8 +28,8 @@ def window_graph(weights: Tensor, seen: Tensor, words: Sequence[str] = ()) -> He
 
     Args:
         weights: `(L, T)` attention weights of `L` words for `T` frames.
-        seen: `(L, T)` bool, the frames that a word attends to; these are the edges.
-        words: The text, one string per word; ignored if it does not have `L` words.
+        seen: `(L, T)` bool, whether a word attends to a frame. The graph has an edge for every such pair.
+        words: The words of the text, one string per word. `words` is ignored if the number of strings is not `L`.
     """
     from torch_geometric.data import HeteroData
 

@@ -1,1 +1,1 @@
-"""Prediction for new and live conversations, and explanation of single predictions."""
+"""Prediction of emotions for new and live conversations, and explanation of single predictions."""

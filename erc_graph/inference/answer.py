@@ -1,4 +1,4 @@
-"""Batched prediction of all utterances of a corpus, and the result classes `Answer` (one utterance) and `Answers` (a list)."""
+"""Prediction of all utterances of a corpus in batches, and the classes of the result: `Answer` (one utterance) and `Answers` (a list)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Answer:
         text: The transcript; empty if the corpus has no text.
         emotion: The most probable label; for a score task, the score as text, such as `+0.8`.
         probabilities: Label → probability, in the label order of the task; the sum is one. Empty for a score task.
-        score: The predicted score of a score task; `None` for a classification.
+        score: The predicted score, if the task has numeric scores; `None` for a classification.
         start: Start of the utterance in the recording, in seconds; `None` if unknown.
         end: End of the utterance in the recording, in seconds; `None` if unknown.
         time: Time at which the utterance was written, as text copied from the input file; `None` if unknown.
@@ -57,13 +57,13 @@ class Answer:
 
     @property
     def times(self) -> dict[str, float | str]:
-        """Return the known times among `start`, `end` and `time`."""
+        """Return the known times of the utterance: those of `start`, `end` and `time` that have a value."""
         found = {"start": self.start, "end": self.end, "time": self.time}
         return {name: value for name, value in found.items() if value is not None}
 
     @property
     def when(self) -> str:
-        """Return `start` in minutes and seconds, or `time` if `start` is unknown; the text is empty if both are unknown."""
+        """Return `start` as a text of minutes and seconds, or `time` if `start` is unknown. The text is empty if both are unknown."""
         if self.start is None:
             return self.time or ""
         minutes, seconds = divmod(int(self.start), 60)
@@ -71,13 +71,13 @@ class Answer:
 
     @property
     def confidence(self) -> float | None:
-        """Return the probability of the predicted label; `None` for a score task."""
+        """Return the probability of the predicted label; `None` if the task has numeric scores instead of labels."""
         return self.probabilities.get(self.emotion)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a dict with `turn`, `speaker`, `text`, `emotion` and `probabilities`.
 
-        The dict also contains `start`, `end`, `time`, `unsure` and `score`, if they are not `None`.
+        The dict also contains those of the keys `start`, `end`, `time`, `unsure` and `score` whose values are not `None`.
         """
         plain: dict[str, Any] = {"turn": self.turn, **self.times, "speaker": self.speaker, "text": self.text, "emotion": self.emotion}
         if self.unsure is not None:
@@ -87,7 +87,7 @@ class Answer:
 
 
 class Answers(list[Answer]):
-    """A list of `Answer`, one per utterance, in the order of the input; `to_frame` converts the list to a pandas table."""
+    """A list with one `Answer` per utterance, in the order of the input. The method `to_frame` converts the list to a pandas table."""
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> Answer: ...
@@ -99,7 +99,7 @@ class Answers(list[Answer]):
         return Answers(super().__getitem__(key)) if isinstance(key, slice) else super().__getitem__(key)
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return a pandas table with one row per utterance; `columns_of` lists the columns.
+        """Return a pandas table with one row per utterance. The function `columns_of` lists the columns of the table.
 
         Raises:
             ConfigError: pandas is not installed.
@@ -126,12 +126,12 @@ def columns_of(rows: Sequence[Answer], labels: Sequence[str]) -> dict[str, list[
 
 
 def times_of(rows: Sequence[Answer]) -> list[str]:
-    """Return those names among `start`, `end` and `time` that have a value in at least one row."""
+    """Return the names of the time columns (`start`, `end` and `time`) that have a value in at least one row."""
     return [name for name in TIMES if any(name in row.times for row in rows)]
 
 
 def answers(method: Network, corpus: Corpus) -> Answers:
-    """Predict the emotion of every utterance, in the order of the corpus; see `complete` for the features that the corpus must have."""
+    """Predict the emotion of every utterance, in the order of the corpus. The function `complete` says which features it needs."""
     task = method.task
     if not len(corpus):
         return Answers()
@@ -163,13 +163,13 @@ def answers(method: Network, corpus: Corpus) -> Answers:
 
 
 def complete(corpus: Corpus, method: Network) -> Corpus:
-    """Return the corpus with exactly the features that the method uses.
+    """Return a copy of the corpus with exactly the features that the method uses.
 
     If the corpus lacks a modality, the modality is marked as missing in every utterance.
 
     Raises:
-        CorpusError: the corpus has none of the modalities that the method uses, a vector or an element of a sequence has a wrong shape, or
-            a value is not finite or too large.
+        CorpusError: the corpus has none of the modalities that the method uses, a vector or a sequence element has a wrong shape, or a
+            value is too large or not finite.
     """
     widths, items = method.schema.widths, method.schema.sequences
     if not any(name in corpus.features for name in widths) and not any(name in corpus.sequences for name in items):
@@ -199,9 +199,10 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
 
 
 def ask(method: Network, batch: Batch) -> Tensor:
-    """Compute the scores `(N, C)` of all utterances, in the order of the utterances in `batch`.
+    """Compute the scores `(N, C)` of `N` utterances for `C` classes, in the order of the utterances in `batch`.
 
-    Dialogues of similar lengths share a forward pass of at most `BUDGET` utterances, padding included. A longer dialogue is computed alone.
+    Dialogues of similar lengths share a forward pass of at most `BUDGET` utterances, padding included. A dialogue with more than `BUDGET`
+    utterances has its own forward pass.
 
     Raises:
         CheckpointError: some scores are not finite.

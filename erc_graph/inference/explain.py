@@ -1,7 +1,8 @@
-r"""Explanations of a label of an utterance by attributions to the edges of the graph and to the input features.
+r"""Explanations of the predicted label of an utterance, by attributions to the edges of the graph and to the input features.
 
 An attribution :math:`a_i` is an integrated gradient (Sundararajan et al., ICML 2017) on the line from a baseline :math:`b` to the input
-:math:`x`. The function :math:`f` is the log-odds of the label, :math:`\log p - \log (1 - p)`. For a score task, :math:`f` is the score:
+:math:`x`. The function :math:`f` is the log-odds of the label, :math:`\log p - \log (1 - p)`. For a task with numeric scores, :math:`f` is
+the score:
 
 .. math:: a_i = (x_i - b_i) \int_0^1 \partial_i f(b + \alpha (x - b)) \, d\alpha, \quad \sum_i a_i = f(x) - f(b)
 
@@ -12,9 +13,9 @@ Attributions are computed for two kinds of variables:
 | edges | a multiplier of every message of every graph (`erc_graph.graphs.edges.Watch`) | 0: no message | 1: the original message |
 | inputs | the features of every utterance and modality | the mean of the training split | the original features |
 
-Edge attributions measure only the effect of the graph. LSTM, GRU and attention also carry information between utterances. Input
-attributions include the effect of this information. The exact sum of the edge attributions is `graph_effect`; the exact sum of the input
-attributions is `input_effect`. `edge_gap` and `input_gap` are the numerical errors of the sums. A missing modality has attribution zero.
+Edge attributions measure only the effect of the graph. LSTM, GRU and attention layers also carry information between utterances; only input
+attributions include this effect. The exact sum of the edge attributions is `graph_effect`; the exact sum of the input attributions is
+`input_effect`. `edge_gap` and `input_gap` are the numerical errors of the computed sums. A missing modality has attribution zero.
 """
 
 from __future__ import annotations
@@ -64,13 +65,13 @@ class Explanation:
     """The attributions of edges and inputs to one label of one utterance.
 
     Attributes:
-        dialogue: The conversation.
+        dialogue: The explained conversation.
         turn: Position of the explained utterance, from 0.
-        label: The explained label; `score` for a score task.
-        probability: Probability of the label; `None` for a score task.
+        label: The explained label; `score` if the task has numeric scores.
+        probability: Probability of the label; `None` if the task has numeric scores.
         value: The explained value f: the log-odds of the label, or the score.
-        graphs: Name of a graph operator (such as `audio+text` or `fused`) → its graph. Every edge type of the graph has an
-            `edge_attribution` `(E,)`. Empty if the method has no graph.
+        graphs: Name of a graph operator (such as `audio+text` or `fused`) → its graph. Every edge type of the graph has a tensor
+            `edge_attribution` `(E,)`. `graphs` is empty if the method has no graph.
         inputs: Modality → `(T,)` attributions of the `T` utterances of the conversation.
         graph_effect: f with all messages minus f without messages. This is the exact sum of all edge attributions.
         input_effect: f for the original features minus f for the training mean. This is the exact sum of all input attributions.
@@ -100,7 +101,7 @@ class Explanation:
 
         Args:
             most: Largest number of edges; default: all.
-            part: Name of a graph operator, whose edges are returned; default: the edges of all graph operators.
+            part: Name of the graph operator whose edges are returned; default: the edges of all graph operators.
         """
         found: list[Edge] = []
         for name, graph in self.graphs.items():
@@ -111,7 +112,7 @@ class Explanation:
         return sorted(found, key=lambda edge: -abs(edge.attribution))[:most]
 
     def table(self, most: int = 8) -> str:
-        """Return a text table of the `most` edges and the `most` utterances with the largest absolute attributions."""
+        """Return a text table of edges and utterances: of each, the `most` with the largest absolute attributions."""
         sure = "" if self.probability is None else f", p = {self.probability:.2f}"
         unit = "score" if self.probability is None else "log-odds"
         lines = [f"turn {self.turn} of {ascii(self.dialogue.id)[1:-1]}: {self.label} ({unit} {self.value:+.2f}{sure})"]
@@ -138,12 +139,12 @@ def explain(
     """Compute how much each edge, utterance and modality supports or opposes a label of one utterance.
 
     Args:
-        pipeline: A pipeline, or a trained method. The training or evaluation mode of the method is restored afterwards.
+        pipeline: A pipeline, or a trained method. Afterwards, the method is again in its previous mode (training or evaluation).
         dialogue: The conversation, with all features that the method uses.
         turn: Position of the utterance, from 0; a negative value counts from the end.
         label: The label to explain; default: the predicted label.
-        tolerance: Largest error of the sum of attributions, relative to the exact sum. The number of integration steps is doubled, from 50
-            up to 1600, until the error is at most this value.
+        tolerance: Largest allowed error of the sum of attributions, relative to the exact sum. The number of integration steps is doubled,
+            from 50 up to 1600, until the error is at most `tolerance`.
 
     Raises:
         ConfigError: the utterance or label does not exist, `tolerance` is not above 0, or the method uses sequences.
@@ -203,11 +204,11 @@ def explain(
 
 
 class Explainable(Protocol):
-    """Protocol of an object with an attribute `method`, such as a pipeline."""
+    """Type (`Protocol`) of all objects that have an attribute `method`, such as a pipeline."""
 
     @property
     def method(self) -> Network:
-        """Return the method or the ensemble of networks."""
+        """Return the method whose predictions are explained; it may be an ensemble of networks."""
 
 
 def _edges(

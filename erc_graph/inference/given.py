@@ -1,4 +1,4 @@
-"""Conversion of the inputs of `Pipeline.predict` to corpora. A string is always text, and a `Path` is always a file.
+"""Conversion of all inputs that `Pipeline.predict` accepts to corpora. A string is always text, and a `Path` is always a file.
 
 | input | meaning |
 |---|---|
@@ -35,14 +35,14 @@ _EXPECTED = "predict: expected a corpus, dialogues, a string (one utterance), st
 
 
 def corpora_of(given: Given, name: str = "conversation") -> Iterator[tuple[Corpus, Path | None]]:
-    """Yield every corpus of an input with the folder of its file; the folder is `None` if the corpus was not read from a file.
+    """Yield every corpus of an input, together with the folder of its file (`None` if the corpus was not read from a file).
 
     Args:
         given: The input; the table in the module docstring lists its types.
         name: Name of a conversation that is given as strings.
 
     Raises:
-        CorpusError: the input has another type, mixes strings with other objects, or is a file that cannot be read.
+        CorpusError: the type of the input is not in the table, the input mixes strings with other objects, or a file cannot be read.
     """
     if isinstance(given, Corpus | Dialogue):
         yield (given if isinstance(given, Corpus) else given.corpus), None

@@ -1,4 +1,4 @@
-"""The graphs of a conversation, with the edge weights that a method uses in its message passing."""
+"""The graphs that a method builds for a conversation, with the edge weights of its message passing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def read(method: Network, dialogue: Dialogue) -> Batch:
-    """Return the features of a conversation that the method uses, as a batch of tensors.
+    """Return a batch of tensors with those features of a conversation that the method uses.
 
     Raises:
         CorpusError: `dialogue` lacks features that the method uses.
@@ -44,10 +44,10 @@ def read(method: Network, dialogue: Dialogue) -> Batch:
 
 
 def operators(method: Network) -> dict[str, Conv]:
-    """Return name → graph operator for all graph operators of a method.
+    """Return a dict from name to graph operator, with all graph operators of a method.
 
-    The name is the attribute `label` of the operator. An operator without `label` is named by its module path. If the method is a chain of
-    modules, the operator is named by its class. For an ensemble, the number of the network is appended to the name.
+    The name is the attribute `label` of the operator. An operator without `label` has the name of its module path. If the method is a chain
+    of modules, it has the name of its class. For an ensemble, the number of the network is appended to the name.
     """
     networks = getattr(method, "networks", None)
     found: dict[str, Conv] = {}
@@ -84,12 +84,12 @@ class Seen:
 
     @property
     def types(self) -> dict[EdgeType, int]:
-        """Return edge type → number of edges, with edges between nodes first, then edges to hyperedges, then edges from hyperedges."""
+        """Return a dict from edge type to number of edges. Edges between nodes come first, then edges to and from hyperedges."""
         every = {kind: count for one in self.sent for kind, count in zip(one.types, one.counts, strict=True)}
         return dict(sorted(every.items(), key=lambda item: (HYPEREDGE in item[0], item[0][0] == HYPEREDGE)))
 
     def weights(self) -> dict[EdgeType, Tensor]:
-        """Return edge type → `(E,)` edge weights, averaged over all calls of the operator (one call per layer)."""
+        """Return a dict from edge type to edge weights `(E,)`, averaged over all calls of the graph operator (one call per layer)."""
         found: dict[EdgeType, list[Tensor]] = {}
         for one in self.sent:
             for kind, part in zip(one.types, one.weights[0].split(one.counts), strict=True):
@@ -99,7 +99,7 @@ class Seen:
 
 @contextmanager
 def watched(part: Conv, watch: Watch) -> Iterator[None]:
-    """Pass all messages of an operator to `watch` within a `with` block."""
+    """Return a context manager; within its `with` block, the observer `watch` gets all messages of a graph operator."""
     usual, part.watch = part.watch, watch
     try:
         yield
@@ -141,7 +141,7 @@ def graph_of(seen: Seen, batch: Batch, corpus: Corpus | None = None) -> HeteroDa
     Args:
         seen: Record of the operator, from `look`.
         batch: The dialogues for which the record was made.
-        corpus: Corpus with the same utterances as the batch. If given, its texts and names are added to the graph.
+        corpus: Corpus with the same utterances as the batch. The texts and names of a given corpus are added to the graph.
     """
     nodes = seen.nodes
     assert nodes is not None

@@ -1,4 +1,4 @@
-"""Files of labelled utterances in JSON lines, CSV or Parquet; additional columns of the input follow the predictions."""
+"""Files of labelled utterances in JSON lines, CSV or Parquet. The other columns of the input file follow after the predictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = Sequence[tuple[Answer, dict[str, Any]]]
 
 
 def write_labels(path: Path, form: Form, rows: Rows, labels: Sequence[str]) -> None:
-    """Write labelled utterances atomically; equal predictions give files with equal bytes.
+    """Write a file of labelled utterances in one step. Equal predictions give files with equal bytes.
 
     Raises:
         StorageError: the file cannot be written.
@@ -34,7 +34,7 @@ def write_labels(path: Path, form: Form, rows: Rows, labels: Sequence[str]) -> N
 
 
 def write_csv(file: TextIO, rows: Rows, labels: Sequence[str]) -> None:
-    """Write a CSV table with one probability column per emotion."""
+    """Write labelled utterances to a CSV table, with one column of probabilities per emotion."""
     when, marked, more = times_of([answer for answer, _ in rows]), _marked(rows), _more(rows)
     heads = ["dialogue", "turn", *when, "speaker", "text", "emotion", *(["unsure"] if marked else []), *(f"p({label})" for label in labels)]
     writer = csv.writer(file, lineterminator="\n")

@@ -1,6 +1,6 @@
-"""Labelling of input files in shards.
+"""Labelling of input files with emotions, in parts (shards).
 
-A shard is a file, or a section of a file that contains only whole conversations. The results of a shard do not depend on other shards.
+A shard is a file, or a section of a file with whole conversations. The predictions for a shard do not depend on other shards.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Labelled:
     """The result of labelling a shard (a file, or a section of a file).
 
     Attributes:
-        rows: Prediction of every utterance with the additional columns of its input row, in the order of the input.
+        rows: The prediction of every utterance, together with the other columns of its input row, in the order of the input.
         refused: Inputs that could not be read or labelled.
-        notes: Notes for the user; equal notes are listed once.
+        notes: Notes for the user; of equal notes, only one is stored.
         conversations: Number of labelled conversations.
     """
 
@@ -50,11 +50,11 @@ class Labeller:
 
     Args:
         pipeline: The model.
-        extractors: Modality → name of the encoder that replaces the encoder named in the model.
+        extractors: Modality → name of an encoder, which replaces the encoder that the model names for this modality.
         unsure: Threshold; an utterance is marked as unsure if the probability of its predicted emotion is lower. Default: no threshold.
 
     Raises:
-        ConfigError: `unsure` is given, but the model predicts scores.
+        ConfigError: `unsure` is given, but the model predicts numeric scores, which have no probabilities.
     """
 
     def __init__(self, pipeline: Pipeline, extractors: Mapping[str, str] | None = None, unsure: float | None = None) -> None:
@@ -81,7 +81,7 @@ class Labeller:
         return said
 
     def add(self, shard: Shard, said: Labelled) -> None:
-        """Label a shard (a file, or a section of a file), and add its predictions, errors and notes to `said`."""
+        """Label a shard (a file, or a section of a file), and add its predictions, errors and notes to the result `said`."""
         with _refusing(said, source=shard.source.name):
             if shard.stop is None:
                 self._read_whole(shard, said)
@@ -90,7 +90,7 @@ class Labeller:
         said.notes = list(dict.fromkeys(said.notes))
 
     def load(self, path: str | Path, said: Labelled) -> tuple[Corpus, dict[str, Path]]:
-        """Read a whole file, and find its recordings if the model uses audio; notes about the file are added to `said.notes`.
+        """Read a whole file and, if the model uses audio, find its recordings. Notes about the file are added to `said.notes`.
 
         Raises:
             CorpusError: `load_transcript` cannot read the file.
@@ -100,7 +100,7 @@ class Labeller:
         return corpus, find_recordings(corpus, Path(path).parent) if self.hears and str(path) not in MADE else {}
 
     def prepared(self, corpus: Corpus, said: Labelled, recordings: Mapping[str, Path] | None = None) -> Corpus:
-        """Return the conversations with the features that the model uses, computed by `prepare`; notes are added to `said.notes`."""
+        """Return the conversations with the features that the model uses (see `prepare`). Notes for the user are added to `said.notes`."""
         return prepare(
             corpus,
             self.pipeline,
@@ -112,10 +112,10 @@ class Labeller:
         )
 
     def answers(self, corpus: Corpus, said: Labelled) -> list[Answer]:
-        """Predict the utterances of conversations from `prepared`; notes are added to `said.notes`.
+        """Predict the emotions of conversations that `prepared` returned. Notes for the user are added to `said.notes`.
 
         Raises:
-            CorpusError: the features do not fit the model, or the scores are not finite.
+            CorpusError: the features do not fit the model, or the predicted scores are not finite.
         """
         try:
             found = predict_long(self.pipeline, corpus, say=said.notes.append)

@@ -1,6 +1,6 @@
 """Prediction of long conversations in overlapping windows.
 
-Windows limit the memory: the number of edges of a complete graph grows with the square of the number of utterances.
+Windows limit the memory, because the number of edges of a complete graph grows with the square of the number of utterances.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ OVERLAP = 200  # turns that two windows share; each speaks for its half of them
 def predict_long(
     pipeline: Pipeline, corpus: Corpus, *, longest: int = LONGEST, overlap: int = OVERLAP, say: Callable[[str], None] | None = None
 ) -> Answers:
-    """Predict every utterance, in the order of the input; conversations of more than `longest` utterances are divided into windows.
+    """Predict every utterance, in the order of the input. Conversations of more than `longest` utterances are divided into windows.
 
     Args:
         pipeline: The model.
         corpus: Conversations with the features that the model uses, from `prepare`.
         longest: Number of utterances in a window.
-        overlap: Number of utterances that two adjacent windows share; smaller than `longest`.
+        overlap: Number of utterances that two adjacent windows share. It must be smaller than `longest`.
         say: Function that is called with a note if windows are used.
 
     Raises:
@@ -68,8 +68,8 @@ def predict_long(
 def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int, int, int]]:
     """Return `(start, end, first, last)` for every window of a conversation of `length` utterances.
 
-    The window contains the utterances from `start` to `end` (exclusive). Only its predictions for the utterances from `first` to `last`
-    (exclusive) are used.
+    The window contains the utterances from `start` to `end` (exclusive). Of its predictions, only those for the utterances from `first` to
+    `last` (exclusive) are used.
 
     >>> windows(10, 6, 2)
     [(0, 6, 0, 5), (4, 10, 5, 10)]

@@ -1,4 +1,4 @@
-"""The user's interface to a trained method: predict, stream, draw, explain, save and load."""
+"""`Pipeline`, the user's interface to a trained method: predict, stream, draw, explain, save and load."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Pipeline:
     """A trained method, or an ensemble of networks, ready for prediction.
 
     Args:
-        method: The method or ensemble; the pipeline changes neither the weights nor the mode (training or evaluation).
+        method: The method or ensemble. The pipeline does not change its weights, nor its mode (training or evaluation).
 
     >>> from erc_graph import METHODS, Pipeline, Schema, load_corpus
     >>> corpus = load_corpus("sample")
@@ -53,21 +53,21 @@ class Pipeline:
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], method: type[Method] | None = None) -> Pipeline:
-        """Load a saved model in evaluation mode on the CPU; no code in the files is run.
+        """Load a saved model in evaluation mode on the CPU, without running any code from the files of the model.
 
         Args:
-            folder: A folder written by `save_pretrained`, a weights file, `starter`, or the name of a model on the Hugging Face hub
-                (`someone/model`). The folder of a training run gives the model of its first seed; the folder of one seed gives the
-                model of that seed.
+            folder: A folder written by `save_pretrained`, a weights file, `starter` (the starter model), or the name of a model on the
+                Hugging Face hub (`someone/model`). For the folder of a training run, the model of its first seed is loaded; for the folder
+                of one seed, the model of that seed.
             method: The class of the method, if it is not part of the package; `erc_graph.methods.own_file.load_method` loads it.
 
         Raises:
-            CheckpointError: there is no model; or the model is damaged, was written by a newer version, or has an unknown method.
+            CheckpointError: no model is found; or the model is damaged, was written by a newer package version, or has an unknown method.
         """
         return cls(load_network(folder, method))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors` to `folder`, atomically; `from_pretrained` needs no other file.
+        """Write `config.json` and `model.safetensors` to `folder`. The method `from_pretrained` needs no other file.
 
         Raises:
             StorageError: the folder contains other files, or cannot be written.
@@ -81,7 +81,7 @@ class Pipeline:
 
     @property
     def task(self) -> Task:
-        """Return the task of the method, which predicts labels or a score."""
+        """Return the task of the method: the labels or the numeric score that it predicts."""
         return self.method.task
 
     @property
@@ -91,11 +91,11 @@ class Pipeline:
 
     @property
     def causal(self) -> bool:
-        """Return whether predictions are independent of later utterances, as `stream` requires."""
+        """Return `True` if predictions do not depend on later utterances; the method `stream` requires this."""
         return self.method.causal
 
     def to(self, device: torch.device | str) -> Pipeline:
-        """Move the parameters to a device, and return this pipeline."""
+        """Move the parameters of the model to a device, and return this pipeline."""
         self.method.to(device)
         return self
 
@@ -107,16 +107,17 @@ class Pipeline:
     def predict(self, dialogues: Given) -> Answers:
         """Predict the emotion of every utterance, in the order of the input.
 
-        If the input lacks features, `erc_graph.prepare` computes them with the encoders named in the model. Features that cannot be
-        computed count as missing. Notes about assumptions are printed on standard error.
+        If the input lacks features, `erc_graph.prepare` computes them with the encoders that the model names. Features that cannot be
+        computed count as missing. Notes about assumptions on the input are printed on standard error.
 
         Args:
             dialogues: A corpus; one or several dialogues; a list of strings, which is one conversation; a string, which is one utterance;
-                or files (`pathlib.Path`). If the method uses audio, recordings in the folder of a file are used. Conversations of more
-                than 2000 utterances are divided into overlapping windows.
+                or files (`pathlib.Path`). If the method uses audio, it reads the recordings in the folder of a given file. Conversations of
+                more than 2000 utterances are divided into overlapping windows.
 
         Raises:
-            CorpusError: the input has another type, features have a wrong width, or none of the method's features can be computed.
+            CorpusError: the type of the input is not allowed, features have a wrong width, or none of the method's features can be
+                computed.
             CheckpointError: an encoder named in the model is missing, or some scores are not finite.
         """
         with noting():
@@ -138,18 +139,18 @@ class Pipeline:
         return self._encoders[name]
 
     def stream(self) -> Stream:
-        """Return a new live conversation that is labelled utterance by utterance; see `erc_graph.inference.stream`.
+        """Return a new live conversation, whose utterances are labelled one by one; `erc_graph.inference.stream` explains it.
 
         Raises:
-            ConfigError: the method also uses later utterances.
+            ConfigError: the method also uses later utterances, which a live conversation does not have yet.
         """
         return Stream(self.method)
 
     @torch.no_grad()
     def graphs(self, dialogue: Dialogue) -> dict[str, HeteroData]:
-        """Return name → graph for every graph operator of the method; the graph contains the edge weights for the conversation.
+        """Return a dict with the graph of every graph operator of the method. A graph contains the edge weights for the conversation.
 
-        The result is empty if the method has no graph.
+        The key is the name of the graph operator. The dict is empty if the method has no graph.
 
         Raises:
             CorpusError: the conversation lacks features that the method uses; `erc_graph.prepare` computes them.
@@ -160,7 +161,7 @@ class Pipeline:
         return {name: graph_of(one, batch, dialogue.corpus) for name, one in seen.items()}
 
     def graph(self, dialogue: Dialogue, part: str | None = None) -> HeteroData | None:
-        """Return the graph of one graph operator with its edge weights for a conversation; `None` if the method has no graph.
+        """Return the graph of one graph operator, with the edge weights for a conversation; `None` if the method has no graph.
 
         Args:
             dialogue: The conversation.

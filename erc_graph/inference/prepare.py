@@ -1,4 +1,4 @@
-"""Computation of the features that a pipeline uses, by the encoders named in the model."""
+"""Computation of the features that a pipeline uses, with the encoders that its model names."""
 
 from __future__ import annotations
 
@@ -40,26 +40,27 @@ def prepare(
     load: Callable[[str], Any] | None = None,
     longest: int | None = LONGEST,
 ) -> Corpus:
-    """Return the corpus with the features that the pipeline uses, as far as they can be computed.
+    """Return a copy of the corpus with those features that the pipeline uses and that can be computed.
 
-    Features that the corpus already has are used unchanged. Other features are computed from text and audio by the encoders named in the
-    model. If the model uses raw waveforms, they are read from the recordings. Features that cannot be computed count as missing, and a
-    note reports them. Labels are converted to the labels of the pipeline's task; if this is impossible, all utterances become unlabelled.
+    Features that the corpus already has are used unchanged. Other features are computed from text and audio, with the encoders that the
+    model names. If the model uses raw waveforms, they are read from the recordings. Features that cannot be computed count as missing, and
+    a note reports them. Labels are converted to the labels of the pipeline's task. If this conversion is impossible, all utterances become
+    unlabelled.
 
     Args:
         corpus: A corpus, for example from `load_transcript`.
         pipeline: The pipeline that will read the features.
         extractors: Modality → name of the encoder that replaces the encoder named in the model.
-        recordings: Utterance id → audio file, for example from `find_recordings`; default: only waveforms in the corpus are used.
+        recordings: Utterance id → audio file, for example from `find_recordings`. Default: no files; only waveforms in the corpus are used.
         say: Function that is called once with each note for the user.
         encode: An encoder that is already loaded: a function from sentences to vectors.
-        load: Function that loads a text encoder by name, for example with a cache; default: `load_text_encoder`.
+        load: Function that loads a text encoder by its name, for example from a cache; default: `load_text_encoder`.
         longest: Largest number of utterances of a conversation; `None`: no limit.
 
     Raises:
         CorpusError: a conversation has more than `longest` utterances, vectors have a wrong width, or no feature can be computed.
         ConfigError: `extractors` names a modality that the pipeline does not use.
-        CheckpointError: an encoder cannot be found, or the width of its vectors is not the width that the model uses.
+        CheckpointError: an encoder cannot be found, or its vectors do not have the width that the model uses.
     """
     schema = pipeline.schema
     if longest is not None and int(corpus.lengths.max()) > longest:
@@ -115,7 +116,7 @@ def prepare(
 
 
 def lacks(corpus: Corpus, schema: Schema) -> bool:
-    """Return whether the corpus lacks vectors or sequences that the pipeline uses."""
+    """Return whether the corpus lacks feature vectors or feature sequences that the pipeline uses."""
     return not (corpus.features.keys() >= schema.widths.keys() and corpus.sequences.keys() >= schema.sequences.keys())
 
 
@@ -125,7 +126,7 @@ def hears(schema: Schema) -> bool:
 
 
 def text_encoders(pipeline: Pipeline, extractors: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return modality → name of its text encoder; `extractors` overrides the names that are stored in the model."""
+    """Return a dict from modality to the name of its text encoder. Names in `extractors` override the names stored in the model."""
     schema, chosen = pipeline.schema, extractors or {}
     named = {**schema.provenance.get("extractors", {}), **chosen}
     vectors = [name for name in schema.widths if name.startswith("text") or (name in chosen and not name.startswith("audio"))]

@@ -1,9 +1,9 @@
-"""Saved models: a self-contained folder of `config.json` and `model.safetensors`, or the weights of an experiment.
+"""Saved models: a folder with `config.json` and `model.safetensors` and no other required file, or the weights of an experiment.
 
-The weights include the means and deviations that normalise the features. `config.json` contains the description of the model from
+The weights include the means and standard deviations that normalise the features. `config.json` contains the description of the model from
 `Method.describe`. The file `best.safetensors` of an experiment contains this description in its metadata. Loading a model runs no code from
-its files, and needs no more memory than its tensors. Every value of the description is checked. The folder can also contain the text
-encoders of the model; `config.json` names them by relative paths.
+its files, and needs no more memory than the tensors of the model. Every value of the description is checked. The folder can also contain
+the text encoders of the model; `config.json` names them by relative paths.
 
 The package contains one saved model, `starter` (docs/starter.md).
 """
@@ -48,7 +48,7 @@ Network = Method | Ensemble
 
 
 def save_network(method: Network, folder: str | os.PathLike[str]) -> None:
-    """Write `config.json` and `model.safetensors` atomically to `folder`; `load_network` needs no other file.
+    """Write `config.json` and `model.safetensors` to `folder`. The function `load_network` needs no other file.
 
     Raises:
         StorageError: the folder contains other files, or cannot be written.
@@ -71,8 +71,8 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
 
     Args:
         source: A folder written by `save_network`, a weights file, `starter`, or the name of a model on the Hugging Face hub
-            (`someone/model`). The folder of a training run gives the model of its first seed; the folder of one seed gives the model
-            of that seed. `starter` is the starter model; `./starter` is a folder with the name `starter`.
+            (`someone/model`). For the folder of a training run, the model of its first seed is loaded; for the folder of one seed, the
+            model of that seed. `starter` means the starter model of the package; `./starter` means a folder with the name `starter`.
         own: The class of the method, if it is not part of the package.
 
     Raises:

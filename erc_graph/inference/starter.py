@@ -18,7 +18,7 @@ _CARDS = (_PACKAGE / "_recipes" / "docs" / "starter.md", _PACKAGE.parent / "docs
 
 
 def starter_folder() -> Path:
-    """Return the folder of the saved model.
+    """Return the folder in which the starter model is saved.
 
     Raises:
         CheckpointError: the text encoder of the model is not installed, or a file of the model is missing.
@@ -34,7 +34,7 @@ def starter_folder() -> Path:
 
 
 def portable(encoder: str) -> str:
-    """Return a name of an encoder that is valid on other machines; for the encoder of the starter model, the name is a constant."""
+    """Return a name of an encoder that is also valid on other machines. The encoder of the starter model has a constant name."""
     from erc_graph.features.encoder_names import join_options, split_options
 
     name, options = split_options(encoder)
@@ -42,7 +42,7 @@ def portable(encoder: str) -> str:
 
 
 def installed(encoder: str) -> str:
-    """Return the name of an encoder on this machine from its portable name; this function is the inverse of `portable`."""
+    """Return the name of an encoder on this machine, computed from its portable name. It undoes the function `portable`."""
     from erc_graph.features.encoder_names import join_options, split_options
 
     name, options = split_options(encoder)
@@ -50,10 +50,10 @@ def installed(encoder: str) -> str:
 
 
 def shown(encoder: str) -> str:
-    """Return the name of an encoder for messages; the encoder of the starter model is called "the starter model"."""
+    """Return the name of an encoder for messages to the user. The encoder of the starter model is called "the starter model"."""
     return "the starter model" if portable(encoder) != encoder else encoder
 
 
 def starter_card() -> str:
-    """Return the model card: data, licences, results, and unsuitable uses."""
+    """Return the text of the starter model's card: data, licences, results, and unsuitable uses."""
     return next(card for card in _CARDS if card.is_file()).read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Live conversations: every utterance is labelled when it arrives, before later utterances are known.
+"""Live conversations: every utterance gets its predicted emotion when it arrives, before later utterances are known.
 
-For every new utterance, the method runs a forward pass on this utterance only. Modules that use other utterances (`OverTurns`) store the
-states that they need of preceding utterances. The predictions therefore equal the predictions for the whole conversation, up to rounding.
-If the graph recipe and all these modules use a limited number of preceding utterances, the cost per utterance stays constant.
+For every new utterance, the method runs a forward pass on this utterance only. Modules that also use other utterances (`OverTurns`) store
+the states of preceding utterances that they need. The predictions therefore equal the predictions for the whole conversation, up to
+rounding. If the graph recipe and all modules use a limited number of preceding utterances, the cost per utterance stays constant.
 
 >>> import torch
 >>> from erc_graph.data.sample.vectors import sample_corpus
@@ -50,9 +50,9 @@ class Turn:
     Attributes:
         turn: Position of the utterance in the conversation, from 0.
         speaker: Name of the speaker.
-        emotion: The most probable label; `None` for a score task.
-        probabilities: Label → probability; empty for a score task.
-        scores: The output of the method: logits in label order, or one score.
+        emotion: The most probable label; `None` if the task has numeric scores.
+        probabilities: Label → probability; empty if the task has numeric scores.
+        scores: The output of the method: the logits of all labels, in label order, or one numeric score.
     """
 
     turn: int
@@ -63,7 +63,7 @@ class Turn:
 
 
 class Stream:
-    """A live conversation, to which utterances are added by `push`.
+    """A live conversation; the method `push` adds the next utterance.
 
     Several streams of one model are independent of each other, and do not change the model.
 
@@ -98,11 +98,11 @@ class Stream:
 
         Args:
             speaker: Name of the speaker. Equal names mean the same speaker.
-            features: Modality → `(d,)` features as in the corpus, without normalisation. A missing modality is left out or `None`.
+            features: Modality → feature vector `(d,)` as in the corpus, without normalisation. Missing modalities are left out, or `None`.
 
         Raises:
             CorpusError: the speaker is not text, a modality is unknown, a vector has a wrong width, or features or scores are not finite.
-                The stream is then unchanged.
+                After this error, the stream is unchanged.
             ErcGraphError: the computation of an earlier utterance was interrupted.
         """
         if not self._whole:
@@ -136,7 +136,7 @@ class Stream:
 
     @property
     def nbytes(self) -> int:
-        """Return the size of the stored states in bytes; the size is bounded if the method uses a limited number of utterances."""
+        """Return the size of the stored states in bytes. The size has a limit if the method uses a limited number of utterances."""
         return sum(_nbytes(part.memories) for part in self._parts)
 
     def _batch(self, speaker: str, features: Mapping[str, Feature]) -> Batch:

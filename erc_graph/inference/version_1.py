@@ -1,8 +1,8 @@
 """Conversion of models that were saved in the format versions 0 and 1 to the current version.
 
-In these versions, the options of the method also included those of the inputs and of the prior (added log-probabilities). Modules had
-other names. Some options no longer exist, because their values are now fixed. An option that no longer exists is accepted
-only if it has the fixed value.
+In versions 0 and 1, the options of the method also included those of the inputs and of the prior (added log-probabilities). Modules had
+other names. Some options no longer exist, because the package now has a fixed value for them. An option that no longer exists is accepted
+only if it has this fixed value.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ NAMES: dict[str, list[tuple[str, str]]] = {
 
 
 def upgraded(description: Mapping[str, Any], tensors: Mapping[str, Tensor], where: object) -> tuple[Values, dict[str, Tensor]]:
-    """Convert description and tensors of a saved model to version 2.
+    """Convert the description and the tensors of a saved model to the format version 2.
 
     Raises:
-        CheckpointError: an option that no longer exists has another value than the value that is now fixed.
+        CheckpointError: an option no longer exists, and its value is not the value that is now fixed.
     """
     kind = description.get("pipeline")
     config = description.get("config")
@@ -83,7 +83,7 @@ def upgraded(description: Mapping[str, Any], tensors: Mapping[str, Tensor], wher
 
 
 def moved_options(kind: str, config: Mapping[str, Any]) -> tuple[Values, Values, Values]:
-    """Divide a configuration of version 1 into options of the method, of the inputs, and of the prior (added log-probabilities).
+    """Divide the options of format version 1 into options of the method, of the inputs, and of the prior (added log-probabilities).
 
     Args:
         kind: Name of the method's class.
