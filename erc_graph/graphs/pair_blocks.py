@@ -78,12 +78,12 @@ class Bucket:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return three numbers: dialogues, streams, and utterances per dialogue with padding."""
+        """Return the number of dialogues, of streams, and of utterances per padded dialogue."""
         return len(self.dialogues), self.streams, self.turns
 
     @property
     def rows(self) -> int:
-        """Return the number of rows of the bucket: one row per node, padding included."""
+        """Return the number of rows of the bucket, which is the number of nodes with padding."""
         return len(self.dialogues) * self.streams * self.turns
 
     @property

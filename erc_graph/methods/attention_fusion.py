@@ -1,4 +1,4 @@
-r"""Attention fusion: multi-head attention between the modalities of an utterance, then a graph stage over the conversation.
+r"""Attention fusion: multi-head attention between the modalities of an utterance, then message passing over the conversation.
 
 This method is our own. It replaces MHA (Zhang et al., Computers & Industrial Engineering, 2022). We know only the title of MHA: "multi-head
 attention fusion networks for multi-modal speech emotion recognition".
@@ -19,12 +19,12 @@ attention fusion networks for multi-modal speech emotion recognition".
 
 **Differences from the paper**
 
-- We do not know which modality gives the queries in MHA, and which vectors are concatenated. We also do not know whether its attention runs
-  over time steps or over vectors. Here every modality attends to all modalities of the utterance.
-- For a sequence of words or frames, `f_m` consists of the mean and the standard deviation over time. A missing modality is masked in the
-  attention, and its `y_m` is zero.
-- A graph stage over the conversation follows (3). It is the same for all methods whose paper classifies single utterances
-  (`erc_graph.methods.conversation`). `graph = "none"` removes it.
+- We do not know which modality gives the queries in MHA, and which vectors are concatenated. We also do not know whether MHA attends to
+  time steps or to vectors. Here every modality attends to all modalities of the utterance.
+- For a sequence of words or frames, `f_m` consists of the mean and the standard deviation over time. The attention masks a missing
+  modality, and the vector `y_m` of this modality is zero.
+- After Eq. (3), a graph stage passes messages between utterances. All methods whose paper classifies single utterances have this graph
+  stage (`erc_graph.methods.conversation`). The option `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class AttentionFusionConfig(InConversation):
     Attributes:
         width: Width of `x_m`, `y_m` and `u`.
         heads: Number of attention heads.
-        dropout: Dropout on the attention weights, and before (3) and (4).
+        dropout: Dropout on the attention weights, and before the linear maps of (3) and (4).
     """
 
     width: Size = 128
@@ -57,7 +57,7 @@ class AttentionFusionConfig(InConversation):
 
 
 class AttentionFusion(UtteranceMethod):
-    """Multi-head attention between the modalities of an utterance, then a graph stage over the conversation."""
+    """Multi-head attention between the modalities of an utterance, then message passing over the conversation."""
 
     Config = AttentionFusionConfig
     reads = ("features", "sequences")
@@ -73,7 +73,7 @@ class AttentionFusion(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(self.conversation.width, shapes.outputs))  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, width)`; a graph stage makes them wider."""
+        """Compute the utterance states, `(N, width)`, or wider with a graph, which appends its node states."""
         here = given.here(self.names)  # (N, modalities)
         x = torch.stack([self.project[name](given.values[name]) for name in self.names], 1)  # Eq. (1), (N, modalities, width)
         y = self.norm(x + self.attend(x, here | ~here.any(1, keepdim=True)))  # Eq. (2)

@@ -1,4 +1,4 @@
-"""`Method`, the base class of all methods; it defines their input, output, training stages, and whether they read later utterances."""
+"""`Method`, the base class of all methods. It defines a method's input, output, training stages, and whether it reads later utterances."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ NONE = "none"  # the recipe of a method without a graph
 class Method(nn.Module):
     """Base class of a complete method: graph recipe, encoders, message passing, readout, classifier and losses.
 
-    A subclass defines its options (`Config`) and its publication (`paper`). It defines its architecture in one of two ways:
+    A subclass defines its options (`Config`) and its publication (`paper`). The subclass defines its architecture in one of two ways:
 
     - `parts` yields modules, each of which reads the output of the previous module. The first module reads the input of the method
-      (`Given`), the others read node states (`Nodes`). Modules that several methods use are in `erc_graph.methods.parts`.
+      (`Given`), all other modules read node states (`Nodes`). `erc_graph.methods.parts` has modules for several methods.
     - `build` creates the modules of any other architecture, and `encode` applies them.
 
     A subclass may also override `head` (classifier), `answer` (scores and losses) and `stages` (training stages). The base class adds the
-    options `[inputs]` and `[prior]`. It also tests whether the method is causal, that is, reads no later utterances.
+    option tables `[inputs]` and `[prior]`. It also tests whether the method is causal, which means that it reads no later utterances.
 
     Args:
         schema: Features that the method reads, and the task.
@@ -49,18 +49,18 @@ class Method(nn.Module):
         prior: Options of the log-probabilities of other classifiers that are added to the scores.
 
     Attributes:
-        graph: Graph recipe, which defines the edges between nodes; `None`: no graph.
-        paper: Publication of the method; `None`: not published.
+        graph: Graph recipe, which defines the edges between nodes; `None` if the method has no graph.
+        paper: Publication of the method; `None` if it is not published.
         family: Kind of network that connects utterances or fuses modalities.
-        stands_for: Description of a method that replaces a published system of which too little is known; empty for other methods.
+        stands_for: Sentence on the published system that the method replaces because too little of it is known; empty for other methods.
         reads: How the method reads a modality: `features` (one vector per utterance) or `sequences` (words, frames or samples). If both
-            names are given, the method reads each modality in the first of these forms that the corpus has.
+            names are given, the method reads a modality in the first named form that the corpus has.
         reads_second_text: Whether the method reads a second text feature (option `inputs.second_text`).
         can_be_causal: False if the method always reads later utterances; the option `causal` must then be false.
-        unused: Name of a parameter whose gradient is always zero → the reason. A name may be a pattern with `*`.
+        unused: A dict from the name of a parameter to the reason why its gradient is always zero. A name may be a pattern with `*`.
         couples_batch: Reason why the dialogues of a training batch depend on each other, such as a batch norm or a contrastive loss; empty
             if the dialogues are independent. In evaluation, the dialogues are always independent.
-        sequences_of: Modalities that the method reads as sequences; it reads other modalities as vectors. `None`: all modalities.
+        sequences_of: Modalities that the method reads as sequences; it reads all others as vectors. `None`: it reads all as sequences.
 
     Raises:
         ConfigError: The options do not fit the corpus or each other, or the option `causal` is true but a module reads later utterances.
@@ -113,17 +113,17 @@ class Method(nn.Module):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Return the schema with only the modalities that the method reads; by default, the schema is unchanged.
+        """Return the schema with only those modalities that the method reads. By default, the schema is unchanged.
 
-        A method may also raise an error for a modality that it cannot read.
+        A method may override this function to leave modalities out, or to raise an error for a modality that it cannot read.
         """
         return schema
 
     def parts(self, config: Any, shapes: Shapes) -> Iterator[nn.Module]:
         """Yield the modules of the method in the order in which they are applied.
 
-        The first module maps the input (`Given`) to node states (`Nodes`); the others map `Nodes` and `Batch` to `Nodes`. A module that
-        changes the width of the node states has an attribute `width`.
+        The first module maps the input (`Given`) to node states (`Nodes`); every other module maps `Nodes` and `Batch` to `Nodes`. A module
+        that changes the width of the node states has an attribute `width`.
         """
         raise ConfigError(f"{type(self).__name__}: expected parts(), or build() and encode(), found neither")
 
@@ -132,7 +132,7 @@ class Method(nn.Module):
         return nn.Sequential(Dropout(getattr(config, "dropout", 0.0)), nn.Linear(width, outputs))
 
     def build(self, config: Any, shapes: Shapes) -> None:
-        """Build all modules and the classifier."""
+        """Build all modules of the method, including the classifier."""
         parts = list(self.parts(config, shapes))
         for i, part in enumerate(parts):
             if not isinstance(part, nn.Module):
@@ -145,7 +145,7 @@ class Method(nn.Module):
         self.classify = self.head(config, streams * widths[-1], shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states before the classifier, `(N, width)`; the states of several nodes per utterance are concatenated."""
+        """Compute the utterance states before the classifier, `(N, width)`. If an utterance has several nodes, they are concatenated."""
         first, *rest = self.chain
         nodes: Nodes = first(given)
         for part in rest:
@@ -153,29 +153,29 @@ class Method(nn.Module):
         return nodes.masked().flatten(1)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores of every utterance, and the additional losses of the method."""
+        """Compute the scores of every utterance, and the losses that the method adds to the loss of the scores."""
         states = self.encode(given)
         return Prediction(scores=self.classify(states), states=states)
 
     def stages(self) -> list[Stage]:
-        """Return the training stages in order; by default, there is one stage."""
+        """Return the training stages, in the order of training. By default, one stage trains all parameters."""
         return [self.stage("train", self)]
 
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Prepare `batch`, the dialogues of a data split, for training stage `index`; by default, the batch is unchanged.
+        """Prepare `batch`, the dialogues of a data split, for training stage `index`. By default, the batch is unchanged.
 
         A method may store outputs of frozen layers in `batch.cache`.
         """
         return batch
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return warnings about inputs that are too long and are truncated, one sentence per kind of input."""
+        """Return warnings about inputs that are truncated because they are too long, one sentence per kind of input."""
         return []
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weights of the modalities in every utterance: modality → `(N,)`.
 
-        The weights of an utterance sum to one. The dictionary is empty if the method has no such weights.
+        The weights of an utterance sum to one. The dictionary is empty if the method has no weights of modalities.
         """
         return {}
 
@@ -183,12 +183,12 @@ class Method(nn.Module):
 
     @property
     def task(self) -> Task:
-        """Return the task, which predicts labels or a score."""
+        """Return the task, which defines the labels or the numeric score that the method predicts."""
         return self.schema.task
 
     @property
     def recipe(self) -> GraphRecipe:
-        """Return the graph recipe; unlike the attribute `graph`, it is never `None`.
+        """Return the graph recipe. It is never `None`; for a method without a graph, this property raises an error.
 
         Raises:
             ConfigError: The option `graph` is `none`.
@@ -200,7 +200,7 @@ class Method(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Return the device of the parameters."""
+        """Return the device on which the parameters of the method are stored."""
         return next(self.parameters()).device
 
     @final
@@ -212,7 +212,7 @@ class Method(nn.Module):
     @final
     @property
     def utterance_level(self) -> bool:
-        """Return whether no module reads other utterances, so that each prediction depends on a single utterance."""
+        """Return whether every prediction depends on a single utterance, because no module reads other utterances."""
         return not any(True for _ in self.over_turns())
 
     def over_turns(self) -> Iterator[tuple[str, OverTurns]]:
@@ -221,16 +221,16 @@ class Method(nn.Module):
 
     @final
     def given(self, batch: Batch) -> Given:
-        """Return the preprocessed batch as the input of the method; noise (option table `[inputs]`) is added only in training."""
+        """Return the preprocessed batch, which is the input of the method. Noise (option table `[inputs]`) is added only in training."""
         return self.inputs(self.inputs.noisy(self.inputs.vectors(batch)))
 
     def forward(self, batch: Batch, answer: Callable[[Given], Prediction] | None = None) -> Prediction:
-        """Compute the scores of `N` utterances for `C` classes, `(N, C)`, or for a score task `(N, 1)`.
+        """Compute the scores of `N` utterances: `(N, C)` for `C` classes, or `(N, 1)` if the task has numeric scores.
 
         Args:
             batch: The dialogues.
-            answer: Function that replaces the method's `answer`, for example in an early training stage. The log-probabilities of other
-                classifiers (option table `[prior]`) are then not added.
+            answer: Function that replaces the method's `answer`, for example in an early training stage. Unlike the method's `answer`, it
+                does not add the log-probabilities of other classifiers (option table `[prior]`).
         """
         given = self.given(batch)
         if answer is not None:
@@ -242,12 +242,12 @@ class Method(nn.Module):
 
     @final
     def stage(self, name: str, *modules: nn.Module, answer: Callable[[Given], Prediction] | None = None) -> Stage:
-        """Return a training stage for some modules; trained layers of a text encoder have their own learning rate.
+        """Return a training stage that trains given modules. Trained layers of a text encoder have their own learning rate.
 
         Args:
             name: Name of the stage in logs and training histories.
             *modules: Modules to train.
-            answer: Function that computes the prediction. Default: `answer` of the method; the weights in `Prior` are then also trained.
+            answer: Function that computes the prediction. Default: the method's `answer`; then the weights in `Prior` are also trained.
         """
         layers = self.inputs.text_layers
         own = [*modules, *([self.prior] if self.prior is not None and answer is None and self not in modules else [])]
@@ -260,7 +260,7 @@ class Method(nn.Module):
 
     @final
     def fit_inputs(self, train: Batch) -> None:
-        """Compute from the training split the means and standard deviations with which the inputs are scaled."""
+        """Compute the means and standard deviations that scale the inputs, from the training split."""
         self.inputs.fit(train)
         for module in self.modules():
             if isinstance(module, FrontEnds):
@@ -268,7 +268,7 @@ class Method(nn.Module):
 
     @final
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """Prepare `batch`, the dialogues of a data split, for training stage `index`: compute values that are equal in every epoch."""
+        """Prepare `batch`, the dialogues of a split, for training stage `index`: compute the values that do not change between epochs."""
         batch = self.inputs.prepared(batch)
         for module in self.modules():
             if isinstance(module, FrontEnds):
@@ -276,11 +276,11 @@ class Method(nn.Module):
         return self.keep(index, batch)
 
     def describe(self) -> dict[str, Any]:
-        """Return everything that is needed to rebuild the method, as values that JSON can store.
+        """Return a dictionary with everything that is needed to rebuild the method, as values that JSON can store.
 
         The dictionary has the class, the options of the method, the graph recipe, the option tables `[inputs]` and `[prior]`, the features,
-        and the task. It also has the origin of the features. Mean and standard deviation of the features are stored with the weights of the
-        model, not in the dictionary.
+        and the task. It also says how the features were computed. Their means and standard deviations are not in the dictionary, but among
+        the model's weights.
         """
         schema, recipe = self.schema, self.graph
         return {
@@ -320,5 +320,5 @@ class Method(nn.Module):
 
 
 def in_parts(function: Callable[[Batch], Tensor], batch: Batch, dialogues: int = 64) -> Tensor:
-    """Apply `function` to at most `dialogues` dialogues of `batch` at a time, which saves memory, and concatenate the results."""
+    """Apply `function` to groups of at most `dialogues` dialogues of `batch`, and concatenate the results. The groups save memory."""
     return torch.cat([function(part) for part in batch.split(torch.arange(len(batch)).split(dialogues))])

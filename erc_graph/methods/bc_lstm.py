@@ -1,4 +1,4 @@
-r"""bc-LSTM: Context-Dependent Sentiment Analysis in User-Generated Videos (Poria et al., ACL 2017), as in later public code.
+r"""bc-LSTM: Context-Dependent Sentiment Analysis in User-Generated Videos (Poria et al., ACL 2017), implemented as in later public code.
 
 Two bidirectional LSTM layers run over the utterances of a dialogue. Attention then connects all utterances of the dialogue. The method uses
 neither a graph nor speakers.
@@ -20,18 +20,18 @@ The equations follow the public PyTorch code that later papers use as a baseline
 **Differences from the paper and from its public code**
 
 - The paper first trains one LSTM per modality over the utterances, then another LSTM over the outputs of these LSTMs. The public code has a
-  single LSTM over all features of an utterance. Later papers report results of this single LSTM as bc-LSTM, so it is implemented here. The
-  two levels of LSTMs in the paper and the variant for words in the code are not implemented. Attention (2) and the second LSTM layer come
-  from the code. We had no access to the text of the paper.
-- Eq. (1): the public code does not pack sequences. For a shorter dialogue, its backward direction therefore starts in the padding. Through
-  the second layer, padding also changes the forward direction. Here the backward direction starts at the last utterance of the dialogue.
-- The public code does not use (2) by default, but results in later papers include it. With `attention = false`, the classifier reads `h_i`
-  instead of `y_i`. Because of the tanh, two attention weights differ at most by the factor `e^2`. For a long dialogue, `y_i` is therefore
-  close to the mean of all `h_j`.
+  single LSTM over all features of an utterance. Later papers report results of this single LSTM as bc-LSTM, so the package implements the
+  single LSTM. It does not implement the two levels of LSTMs of the paper, nor the variant for words of the code. Attention (2) and the
+  second LSTM layer come from the code. We had no access to the text of the paper.
+- Eq. (1): the public code does not pack sequences. For a shorter dialogue, the backward LSTM of the code therefore starts in the padding.
+  The second layer reads backward states, so padding also changes its forward LSTM. Here the backward LSTM starts at the last utterance.
+- The public code does not use (2) by default, but the results in later papers were computed with (2). With the option `attention = false`,
+  the classifier reads `h_i` instead of `y_i`. Because of the tanh, two attention weights differ at most by the factor `e^2`. For a long
+  dialogue, `y_i` is therefore close to the mean of all `h_j`.
 - The public code has no development split and selects the epoch on test data. Here the development split selects the epoch.
 - The input of the public code is only text. Here all modalities of an utterance are concatenated, with zeros for a missing modality. An
-  utterance without any modality is a vector of zeros. Other utterances still attend to it.
-- With `causal`, only the forward direction is computed, and in (2) an utterance does not attend to later utterances.
+  utterance without any modality is a vector of zeros. Other utterances still attend to this utterance.
+- With the option `causal`, only the forward direction is computed, and in (2) an utterance does not attend to later utterances.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class BCLSTMConfig(Causal):
 
 
 class BCLSTM(Method):
-    """A bidirectional LSTM over the dialogue, and attention over its states."""
+    """A bidirectional LSTM over the utterances of a dialogue, then attention over the LSTM states."""
 
     Config = BCLSTMConfig
     family = "recurrent"

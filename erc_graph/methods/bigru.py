@@ -1,4 +1,4 @@
-"""Baseline: two bidirectional GRU layers over the utterances, whose features are concatenated.
+"""Baseline: two bidirectional GRU layers over the utterances; the features of all modalities are concatenated.
 
 The method uses neither a graph nor speakers.
 """
@@ -24,7 +24,7 @@ class BiGRUConfig(Causal):
     """Options of the BiGRU baseline.
 
     Attributes:
-        width: Width of the states, for both directions together.
+        width: Width of the GRU states, for both directions together.
         layers: Number of GRU layers.
         dropout: Dropout before, between and after the GRU layers.
     """
@@ -35,13 +35,13 @@ class BiGRUConfig(Causal):
 
 
 class BiGRU(Method):
-    """Recurrent baseline that every results table contains for comparison."""
+    """Recurrent baseline: every table of results contains this method for comparison."""
 
     Config = BiGRUConfig
     family = "recurrent"
 
     def build(self, config: BiGRUConfig, shapes: Shapes) -> None:
-        """Build learned vectors that replace missing modalities, a projection, the GRU, and a linear classifier."""
+        """Build the learned vectors that replace missing modalities, a projection, the GRU, and a linear classifier."""
         width, dropout = config.width, config.dropout
         self.missing = Missing(shapes.widths)
         self.project = nn.Sequential(nn.Linear(sum(shapes.widths.values()), width), nn.ReLU(), Dropout(dropout))

@@ -1,7 +1,7 @@
 r"""After BIMHA: bimodal information-augmented multi-head attention (after Wu et al., Knowledge-Based Systems 235, 2022).
 
-For each pair of modalities, the outer product of their vectors is projected to one row of `D`. The rows of an utterance then attend to each
-other.
+For each pair of modalities, the outer product of their vectors is projected to one row of a matrix `D`. The rows of an utterance then
+attend to each other.
 
 .. math::
     Z_m &= \mathrm{DNN}_m(x_m) \tag{1} \\
@@ -23,12 +23,12 @@ other.
 - We had access neither to the paper's text nor to its code. Eqs. (2) to (5) come from a review article. We guessed the ReLU of (3), the
   projections of (4), which all pairs share, and the concatenation of rows in (5). We also guessed all sizes, the dropout and the training.
   Eq. (1) follows TFN: a batch norm and three linear layers. For a sequence of words, (1) is an LSTM and a linear layer on its last state.
-- No row attends to the row of a pair with a missing modality, and this row is zero in (5). If only modality :math:`m` is present, the rows
-  of its pairs are :math:`\mathrm{ReLU}(W Z_m + b)` instead of (2). All modalities share :math:`W` and :math:`b` (attribute `own`).
-- With two modalities, `D` has only one row, and (4) is a linear map with a residual connection. With one modality, `D` has one row, which
+- If a modality is missing, no row attends to the rows of its pairs, and these rows are zero in (5). If only modality :math:`m` is present,
+  the rows of its pairs are :math:`\mathrm{ReLU}(W Z_m + b)` instead of (2). All modalities share :math:`W` and :math:`b` (attribute `own`).
+- With two modalities, `D` has only one row, and (4) is a linear map with a residual connection. With a single modality, the only row of `D`
   is computed from this modality.
-- The paper classifies single utterances. Here a graph stage over the conversation (`erc_graph.methods.conversation`) follows (5).
-  `graph = "none"` removes it.
+- The paper classifies single utterances. Here a graph stage (`erc_graph.methods.conversation`) follows (5) and passes messages between
+  utterances. The option `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class BIMHAConfig(InConversation):
 
 
 class BIMHA(UtteranceMethod):
-    """Attention between all pairs of modalities, after Wu et al., then a graph stage over the conversation."""
+    """Attention between all pairs of modalities, after Wu et al., then message passing over the conversation."""
 
     Config = BIMHAConfig
     sequences_of = ("text",)
@@ -114,7 +114,7 @@ class BIMHA(UtteranceMethod):
         return self.shared(torch.stack(rows, 1)).relu(), torch.stack(here, 1)  # Eq. (3)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, hidden)`; a graph stage makes them wider."""
+        """Compute the utterance states, `(N, hidden)`, or wider with a graph, which appends its node states."""
         rows, here = self.rows(given)
         mixed = rows + self.attend(rows, here | ~here.any(1, keepdim=True))  # Eq. (4)
         f = self.after((mixed * here[..., None]).flatten(1))  # Eq. (5)

@@ -1,7 +1,7 @@
 r"""CMN: Conversational Memory Network for Emotion Recognition in Dyadic Dialogue Videos (Hazarika et al., NAACL-HLT 2018).
 
-Every utterance has two memories: earlier utterances of its own speaker, and earlier utterances of all other speakers. The utterance attends
-to both memories several times (hops). The result of a hop is added to the query of the next hop.
+Every utterance has two memories: the earlier utterances of its own speaker, and the earlier utterances of all other speakers. The utterance
+attends to both memories several times (hops). The result of a hop is added to the query of the next hop.
 
 .. math::
     q_i &= \tanh(W_q u_i + b_q) \tag{1} \\
@@ -12,7 +12,7 @@ to both memories several times (hops). The result of a hop is added to the query
     o_i &= W_o q_i + b_o \tag{6}
 
 The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. At an utterance outside
-memory `s`, the local GRU keeps its state, and the memory GRU reads `X^s = 0`. As in TensorFlow, the GRUs reset before the matrix product.
+memory `s`, the local GRU keeps its state, and the memory GRU reads `X^s = 0`. As in TensorFlow, a GRU resets before its matrix product.
 
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
@@ -22,14 +22,14 @@ memory `s`, the local GRU keeps its state, and the memory GRU reads `X^s = 0`. A
 
 **Differences from the paper and from its public code**
 
-- The public code pads the window on the left with empty utterances, which its memory GRUs read. The scores therefore depend on the amount
-  of padding. Here windows have no padding. An utterance without any modality is in no memory, and its own query is computed from zeros.
+- The public code pads the window on the left with empty utterances, and its memory GRUs read this padding. Scores therefore depend on the
+  amount of padding. Here windows have no padding. An utterance without any modality is in no memory; its query is computed from zeros.
 - Eq. (4): in the public code, the softmax of each memory runs over the utterances of both memories. An utterance that is not in the memory
-  gets attention weight, but adds 0 to (5). In the first hop, the code computes the score of this utterance from the state of the memory
-  GRU, in later hops from 0. `mask = "global"` reproduces this. With the default `"side"`, each softmax runs only over its own memory.
+  gets attention weight, but adds 0 to (5). The code computes its score from the state of the memory GRU in the first hop, and from 0 in
+  later hops. The option `mask = "global"` does so too. With the default `"side"`, each softmax runs only over its memory.
 - Paper and public code assume two speakers. With more speakers, "other" means all speakers except the speaker of the utterance.
 - The public code selects the epoch on a random 60 per cent of the *test* utterances. It does not shuffle the training data, and its loss
-  includes the zero rows that pad the last batch. Its value 0.3 for dropout is the share of values that are kept.
+  includes the zero rows that pad the last batch. In the code, the dropout value 0.3 is the share of values that are kept.
 - We had no access to the paper's text. The paper probably has no tanh in (4), but separate memories for each speaker and each hop.
 """
 
@@ -73,9 +73,9 @@ class CMNConfig(Checked):
 
 
 class TwoMemories(OverTurns):
-    """Module for Eqs. (1) to (5), with a memory of earlier utterances of the speaker, and a memory of utterances of other speakers.
+    """Module for Eqs. (1) to (5), with a memory for earlier utterances of the speaker, and a memory for those of other speakers.
 
-    `forward` appends the attention weights of each memory in each hop, `(N, T)` for a longest window of `T`, to the list `seen`.
+    The method `forward` appends the attention weights of every memory and hop to the list `seen`: `(N, T)`, for windows of at most `T`.
     """
 
     causal = True
@@ -106,7 +106,7 @@ class TwoMemories(OverTurns):
 
 
 class CMN(Method):
-    """Attention in several hops to two memories of earlier utterances."""
+    """Attention to two memories of earlier utterances, repeated in several hops."""
 
     Config = CMNConfig
     family = "recurrent"

@@ -10,7 +10,7 @@ A Transformer runs over the utterances, whose modalities are concatenated. Two g
     s_i &= W_2\, \mathrm{ReLU}(W_1 g_i + b_1) + b_2 \tag{5}
 
 We had no access to the paper's text. The equations follow the public code; the equation numbers are ours. All linear maps of (3) have
-biases. The speakers of two utterances and their order define the relation `r` between the utterances (graph recipe `cogmen`).
+biases. The relation `r` between two utterances depends on their speakers and on which utterance comes first (graph recipe `cogmen`).
 
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
@@ -25,12 +25,12 @@ biases. The speakers of two utterances and their order define the relation `r` b
 - The Transformer of the public code attends to the padding of shorter dialogues, so scores depend on the batch. Here padding is masked.
 - Eq. (4): the batch norm of the public code fails for a single utterance, and couples the dialogues of a batch. The default here is a layer
   norm, which is not in the paper. `norm = "batch"` selects the batch norm, computed only over utterances with a modality.
-- A window contains the receivers of messages in the public code, but the senders in a graph recipe. Symmetric windows give the same edges.
+- In the public code, a window contains the receivers of messages; in a graph recipe, the senders. Symmetric windows give the same edges.
 - The public code distinguishes two speakers by their sex. Here speakers are numbered by first appearance in the dialogue. All speakers
   after the second have the relations of the second speaker.
-- A missing modality is zero; the public code needs all modalities. An utterance without any modality is zero in (1), and has no node.
+- A missing modality is zero; the public code needs all modalities. Without any modality, an utterance is zero in (1) and has no node.
 - As in the public code, the Transformer is post-norm, without position encodings, and has `heads_for(D)` heads. LeakyReLU has slope 0.01.
-- Unused modules of the public code are left out. Its options to replace the Transformer by an LSTM or a GRU are also left out.
+- Unused modules of the public code are left out, and also its options that replace the Transformer by an LSTM or a GRU.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class COGMENConfig(Causal):
 def heads_for(width: int) -> int:
     """Return the number of attention heads for a feature width, as in the public code.
 
-    The number is the smallest divisor of the width from 7 to 14, or 1 if there is no such divisor.
+    This number is the smallest divisor of the width from 7 to 14, or 1 if no number from 7 to 14 divides the width.
 
     >>> heads_for(1380), heads_for(612), heads_for(13), heads_for(17)
     (10, 9, 13, 1)

@@ -29,7 +29,7 @@ DROPOUT = 0.3  # in GRU and graph
 
 @dataclass(frozen=True, kw_only=True)
 class ConversationConfig(Checked):
-    """Options of the graph stage, which follows the fusion of the modalities of an utterance.
+    """Options of the graph stage: message passing between utterances, after the modalities of each utterance are fused.
 
     Attributes:
         width: Width of the node states.
@@ -47,7 +47,7 @@ class InConversation(Causal):
     """Options of all methods whose paper classifies single utterances.
 
     Attributes:
-        graph: Graph recipe, which defines the edges between utterances; `none`: no message passing.
+        graph: Graph recipe, which defines the edges between utterances. `none` means no message passing.
         conversation: Options of the message passing between utterances.
     """
 
@@ -58,14 +58,14 @@ class InConversation(Causal):
 class Conversation(nn.Module):
     """The graph stage: projection, GRU over the utterances, speaker embedding and angular graph convolution.
 
-    The result is concatenated with the input, so that the classifier also reads the unchanged vector of the utterance. Without a graph
-    recipe, the output is the input. The method then classifies single utterances, as in its paper.
+    The resulting states are concatenated with the input vectors, so that the classifier also reads the unchanged vector of the utterance.
+    Without a graph recipe, the output is the input, and the method classifies single utterances, as in its paper.
 
     Args:
         inputs: Width of the utterance vectors.
-        recipe: Graph recipe, which defines the edges between utterances; `None`: no graph stage.
+        recipe: Graph recipe, which defines the edges between utterances. `None`: there is no graph stage.
         config: Options of the graph stage.
-        causal: Whether the GRU has only the forward direction.
+        causal: Whether the GRU has only the forward direction, so that it reads no later utterances.
         speaker: Width of the speaker vectors of the corpus; 0: speaker embeddings are learned.
 
     Attributes:
@@ -117,6 +117,6 @@ class UtteranceMethod(Method):
     reads: ClassVar[tuple[Kind, ...]] = ("sequences", "features")
 
     def around(self, inputs: int) -> Conversation:
-        """Build message passing over utterance vectors of width `inputs`; the options of the method must derive from `InConversation`."""
+        """Build the graph stage over utterance vectors of width `inputs`. The method's option class must derive from `InConversation`."""
         c, speaker = self.config, self.inputs.shapes.speaker
         return Conversation(inputs, self.graph, c.conversation, causal=c.causal, speaker=speaker)

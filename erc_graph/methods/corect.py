@@ -1,7 +1,7 @@
 r"""CORECT: Conversation Understanding using Relational Temporal GNNs with Auxiliary Cross-Modality Interaction (Nguyen et al., EMNLP 2023).
 
-Every modality of an utterance has a state. Two branches read these states: a relational graph network, and crossmodal attention over the
-dialogue as in MulT.
+Every modality of an utterance has a state. Two branches of the network read these states: a relational graph network, and crossmodal
+attention over the dialogue as in MulT.
 
 .. math::
     x_t &= W\, \mathrm{Transformer}(u_t) + b, \qquad x_m = \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 u_m)) \quad m \in \{a, v\} \tag{1} \\
@@ -13,9 +13,9 @@ dialogue as in MulT.
     s &= W_4\, \mathrm{ReLU}(W_3 [z_t ; z_a ; z_v ; c_t ; c_a ; c_v]) \tag{6}
 
 The equations follow the public code; the equation numbers are ours. CM (crossmodal attention) and SA (self-attention) are the Transformers
-of MulT (`erc_graph.encoders.crossmodal`). They run over all utterances of a dialogue, without position encodings. Each modality has three
-relations: to earlier utterances, to later utterances, and to the same utterance. Each ordered pair of modalities has one more relation,
-within an utterance. All linear maps have biases, except `W_r` and `M`.
+of MulT (`erc_graph.encoders.crossmodal`). They run over all utterances of a dialogue, without position encodings. The graph has three
+relations within each modality: to earlier utterances, to later utterances, and to the same utterance. It has one more relation for each
+ordered pair of modalities, within an utterance. All linear maps have biases, except `W_r` and `M`.
 
 | symbol | attribute | shape (`N`: utterances, `S`: modalities) |
 |---|---|---|
@@ -30,8 +30,7 @@ within an utterance. All linear maps have biases, except `W_r` and `M`.
 
 - We had no access to the paper's text. The window has 11 earlier and 5 later utterances (graph recipe `corect`). In the public code, an
   utterance instead receives messages from 4 earlier and 11 later utterances.
-- Here the Transformer of (1) and the attention of (5) mask padding. The public code does not mask padding, so its scores depend on the
-  batch.
+- Here the Transformer of (1) and the attention of (5) mask padding. The public code reads padding, so its scores depend on the batch.
 - The public code exchanges the names of its audio and text modules; here the names are correct. Unused layers of the code are left out.
 - A missing modality has no node in the graph, and contributes zero to the attention of (5). With a single modality, (5) is left out.
 - Speakers are numbered by first appearance in the dialogue. All speakers after the second share the vector `e` of the second speaker. The
@@ -96,7 +95,7 @@ class CORECTConfig(Causal):
 
 
 def by_stream(recipe: GraphRecipe, streams: Sequence[str]) -> GraphRecipe:
-    """Return the recipe with each edge rule split into one rule per stream (modality), or per ordered pair of streams."""
+    """Return the recipe, in which each edge rule is split into one rule per stream (modality), or per ordered pair of streams."""
     rules = []
     for rule in recipe.edges:
         for source, target in rule.joined(tuple(streams)):

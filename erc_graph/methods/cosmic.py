@@ -29,17 +29,17 @@ We had no access to the paper's text. The equations follow the public code; the 
 
 **Differences from the paper and from its public code**
 
-- Commonsense vectors are read from the feature sets `xEffect`, `xReact`, `xIntent`, `oEffect` and `oReact` (hidden states of COMET). A
-  feature set that the corpus lacks is left out of (4) to (6); a missing vector is zero. We do not know whether the authors tested the
-  method without commonsense vectors.
+- Commonsense vectors are read from the feature sets `xEffect`, `xReact`, `xIntent`, `oEffect` and `oReact` (hidden states of COMET).
+  Equations (4) to (6) leave out a feature set that the corpus lacks; a missing vector is zero. We do not know whether the authors tested
+  the method without commonsense vectors.
 - Eq. (1): the input of the public code is only text, and its batch norm includes padding. Here all modalities of an utterance are
   concatenated, with zeros for a missing modality, and the batch norm ignores padding.
-- Some options of the public code are left out: other norms, and other ways to combine four RoBERTa layers. Its unused modules are also left
-  out.
+- Some options of the public code are left out: other norms, and other ways to combine four RoBERTa layers. Unused modules of the code are
+  also left out.
 - As in the public code, (5) to (7) read the new states of the utterance before dropout. After every utterance, the code applies dropout to
   the states of all speakers. Over many utterances, the state of a silent speaker therefore becomes zero. Here dropout is applied to a state
-  only when the state changes. With `listener`, this differs from the code only for `i`, because every utterance changes the `q` and `r` of
-  all speakers.
+  only when the state changes. With the option `listener`, only the state `i` differs from the code, because every utterance changes the `q`
+  and `r` of all speakers.
 - The public code does not shuffle the dialogues, and resets the random seed in every epoch. Here batches and dropout masks differ between
   epochs.
 """
@@ -74,8 +74,8 @@ class COSMICConfig(Causal):
         width: Width of `g`, `q`, `r` and `i`; `e` is three times as wide.
         hidden: Width of `u` and of the hidden layer of the classifier.
         norm: Norm of the text features in (1): `none`, or a `batch` norm.
-        context: Attention scores: `general`, as in (3), or `simple`: `w · g_j`. The scores `simple` do not depend on utterance `t`; the
-            public code uses them for MELD.
+        context: Attention scores: `general`, as in (3), or `simple`: `w · g_j`. Scores of the kind `simple` do not depend on utterance `t`;
+            the public code uses them for MELD.
         listener: Whether to update the states of listeners, Eq. (5).
         attention: Whether to use the attention over the dialogue, Eq. (8).
         residual: Whether to add `u` to the hidden layer of (9).

@@ -1,8 +1,8 @@
 r"""DAG-ERC: Directed Acyclic Graph Network for Conversational Emotion Recognition (Shen et al., ACL-IJCNLP 2021).
 
-The neighbours `N(i)` of utterance `i` are the previous utterance of the same speaker, and all utterances between that utterance and `i`. If
-the speaker has no previous utterance, all earlier utterances are neighbours. A layer reads the states of the neighbours in the *same*
-layer, so it processes the utterances of a dialogue in order.
+The neighbours `N(i)` of utterance `i` are the previous utterance of its speaker, and all utterances between this utterance and `i`. If the
+speaker has no previous utterance, all earlier utterances are neighbours. A layer reads the states of the neighbours in the *same* layer. It
+therefore processes the utterances of a dialogue one after the other.
 
 .. math::
     h^0_i &= \mathrm{ReLU}(W_1 u_i + b_1) \tag{1} \\
@@ -27,17 +27,17 @@ speaker (graph recipe `dagerc`).
 
 - In (2), the public code also has a bias. This bias and the term of `h_i` are the same for all neighbours `j`, so they cancel in the
   softmax. Both are left out here, because their gradient is always zero.
-- Eqs. (5) and (6) are the classifier of the public code, with which the published results were computed. With `readout_input = false`, (5)
-  does not contain `u_i`. The option `head_layers` is the number of hidden layers in (6).
+- Eqs. (5) and (6) are the classifier of the public code, with which the published results were computed. Without the option
+  `readout_input`, (5) does not contain `u_i`. The option `head_layers` is the number of hidden layers in (6).
 - The public code has unused layers, which are left out. It also has an attention over the vectors `g`; here this attention exists only if
-  `nodal_attention` is set. Other attention scores, which no script of the code uses, are left out.
+  the option `nodal_attention` is set. Other attention scores, which no script of the code uses, are left out.
 - The input of the public code is only text. Here all modalities of an utterance are concatenated, with zeros for a missing modality. An
   utterance without any modality has no node in the graph.
 - To mask a score, the public code subtracts 1e30, which overflows in half precision. Here masks are Boolean.
 - The optimiser of the public code is AdamW of an old library, with weight decay 0 and epsilon 1e-6. Our settings also have weight decay 0,
-  but the default epsilon.
+  but the default epsilon of PyTorch.
 - If two epochs have the same result on the development split, the public code selects the epoch with the better test result. Here the first
-  of these epochs is selected.
+  epoch is selected.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ class DAGERCConfig(Checked):
     """Options of DAG-ERC; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        graph: Graph recipe; all its edges must come from earlier utterances.
-        causal: Whether to refuse `nodal_attention = "global"`, the only option with which the method reads later utterances.
+        graph: Graph recipe. All edges of the recipe must come from earlier utterances.
+        causal: Whether to refuse `nodal_attention = "global"`. Only with this option does the method read later utterances.
         width: Width of the states and of the classifier's hidden layers.
         layers: Number `L` of graph layers.
         readout_input: Whether the classifier also reads the features `u`.
         head_layers: Number of hidden layers in the classifier.
         nodal_attention: Attention over the vectors `g` before the classifier: no attention (`none`), attention to earlier utterances
             (`past`), or attention to the whole dialogue (`global`).
-        dropout: Dropout before the last linear layer only.
+        dropout: Dropout before the last linear layer; there is no other dropout.
     """
 
     graph: Graph = "dagerc"

@@ -1,7 +1,7 @@
 r"""DialogueCRN: Contextual Reasoning Networks for Emotion Recognition in Conversations (Hu, Wei and Huai, ACL-IJCNLP 2021).
 
-Every utterance has two context vectors: one from the whole dialogue, and one from the utterances of its speaker. Several rounds of
-attention then collect information from the context vectors of all utterances.
+Every utterance has two context vectors: one from the whole dialogue, and one from the utterances of its speaker. In several rounds of
+attention, the utterance then collects information from the context vectors of all utterances.
 
 .. math::
     c^s_i &= \mathrm{BiLSTM}_s(u)_i \tag{1} \\
@@ -26,20 +26,20 @@ state of this LSTM is zero before the first round. In (5), `j` runs over all utt
 
 **Differences from the paper and from its public code**
 
-- Eqs. (1), (2): the public code does not pack sequences, so its LSTMs also read padding. It pads the utterances of each speaker to the
-  length of the longest dialogue, which changes even the scores of a single dialogue. Here the backward direction starts at the last
-  utterance of each sequence.
-- As in the public code, both levels share the linear map (3), and (6) has a ReLU.
-- The public code computes class weights from all data, including the test split. It divides the weighted loss by the number of utterances.
-  Compared with a division by the sum of the weights, its L2 term is six to eight times weaker relative to the loss. Here the class weights
-  come from the training split, and their mean is one.
+- Eqs. (1), (2): the public code does not pack sequences, so its LSTMs also read padding. The code pads the utterances of each speaker to
+  the longest dialogue, which changes even the scores of a single dialogue. Here the backward direction starts at the last utterance of each
+  sequence.
+- As in the public code, the situation and the speaker share the linear map (3), and (6) has a ReLU.
+- The public code computes class weights from all data, including the test split. It divides the weighted loss by the number of utterances,
+  not by the sum of the weights. This makes the L2 term six to eight times weaker relative to the loss. Here the class weights come from the
+  training split and have the mean one.
 - Two options of the public code are left out: GRUs instead of LSTMs, and a choice between formulas of the loss.
 - In the focal loss of the public code, no gradient flows through the factor in front of the logarithm. In the focal loss here, this factor
   has a gradient.
-- For IEMOCAP with text, the public script has no development split and selects the epoch on test data. For MELD, its development split is
-  the first tenth of the list of training dialogues. Here the development split of the corpus selects the epoch.
+- For IEMOCAP with text, the public script has no development split and selects the epoch on test data. For MELD, the script's development
+  split is the first tenth of the list of training dialogues. Here the development split of the corpus selects the epoch.
 - A missing modality is zero, so an utterance without any modality is a vector of zeros.
-- With `causal`, only the forward direction is computed, and in (5) `j` runs only over the utterance itself and earlier utterances.
+- With the option `causal`, only the forward direction is computed, and in (5) `j` runs over the utterance and earlier utterances.
 - We had no access to the paper's text.
 """
 
@@ -71,8 +71,8 @@ class DialogueCRNConfig(Causal):
     Attributes:
         width: Width of each context, for both directions together.
         layers: Number of layers of the LSTMs of (1) and (2).
-        situation_rounds: Number of attention rounds over `c^s`; 0: `q^s` is `q^0`.
-        speaker_rounds: Number of attention rounds over `c^v`; 0: `q^v` is `q^0`.
+        situation_rounds: Number of attention rounds over `c^s`. With 0 rounds, `q^s` is `q^0`.
+        speaker_rounds: Number of attention rounds over `c^v`. With 0 rounds, `q^v` is `q^0`.
         dropout: Dropout between the LSTM layers of (1) and (2), and before the last linear layer.
     """
 
@@ -98,7 +98,7 @@ class Reasoning(OverRows):
         self.cell = nn.LSTMCell(2 * context, context)
 
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
-        """Map states `(N, 3 context)` to `(N, 2 context)`; each round processes all utterances at once."""
+        """Map states `(N, 3 context)` of `N` utterances to `(N, 2 context)`. Each round processes all utterances at once."""
         c = batch.pad(rows[:, : self.context])  # (D, L, context)
         turn = torch.arange(batch.longest, device=batch.device)
         mask = turn[:, None] >= turn if self.causal else batch.mask[:, None]
@@ -110,7 +110,7 @@ class Reasoning(OverRows):
         return self._rounds(rows[:, self.context :], clues)
 
     def read_next(self, row: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """Map the state of the next utterance, `(1, 3 context)`, to `(1, 2 context)`; also return all context vectors so far."""
+        """Map the state of the next utterance, `(1, 3 context)`, to `(1, 2 context)`. Also return all context vectors so far."""
         memory = memory or Window(None)
         c = memory.push(row[0, : self.context])  # (turns, context)
         return self._rounds(row[:, self.context :], lambda m: (m @ c.T).softmax(-1) @ c), memory
@@ -124,7 +124,7 @@ class Reasoning(OverRows):
 
 
 class DialogueCRN(Method):
-    """Two context vectors per utterance, and several rounds of attention to each kind of context vectors."""
+    """Two context vectors per utterance (dialogue and speaker), and several rounds of attention to the vectors of each kind."""
 
     Config = DialogueCRNConfig
     family = "recurrent"

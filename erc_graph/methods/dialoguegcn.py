@@ -1,7 +1,7 @@
 r"""DialogueGCN: A Graph Convolutional Neural Network for Emotion Recognition in Conversation (Ghosal et al., EMNLP-IJCNLP 2019).
 
 A recurrent network runs over the utterances of the dialogue. Two graph layers then pass messages between utterances within a window. The
-first graph layer has one matrix per relation: the speakers of both utterances, and their order.
+first graph layer has one matrix per relation. A relation is given by the speakers of both utterances and by which comes first.
 
 .. math::
     g &= \mathrm{BiGRU}(u) \tag{1} \\
@@ -25,18 +25,18 @@ dialogue. We wrote the equations from memory, without access to the paper; the e
 
 **Differences from the paper and from its public code**
 
-- There are two public implementations. The first code is by the authors; the authors recommend the second code.
-- The paper leaves three choices open. Here an utterance is not its own neighbour, the activation is ReLU, and (3) and (4) have biases.
-- `form = "code"` follows the second code. In this code, the softmax (2) runs over the receivers of a sender `j`, so the weights at a
-  receiver do not sum to one. Eq. (3) has no factor :math:`1/|N_r|`, and (3) and (4) have no ReLU. The term :math:`W_0 g_i` has no factor
-  :math:`\alpha_{ii}`. Self-loops of the recipe, as in `cogmen`, are edges.
+- There are two public implementations. The authors of the paper wrote the first code, and recommend the second code.
+- The paper leaves three choices open. Here no utterance is its own neighbour, the activation is ReLU, and (3) and (4) have biases.
+- The option `form = "code"` follows the second code. In this code, the softmax (2) runs over the receivers of a sender `j`, so the weights
+  at a receiver do not sum to one. Eq. (3) has no factor :math:`1/|N_r|`, and (3) and (4) have no ReLU. The term :math:`W_0 g_i` has no
+  factor :math:`\alpha_{ii}`. Self-loops of the recipe, as in `cogmen`, are edges.
 - The published results were computed with an LSTM in (1). The first code has a tanh and a bias in (5); the second code does not have (5).
-- Instead of (2), the first code computes the score of an edge from the sender's position in the dialogue (at most 110); this is left out.
-- A window contains the receivers of messages in both codes, but the senders in a graph recipe. Symmetric windows give the same edges.
-- The first code selects the epoch on test data. Its network (1) reads padding, so scores depend on the batch. Here neither is the case.
-- Here each relation has its own matrix. In both codes, the 8 matrices are linear combinations of 30 matrices, which is no restriction.
-- Both codes distinguish two speakers by their sex. Here speakers are numbered by first appearance in the dialogue. If there are more
-  speakers than the recipe distinguishes, further speakers count as its last speaker.
+- The first code scores edges not by (2) but by the sender's position in the dialogue (at most 110). This score is left out.
+- In both codes, a window contains the receivers of messages; in a graph recipe, the senders. Symmetric windows give the same edges.
+- The first code selects the epoch on test data. Its network (1) reads padding, so scores depend on the batch. Both are avoided here.
+- Here each relation has its own matrix. In both codes, the 8 matrices are linear combinations of 30 matrices, which does not restrict them.
+- Both codes distinguish two speakers by their sex. Here speakers are numbered by first appearance in the dialogue. If a dialogue has more
+  speakers than the graph recipe distinguishes, all further speakers count as the last of these speakers.
 - The input of both codes is only text. Here all modalities of an utterance are concatenated, with zeros for a missing modality. An
   utterance without any modality has no node in the graph.
 """

@@ -1,7 +1,7 @@
 r"""DialogueRNN: An Attentive RNN for Emotion Detection in Conversations (Majumder et al., AAAI 2019).
 
 At every utterance, recurrent networks update a state of the dialogue, a state of the speaker and an emotion state, in both directions.
-Attention over the dialogue follows. The paper calls this variant BiDialogueRNN+Att.
+Attention over the dialogue follows. The paper calls this variant of its method BiDialogueRNN+Att.
 
 .. math::
     g_t &= \mathrm{GRU}_G([u_t ; q_{s, t-1}], g_{t-1}) \tag{1} \\
@@ -32,14 +32,14 @@ listener). All initial states are zero.
 - Eq. (2): the attention scores `dot`, `concat` and `general2` of the public code are left out.
 - Eq. (6): the public code multiplies scores by a mask before the softmax. In a padded dialogue, very low scores then lead to 0/0. Here
   padding is masked with minus infinity. The bias `b` is in the code, but not in the paper. As in the code, the hidden layer of (7) is twice
-  as wide as the code's option `D_h`.
-- With `causal`, only the forward direction is computed, and in (6) an utterance does not attend to later utterances. The public code has no
-  such option. An ablation of the paper has only forward states, but attention over the whole dialogue. This ablation is not available here.
+  as wide as the value of the code's option `D_h`.
+- With the option `causal`, only the forward direction is computed, and in (6) an utterance does not attend to later utterances. The public
+  code lacks this option. An ablation of the paper has only forward states, but attention over the whole dialogue; it is not available here.
 - The public code has class weights only for IEMOCAP, and divides the weighted loss by the sum of the weights in the batch. Here the class
   weights have mean one over the training split, and the loss is divided by the number of utterances.
 - The input of the public code is text for IEMOCAP, and text and audio for MELD. Here all modalities of an utterance are concatenated.
-- The public code has one state for every speaker of the corpus. Here there is one state for every speaker of the batch. The scores are the
-  same, because no weight depends on the identity of a speaker.
+- The public code has one state for every speaker of the corpus. Here there is one state for every speaker of the batch. The scores do not
+  change, because no weight depends on the identity of a speaker.
 - Both public scripts select the epoch on test data and have no development split. Here the development split selects the epoch.
 - A missing modality is zero, so an utterance without any modality is a vector of zeros.
 - We know the equations of the paper from a review article.

@@ -1,9 +1,9 @@
 r"""After DialogueTRM: exploring multi-modal emotional dynamics in a conversation (Mao et al., Findings of EMNLP 2021).
 
-In each modality, an utterance attends either to the whole dialogue or only to itself. Gates then fuse pairs of modalities channel by
-channel, and attention combines the pairs. The equations are ours: **we had no access to the paper, and no public code exists**. The
-abstract describes the two steps, context and fusion, and the choice of the context per modality. A summary by other authors gives the order
-of gates and attention. According to this summary, text attends to the whole dialogue. All other details are guesses.
+In each modality, an utterance attends either to the whole dialogue or only to itself. Gates with one value per channel then fuse pairs of
+modalities, and attention combines the pairs. The equations are ours: **we had no access to the paper, and no public code exists**. The
+abstract describes two steps, context and fusion, and a choice of context per modality. A summary by other authors gives the order of gates
+and attention. According to this summary, text attends to the whole dialogue. All other details are guesses.
 
 .. math::
     x_m &= \mathrm{LN}(W_m f_m + b_m) \; [+\, \mathrm{PE} \text{ where turns attend to each other}] \tag{1} \\
@@ -21,13 +21,13 @@ of gates and attention. According to this summary, text attends to the whole dia
 
 **What was guessed**
 
-- By default, an utterance attends to the whole dialogue only in text (option `sequential`). Other modalities have layers of the same kind.
+- By default, an utterance attends to the whole dialogue only in text (option `sequential`). Other modalities have similar layers.
 - There is one gate per unordered pair of modalities, and (4) is attention between the pairs of an utterance. With one modality, (3) and (4)
   are left out.
-- A missing modality is zero in (2), and the gate passes only the other modality of the pair. If both modalities of a pair are missing, the
-  pair is zero in (5).
-- All sizes and the training are guesses. The three layers and `training.clip` in our settings come from later code of the first author. The
-  paper fine-tunes BERT. In the later code, BERT also reads earlier utterances of the speaker. Here text is a fixed vector from the corpus.
+- A missing modality is zero in (2), and the gate of a pair passes only the modality that is present. If both modalities of a pair are
+  missing, the pair is zero in (5).
+- All sizes and the training are guesses. In our settings, the three layers and `training.clip` are from later code of the first author. The
+  paper fine-tunes BERT. In that code, BERT also reads earlier utterances of the speaker. Here text is a fixed vector from the corpus.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class DialogueTRMConfig(Causal):
         layers: Number of layers in (2).
         heads: Number of attention heads in (2) and (4).
         feedforward: Hidden width of the Transformers in (2) and (4).
-        sequential: Modalities in which an utterance attends to the whole dialogue; in all others, an utterance attends only to itself.
+        sequential: Modalities in which an utterance attends to the whole dialogue. In all other modalities, it attends only to itself.
         dropout: Dropout in the Transformers and the classifier.
     """
 

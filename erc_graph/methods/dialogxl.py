@@ -22,21 +22,21 @@ in `erc_graph.encoders.dialog_attention`.
 
 **Differences from the paper and from its public code**
 
-- If text is given as token ids and `language_model.folder` contains an XLNet, the layers have the weights of XLNet. Any other language
-  model encodes each utterance separately, and layers with random initial weights follow. The layers also have random initial weights if
-  text is given as token states, or as a vector.
+- If text is given as token ids and the folder of the option `language_model.folder` contains an XLNet, the layers have its weights. Any
+  other language model encodes each utterance separately, and layers with random initial weights follow. They also have random initial
+  weights if text is given as token states, or as a vector.
 - All modalities that are vectors are concatenated and mapped to one token of the utterance, which precedes the tokens of its text. The
   input of the paper is only text.
 - In the public code, tokens attend to the padding of shorter utterances, so scores depend on the batch (by 0.4 in a small model). Here
-  padding is masked. The scores equal the scores of the code for a batch of one dialogue. The code fails if the first utterance has no
-  token. Here an utterance without tokens consists of `<cls>`.
+  padding is masked. For a batch of one dialogue, the scores equal those of the code. The code fails if the first utterance has no token.
+  Here an utterance without tokens consists of `<cls>`.
 - The public code makes a training step after every utterance. The gradient does not reach earlier utterances, and their states in the
   memory were computed with older weights. Here a training step covers whole dialogues, and the gradient flows through the memory.
 - Empty utterances that pad shorter dialogues are ignored here. At each utterance position, the loss of the public code is a mean over the
-  dialogues that are long enough. Late utterances therefore have more weight. Here batches are shuffled; in the code, the longest dialogues
-  are in the last batches.
-- `<cls>` is a separate parameter, initialised with the embedding of `<cls>` in XLNet. As in the public code, the closing tokens that
-  XLNet's tokenizer adds are left out.
+  dialogues that are long enough. Late utterances therefore have more weight. Here batches are shuffled; in the code, the last batches have
+  the longest dialogues.
+- `<cls>` is a separate parameter, initialised with the embedding of `<cls>` in XLNet. As in the public code, the closing tokens of XLNet's
+  tokenizer are left out.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class DialogXLConfig(Checked):
     """Options of DialogXL; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        width: Width of the states. An XLNet as language model determines `width`, `layers` and `feedforward`.
+        width: Width of the states. If the language model is an XLNet, it determines `width`, `layers` and `feedforward`.
         layers: Number of layers in (2).
         feedforward: Hidden width of each layer.
         local_heads: Number of heads that attend to the last utterances.
@@ -115,7 +115,7 @@ class DialogXL(Method):
     )
 
     def build(self, c: DialogXLConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations; the sizes of an XLNet replace the configured sizes."""
+        """Build the modules in the order of the equations. If the language model is an XLNet, its sizes replace the configured sizes."""
         item, head_width = shapes.items.get("text"), None
         self.heads = tuple(getattr(c, f"{group}_heads") for group in GROUPS)
         self.model: LanguageModel | None = None
@@ -155,7 +155,7 @@ class DialogXL(Method):
 
     @torch.no_grad()
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy the weights of a pretrained XLNet, which are named as in the library transformers."""
+        """Copy the weights of a pretrained XLNet. The names of the weights are those of the library transformers."""
         given = {name.removeprefix("transformer."): value for name, value in weights.items()}
         names = {"query": "q", "key": "k", "value": "v", "relative": "r"}
         found = {"words.weight": given["word_embedding.weight"], "begin": given["word_embedding.weight"][CLS]}
@@ -201,6 +201,6 @@ class DialogXL(Method):
         return self.context(nodes, given.batch).states[:, 0]  # Eq. (2)
 
     def stages(self) -> list[Stage]:
-        """Return one training stage; a language model that is not an XLNet has its own learning rate."""
+        """Return one training stage. A language model that is not an XLNet has its own learning rate."""
         stage = self.stage("train", self)
         return [stage if self.model is None else replace(stage, rates=((self.model, self.config.language_model.rate), *stage.rates))]

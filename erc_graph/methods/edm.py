@@ -1,7 +1,7 @@
 r"""MF-EDM: Graph-based Multimodal Fusion and Emotional Dynamics Modeling for ERC (Hwang, Kwon and Gweon, Interspeech 2026).
 
 Every utterance has one node per modality, and an anchor node that is computed from these nodes. Only the anchor node is classified. The
-contagion graph connects all utterances, and its edges have signed gates. The inertia graph connects utterances of one speaker.
+"contagion" graph connects all utterances, and its edges have signed gates. The "inertia" graph connects utterances of one speaker.
 
 .. math::
     x^l &= \mathrm{BiGRU}(W_l u + b_l), \qquad x^a = W_a r^a + b_a, \qquad x^v = W_v r^v + b_v \tag{1} \\
@@ -12,8 +12,8 @@ contagion graph connects all utterances, and its edges have signed gates. The in
     s &= W [H^{N_L} ; G^{N_K}]_{\text{anchor}} + b \tag{6}
 
 The indices `l`, `a`, `v` and `u` denote text, audio, visual and anchor nodes. `S` is the speaker embedding, which is added only to the
-nodes that the option `speaker` names. `S'` is also added to the nodes that `inertia_speaker` names. `d` is the number of outgoing edges in
-(4), and of incoming edges in (5). With `causal`, (4) counts incoming edges. The equations follow the public code; the numbering is ours.
+nodes that the option `speaker` names. `S'` is also added to the nodes that `inertia_speaker` names. `d` counts outgoing edges of a node in
+(4), and incoming edges in (5). With `causal`, (4) counts incoming edges. The equations follow the public code; the numbering is ours.
 
 | symbol | attribute | shape (`N`: utterances) |
 |---|---|---|
@@ -27,16 +27,16 @@ nodes that the option `speaker` names. `S'` is also added to the nodes that `ine
 **Differences from the paper and from its public code**
 
 - We had no access to the paper's text. The public code is anonymous, but uses the names of the paper. It trains on the development split,
-  and selects the epoch on test data. It saves a model only if the model exceeds the published results. Here the development split selects
-  the epoch. For IEMOCAP, the code repeats the order of dialogues and the dropout masks in every epoch. Its unused modules are left out.
-- The graph recipes describe the graphs that the code builds; the options of the code describe other graphs. In (5), the first utterance of
-  a speaker sends no message, and past and future are exchanged. In (4), edges between neighbouring utterances occur twice. In (4) and (5),
-  edges between the modalities of an utterance occur twice. For MELD, the code has other windows; our settings use those of IEMOCAP.
-- The GRU and the batch norm ignore padding, unlike the public code. A linear map always precedes the GRU; in the code only for IEMOCAP.
-- For MELD, the code has a "focal" loss that increases when the probability of the right class approaches one
-  (`training.loss = "legacy_focal"`). The paper has the cross entropy.
-- Speakers are numbered by first appearance in the dialogue; the code uses the speaker numbers of the corpus. Here a matrix multiplies the
-  speaker embedding. A missing modality has no node, and is zero in (2). The public code needs three modalities.
+  selects the epoch on test data, and saves a model only if the model exceeds the published results. Here the development split selects the
+  epoch. For IEMOCAP, the code repeats the order of dialogues and the dropout masks in every epoch. Unused modules of the code are left out.
+- Our graph recipes describe the graphs that the code builds, which differ from the options of the code. In (5), the first utterance of a
+  speaker sends no message, and past and future are exchanged. In (4), edges between neighbouring utterances occur twice. In (4) and (5),
+  edges between the modalities of an utterance occur twice. For MELD, the code has other windows; our settings use the windows of IEMOCAP.
+- The GRU and the batch norm ignore padding, unlike the code. A linear map always precedes the GRU; in the code, only for IEMOCAP.
+- For MELD, the code has a "focal" loss that increases when the probability of the right class approaches one (here
+  `training.loss = "legacy_focal"`). The paper uses the cross entropy.
+- Speakers are numbered by first appearance in the dialogue; the code uses the speaker numbers of the corpus. Here the speaker embedding is
+  multiplied by a matrix. A missing modality has no node, and is zero in (2). The public code needs three modalities.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class EDMConfig(Causal):
         inertia_layers: Number of inertia layers (5), `N_L`.
         residual: Weight `ε` of the initial state in (4).
         inertia_residual: Weight `ε_2` of the initial state in (5).
-        speaker: Nodes (modalities or `anchor`) with a speaker embedding in both graphs; unknown names are ignored.
-        inertia_speaker: Additional nodes with a speaker embedding in the inertia graph.
-        dropout: Dropout between the layers of the GRU only.
+        speaker: Names of the nodes (modalities or `anchor`) that have a speaker embedding in both graphs; unknown names are ignored.
+        inertia_speaker: Names of further nodes that have a speaker embedding in the inertia graph.
+        dropout: Dropout between the layers of the GRU; there is no other dropout.
     """
 
     graph: Graph = "edm_contagion"

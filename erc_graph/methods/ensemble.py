@@ -1,13 +1,13 @@
-r"""Ensembles: networks with the same method and options but different initial weights; their predictions are averaged.
+r"""Ensembles: the mean prediction of several networks with the same method and options, but different initial weights.
 
 .. math:: p(y \mid x) = \frac{1}{M} \sum_m p_m(y \mid x)
 
 The sources are Hansen and Salamon, "Neural network ensembles", IEEE PAMI 12, 1990, and Lakshminarayanan et al., "Simple and scalable
 predictive uncertainty estimation using deep ensembles", NeurIPS 2017.
 
-`p_m(y | x)` is the probability of label `y` for input `x` according to network `m`, and `M` is the number of networks. For a score task,
-the scores are averaged instead. The averaged prediction is used to select the epoch, and is evaluated on the test split. The loss is the
-sum of the losses of all networks. Each network is therefore trained independently of the other networks.
+`p_m(y | x)` is the probability of label `y` for input `x` according to network `m`, and `M` is the number of networks. For a task with
+numeric scores, the scores are averaged instead. The averaged prediction selects the epoch, and is evaluated on the test split. The loss is
+the sum of the losses of all networks. Each network is therefore trained independently of the other networks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Ensemble(nn.Module):
     """An ensemble of networks of one method, with the interface of a `Method` for prediction and training.
 
     Args:
-        members: The networks; all have the same class, schema and options.
+        members: The networks. All networks must have the same class, schema and options.
     """
 
     schema: Schema = _of_all("schema")
@@ -64,23 +64,23 @@ class Ensemble(nn.Module):
         return cast("list[Method]", list(self.members))
 
     def describe(self) -> dict[str, Any]:
-        """Return everything that is needed to rebuild the ensemble: `Method.describe` of the first network, and the number of networks."""
+        """Return what is needed to rebuild the ensemble: `Method.describe` of the first network, and the number of networks."""
         return {**self.networks[0].describe(), "members": len(self.members)}
 
     def fit_inputs(self, train: Batch) -> None:
-        """Compute from the training split the means and standard deviations with which every network scales its inputs."""
+        """Compute the means and standard deviations with which every network scales its inputs, from the training split."""
         for member in self.networks:
             member.fit_inputs(train)
 
     def stages(self) -> list[Stage]:
-        """Return the training stages; each stage trains all networks at the same time."""
+        """Return the training stages. Each stage trains all networks of the ensemble at the same time."""
         return [_together(stages) for stages in zip(*(member.stages() for member in self.networks), strict=True)]
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
         """Prepare `batch`, the dialogues of a data split, for training stage `index` of every network.
 
-        Stored outputs of frozen layers (`batch.cache`) and sequences that a network adds are stored separately for each network. Other
-        changes, such as pooled sequences, do not depend on weights and are stored only once.
+        Outputs of frozen layers (`batch.cache`) and sequences that a network adds to the batch are stored separately for each network.
+        Other changes of the batch do not depend on weights and are stored only once.
         """
         started = [member.start_stage(index, batch) for member in self.networks]
         if all(part is batch for part in started):
@@ -94,7 +94,7 @@ class Ensemble(nn.Module):
         return replace(started[0], cache=cache, sequences=sequences)
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return warnings about inputs that are truncated; all networks give the same warnings."""
+        """Return warnings about inputs that are truncated because they are too long. All networks give the same warnings."""
         return self.networks[0].cut(batch)
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
@@ -103,7 +103,7 @@ class Ensemble(nn.Module):
         return {name: torch.stack([share[name] for share in shares]).mean(0) for name in shares[0]}
 
     def forward(self, batch: Batch) -> Prediction:
-        """Compute the scores of every utterance: log of the mean probabilities `(N, C)`, or for a score task the mean scores `(N, 1)`."""
+        """Compute the log of mean probabilities `(N, C)` of every utterance, or, if the task has numeric scores, mean scores `(N, 1)`."""
         return _vote(self.networks, batch)
 
 

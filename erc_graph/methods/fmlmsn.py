@@ -21,16 +21,16 @@ base learners.
 **What is known, what was guessed, and what differs**
 
 - We had access neither to the paper's text nor to its code. According to the abstract, each pair has a learner, and the learners are
-  trained in stages. The outputs of a learner share encoders, and a meta-learner reads the hidden features of all pairs. We guessed (1),
-  which follows TFN, the equation (2), the weight μ, and the meta-learner.
+  trained in stages. The outputs of a learner share encoders, and a meta-learner reads the hidden features of the learners of all pairs. We
+  guessed (1), which follows TFN, the equation (2), the weight μ, and the meta-learner.
 - The main idea of the paper, seven labels per video clip, is missing here. The corpora have one label per utterance, so all outputs of a
   learner are trained with this label.
-- The meta-learner is trained on the same utterances as the base learners. The features of these utterances are already fitted to their
-  labels.
-- A pair with a missing modality has `b = 0` in (4), and zero scores without a gradient in (3). With two modalities or one, there is a
+- The meta-learner is trained on the same utterances as the base learners. The base learners have already fitted the features of these
+  utterances to the labels.
+- A pair with a missing modality has `b = 0` in (4), and zero scores without a gradient in (3). With one or two modalities, there is a
   single learner. For one modality, (2) contains only this modality and no product.
-- The paper classifies single utterances. Here a graph stage over the conversation (`erc_graph.methods.conversation`) lies between the
-  learners and the meta-learner. `graph = "none"` removes it.
+- The paper classifies single utterances. Here a graph stage (`erc_graph.methods.conversation`) passes messages between utterances. It lies
+  between the learners and the meta-learner, and `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Learner(nn.Module):
         self.judge = nn.ModuleDict({name: nn.Linear(config.width, shapes.outputs) for name in judged})
 
     def forward(self, given: Given) -> tuple[dict[str, Tensor], Tensor]:
-        """Compute `z` of Eq. (1), modality → `(N, width)`, and `b` of Eq. (2), `(N, width)`; `b` is zero if a modality is missing."""
+        """Compute `z` (Eq. (1)) of each modality, and `b` (Eq. (2)), `(N, width)` each. If a modality is missing, `b` is zero."""
         z = self.subnets(given)  # Eq. (1)
         rows = [*z.values()] + ([z[self.names[0]] * z[self.names[1]]] if len(z) > 1 else [])
         b = self.join(torch.cat(rows, -1)).relu()  # Eq. (2)
@@ -98,7 +98,7 @@ class Learner(nn.Module):
 
 
 class FmlMSN(UtteranceMethod):
-    """One learner per pair of modalities, a graph stage over the conversation, and a meta-learner, after Peng et al."""
+    """One learner per pair of modalities, message passing over the conversation, and a meta-learner, after Peng et al."""
 
     Config = FmlMSNConfig
     sequences_of = ("text",)
@@ -113,7 +113,7 @@ class FmlMSN(UtteranceMethod):
     )
 
     def build(self, config: FmlMSNConfig, shapes: Shapes) -> None:
-        """Build one learner per pair, the graph stage, and the meta-learner."""
+        """Build one learner per pair of modalities, the graph stage between utterances, and the meta-learner."""
         pairs: list[tuple[str, ...]] = [*combinations(shapes.modalities, 2)] or [shapes.modalities]
         self.learners = nn.ModuleDict({"_".join(names): Learner(names, config, shapes) for names in pairs})
         self.conversation = self.around(len(pairs) * (config.width + 1))
@@ -138,12 +138,12 @@ class FmlMSN(UtteranceMethod):
         return batch.with_cache({"f": in_parts(lambda part: self.features(self.given(part)), batch)})
 
     def features(self, given: Given) -> Tensor:
-        """Compute the learners' features `f`: `(N, pairs (width + 1))`."""
+        """Compute the features `f` of Eq. (4) from all learners: `(N, pairs (width + 1))`."""
         b = [learner(given)[1] for learner in self.base.values()]
         here = torch.stack([given.here(learner.names).all(1) for learner in self.base.values()], 1)
         return torch.cat([*b, here.to(b[0].dtype)], -1)  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states: the features `f`; a graph stage makes them wider."""
+        """Compute the utterance states: the features `f` and, with a graph, the node states after message passing."""
         f = given.batch.cache["f"] if "f" in given.batch.cache else self.features(given)
         return self.conversation(f, given.here(tuple(given.present)).any(1), given)

@@ -1,7 +1,7 @@
 r"""GraphCFC: A Directed Graph Based Cross-Modal Feature Complementation Approach for ERC (Li et al., IEEE TMM 26, 2024).
 
 A stream has one node per utterance; every modality is a stream. Two streams are combined at a time. Their nodes attend to each other in a
-graph, and the two nodes of each utterance are then mapped to one node. The result is combined with the next stream.
+graph, and the two nodes of each utterance are then mapped to one node. The resulting stream is combined with the next stream.
 
 .. math::
     x_a &= \tanh(W_a u_a + b_a), \quad x_v = \tanh(W_v u_v + b_v), \quad x_l = W_l\, \mathrm{BiLSTM}(U u_l + b) + b_l, \quad
@@ -12,9 +12,9 @@ graph, and the two nodes of each utterance are then mapped to one node. The resu
     m_1 &= W_1 [a ; v], \qquad m_2 = W_2 [m_1 ; l], \qquad m_3 = W_3 [m_2 ; c] \tag{5} \\
     s &= W_o m_3 + b_o, \qquad \text{and one such map of each } s_m \text{ and of } c \tag{6}
 
-The indices `a`, `v` and `l` denote audio, visual and text, and `c` is the shared stream. `S` is the speaker embedding. Eq. (4) is applied
-`n` times to two streams before each map of (5). The maps of (5) have biases. The equations follow the public code; the equation numbers are
-ours.
+The indices `a`, `v` and `l` denote audio, visual and text; `c` is the stream computed from all modalities. `S` is the speaker embedding.
+Eq. (4) is applied `n` times to two streams before each map of (5). The maps of (5) have biases. The equations follow the public code; the
+equation numbers are ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -28,20 +28,20 @@ ours.
 **Differences from the paper and from its public code**
 
 - We had no access to the paper's text. In the public code, one block is used for all `n` steps, because a list repeats the same object. The
-  option `tied` reproduces this. Two options of the code have no effect and are left out: a recurrent aggregation, and learned weights of
-  the losses.
+  option `tied` does so here. Two options of the code have no effect and are left out: a recurrent aggregation, and learned weights of the
+  losses.
 - The loss of the public code is half the sum of the five cross entropies of (6). Here the loss is their sum.
 - The graph recipe defines how many past and future utterances send messages to an utterance. The public code exchanges past and future.
   This changes nothing for a window of 18 past and 18 future utterances.
 - GATv2 has a learned vector for every type of edge. The vector of a self-loop is the mean of the vectors of the other edges into the node.
   PyTorch Geometric, which the public code uses, computes the same mean.
-- The public code uses the speaker numbers of the corpus. Here speakers are numbered by first appearance in the dialogue. If there are more
-  speakers than the recipe distinguishes, further speakers count as its last speaker.
+- The public code uses the speaker numbers of the corpus. Here speakers are numbered by first appearance in the dialogue. If a dialogue has
+  more speakers than the recipe distinguishes, all further speakers count as the last of these speakers.
 - The public code trains on 108 of 120 dialogues, which include its 12 development dialogues. It prints the best test results of all epochs.
   It repeats the order of the dialogues and the dropout masks in every epoch.
-- A missing modality has no node, and is zero in (3) and (5). A modality other than `text` is processed like audio. With a single modality,
-  there is no shared stream, and (4) is applied to one stream.
-- With `causal`, the LSTM has only the forward direction, and edges from later utterances are left out.
+- A missing modality has no node, and is zero in (3) and (5). All modalities other than `text` are processed like audio. With a single
+  modality, there is no shared stream, and (4) is applied to one stream.
+- With the option `causal`, the LSTM has only the forward direction, and edges from later utterances are left out.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class GraphCFCConfig(Causal):
         context: Width of text before the LSTM.
         heads: Number of attention heads, each of width `width`.
         layers: Numbers `n` of attention layers (4), one number for each map of (5); the last number is repeated for further maps.
-        tied: Use one block for all `n` layers.
+        tied: Use one block of weights for all `n` layers.
         dropout: Dropout between the LSTM layers, and after the GELU and the second linear map of (2) and (4).
     """
 
@@ -93,7 +93,7 @@ class GraphCFCConfig(Causal):
 
 
 def feedforward(width: int, dropout: float) -> nn.Sequential:
-    """Return two linear maps with a GELU between them; the hidden width is `2 width`."""
+    """Return a module of two linear maps with a GELU between them. The hidden width is `2 width`."""
     return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), Dropout(dropout), nn.Linear(2 * width, width), Dropout(dropout))
 
 
@@ -106,13 +106,13 @@ class Block(nn.Module):
         self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map states `(N, S, width)` to `(N, S, width)`."""
+        """Map node states `(N, S, width)` of `N` utterances and `S` streams to new states of equal shape."""
         y = self.first(nodes.states + self.attend(nodes, batch).states)
         return nodes.with_states(self.second(y + self.feedforward(y)))
 
 
 class GraphCFC(Method):
-    """Graph attention between the nodes of two streams at a time, which are then mapped to one stream."""
+    """Graph attention between the nodes of two streams at a time. The two streams are then mapped to one stream."""
 
     Config = GraphCFCConfig
     paper = Paper(
@@ -165,7 +165,7 @@ class GraphCFC(Method):
         return Prediction(scores=self.classify(states), states=states, auxiliary=own)  # Eq. (6)
 
     def complemented(self, streams: list[Nodes], batch: Batch) -> Nodes:
-        """Combine all streams, one after the other, and return the resulting stream."""
+        """Combine all streams of modalities, one after the other, and return the resulting stream."""
         nodes = streams[0]
         for k, (depth, blocks) in enumerate(zip(self.depths, cast("list[nn.ModuleList]", self.blocks), strict=True)):
             if self.fuse:

@@ -1,8 +1,8 @@
 r"""GraphSmile: Joint Graph Structure and Sentiment Dynamics for Multimodal Emotion Recognition (Li, Wang and Zeng, IEEE TPAMI, 2025).
 
 Every pair of modalities has a graph. Training has three tasks: the emotion, the sentiment, and whether two utterances differ in sentiment.
-We had no access to the paper's text. The equations follow the public code; the equation numbers are ours. As in the code, speakers are not
-used.
+We had no access to the paper's text. The equations follow the public code; the equation numbers are ours. As in the code, the method does
+not use speakers.
 
 .. math::
     x_m &= \mathrm{LeakyReLU}(W_m f_m + b_m), \qquad f_{text} \text{ behind a batch norm} \tag{1} \\
@@ -28,15 +28,15 @@ utterances, including `i = j`, within blocks of `window` consecutive utterances.
 - The public code reports the best accuracy and the best F1 on test data, even if they come from different epochs. Its development split is
   part of its training split. It repeats the dialogue order and the dropout masks in every epoch. Here the development split selects the
   epoch.
-- All edges have weight one. In the public code, the position of an edge in the batch selects a learned weight, so scores depend on the
+- All edges have weight one. In the public code, an edge has a learned weight, chosen by its position in the batch, so scores depend on the
   dialogue order. If the sum of these weights is negative, every score of the batch is NaN.
 - The batch norm of (1) ignores padding; in the public code, it includes padding. Several text features (`text1` to `text4`) are averaged,
   each after its own batch norm.
 - The layers of a graph have different initial weights; in the public code, all layers start as copies of one layer.
 - A missing modality has no node, and (4) is the mean over the nodes that exist. With a single modality, there is no graph, and `S = F^0`.
-- The sentiment in (6) follows from the label (option `sentiments`), or for a score task from the sign of the score. The public code reads
-  the sentiments of MELD from a separate column. Utterances whose label has no sentiment, such as surprise, are excluded from the last two
-  terms of (6).
+- The sentiment in (6) follows from the label (option `sentiments`) or, if the task has numeric scores, from the sign of the score. The
+  public code reads the sentiments of MELD from a separate column. Utterances whose label has no sentiment, such as surprise, are excluded
+  from the last two terms of (6).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class GraphSmileConfig(Causal):
 
     Attributes:
         past: Number of earlier utterances of the other modality from which a node has edges, besides its own utterance.
-        future: Number of later utterances of the other modality from which a node has edges.
+        future: Number of later utterances of the other modality from which a node has edges, besides its own utterance.
         width: Width of all states.
         layers: Number of layers of each graph.
         window: Number of consecutive utterances in a block; the last term of (6) compares all pairs of utterances of a block.
@@ -95,7 +95,7 @@ class GraphSmileConfig(Causal):
 
 
 class GraphSmile(Method):
-    """Graph convolutions between pairs of modalities, and losses on the sentiment and on differences in sentiment."""
+    """Graph convolutions between pairs of modalities, with additional losses on the sentiment and on differences in sentiment."""
 
     Config = GraphSmileConfig
     couples_batch = "the batch norm, Eq. (1), and the means over utterances and pairs, Eq. (6)"
@@ -146,14 +146,14 @@ class GraphSmile(Method):
         return parts.sum(1) / present.sum(1, keepdim=True).clamp(min=1)  # Eq. (4)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores and, in training, the last two terms of Eq. (6) with their weights."""
+        """Compute the scores and, in training, the last two terms of the loss, Eq. (6), with their weights."""
         z = self.encode(given)
         losses = self.losses(z, given.batch) if self.training else {}
         penalty = sum(getattr(self.config, name) * loss for name, loss in losses.items())
         return Prediction(scores=self.classify(z), states=z, penalty=penalty)  # Eq. (5)
 
     def losses(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return the last two terms of Eq. (6) without their weights."""
+        """Return the last two terms of Eq. (6), sentiment and sentiment difference, without their weights."""
         sentiment = torch.where(batch.judged, self.sentiments(batch), -1)
         found = {}
         if self.of_turn is not None:
@@ -166,13 +166,13 @@ class GraphSmile(Method):
         return found
 
     def sentiments(self, batch: Batch) -> Tensor:
-        """Return the sentiment of each utterance, `(N,)`: 0, 1 or 2; -1 if unknown."""
+        """Return the sentiment of each utterance, `(N,)`: 0 (negative), 1 (neutral), 2 (positive), or -1 (unknown)."""
         if self.task.labels:
             return torch.where(batch.target >= 0, self.get_buffer("sentiment_of")[batch.target.clamp(min=0)], -1)
         return torch.where(batch.target.isnan(), -1, batch.target.nan_to_num().sign().long() + 1)
 
     def pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the rows `i` and `j` of all ordered pairs of utterances within a block, sorted by dialogue, block, `i` and `j`."""
+        """Return the indices `i` and `j` of all ordered pairs of utterances within a block, sorted by dialogue, block, `i` and `j`."""
         place = batch.turn % self.config.window
         start = torch.arange(batch.utterances, device=batch.device) - place
         size = torch.minimum(batch.lengths[batch.dialogue] - batch.turn + place, torch.full_like(place, self.config.window))

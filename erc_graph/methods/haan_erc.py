@@ -1,7 +1,7 @@
 r"""HAAN-ERC: hierarchical adaptive attention network for multimodal ERC (Zhang and Tan, Neural Computing and Applications, 2023).
 
-In each modality, an utterance attends to earlier utterances of its speaker, then of other speakers. A selector network decides whether an
-utterance attends to another. Then all modalities attend to each other. The equations follow the public code; the numbering is ours.
+In each modality, an utterance attends to earlier utterances of its speaker, then of other speakers. A selector network decides which
+utterances attend to which. Then all modalities attend to each other. The equations follow the public code; the numbering is ours.
 
 .. math::
     x_m &= \mathrm{LN}(W_m f_m + b_m + \mathrm{PE}) \tag{1} \\
@@ -30,10 +30,10 @@ modalities. Only the first layers of the first two stages have a selector (2). I
   evaluates this model on test data.
 - By mistake, the second stage of (5) in the public code also attends to utterances of the same speaker. This mistake is corrected here. An
   utterance without earlier utterances of other speakers attends to itself.
-- In the public code, the selector (2) gets no gradient; here the gradient treats decisions as probabilities (straight-through). If all
-  pairs of an utterance are dropped, the utterance attends to itself; in the public code, to all utterances, even later ones, and padding.
-- The last stage of the public code attends to padding and later utterances. Here padding is masked; with `causal`, later utterances too.
-- Eq. (1): text features (`text1` to `text4`) are averaged, each after a batch norm. Only in the public code, this norm includes padding.
+- In the public code, the selector (2) gets no gradient; here the gradient treats decisions as probabilities (straight-through). If all its
+  pairs are dropped, an utterance attends to itself; in the public code, to all utterances, even later ones, and padding.
+- The last stage of the code attends to padding and later utterances. Here padding is masked, and with `causal` also later utterances.
+- Eq. (1): text features (`text1` to `text4`) are averaged, each after a batch norm. In the public code, this norm includes padding.
 - No node attends to a missing modality, and the weight of a missing modality in (6) is zero.
 """
 
@@ -82,7 +82,7 @@ class HAANERCConfig(Causal):
 
 
 class HAANERC(Method):
-    """Attention to utterances of the same speaker, then of other speakers, then to all modalities."""
+    """Attention to utterances of the same speaker, then to utterances of other speakers, then to all modalities."""
 
     Config = HAANERCConfig
     family = "transformer"

@@ -1,6 +1,6 @@
 r"""Multimodal Emotion Recognition Based on Hierarchical Feature Fusion (Xie, Zhou and Zhu, Journal of Computers 36(2), 2025).
 
-Speech: mel-frequency cepstral coefficients (MFCCs) are computed from the waveform. Convolutions then process the MFCC frames.
+Speech: mel-frequency cepstral coefficients (MFCCs) are computed from the waveform. Convolutions then process the frames of MFCCs.
 
 .. math::
     X(t, f) &= \sum_n x_s(n)\, w(n - t)\, e^{-j 2 \pi f n} \tag{1} \\
@@ -12,7 +12,7 @@ Speech: mel-frequency cepstral coefficients (MFCCs) are computed from the wavefo
     p_j &= \max(h_j) \tag{7} \\
     f_s &= \mathrm{CNN}(X_{mfcc}) \tag{8}
 
-Text: hidden states of BERT. Vision: a residual network encodes each video frame.
+Text: BERT computes hidden states. Vision: a residual network encodes each video frame.
 
 .. math::
     h_i &= \mathrm{BERT}(x_i) \tag{9} \\
@@ -33,7 +33,7 @@ uncertainty.
     w_m &= 1 / (\sigma_m^2 + \epsilon) \tag{19} \\
     f^{(1)} &= \mu + \epsilon \cdot \sigma, \quad \epsilon \sim N(0, I) \tag{20}
 
-Level 2 is multi-head cross-modal attention. Level 3 is a gated recurrent unit over time. The classifier follows.
+Level 2 is multi-head cross-modal attention. Level 3 is a gated recurrent unit (GRU) over time. The classifier follows.
 
 .. math::
     Q &= f^{(0)} W_Q, \quad K = f^{(0)} W_K, \quad V = f^{(0)} W_V \tag{21} \\
@@ -69,8 +69,8 @@ Differences from the paper:
 - Eqs. (9), (14): the method does not contain the pretrained networks. A corpus contains their outputs: one vector per word or frame, or one
   vector per utterance. Raw images of faces are encoded by a small residual network without batch norm, which is trained with the method.
 - Eqs. (10) to (12) are an option (`cls`) for text as a sequence of words whose first word is [CLS]. By default, a GRU with attention, (24)
-  to (28), encodes words like frames. The text vector has 768 values according to section 4.1, but 1536 according to (12). Here words and
-  MFCCs are first projected to the common width.
+  to (28), encodes words like frames. The text vector has 768 values according to the paper's section 4.1, but 1536 according to (12). Here
+  words and MFCCs are first projected to the common width.
 - As printed, (15) is a mean over channels. Here it is a mean over the positions of the image, for each channel, as usual in residual
   networks.
 - Eqs. (19), (20): the paper does not describe its Bayesian layer. Here every modality has a linear layer with normally distributed weights
@@ -84,24 +84,24 @@ Differences from the paper:
   noise. All utterances share these draws, so that scores do not depend on the batch.
 - For a missing modality, α and w are exactly zero, and the attention masks the modality. The paper mentions missing modalities without
   details.
-- Eqs. (21) to (23): according to section 4.1, there are 4 layers. Here the first layer is (23). Each layer has a feed-forward network and
-  layer norms, as in the original Transformer. As printed, keys and values are computed from f^(0), which is one vector per utterance.
-  Attention could then only connect different utterances (`attend = "turns"`). But according to the paper, attention finds common and
-  complementary information of modalities. By default, keys and values are therefore the vectors f̂_m of the utterance. The head width is
-  independent of `width`, because 128 is not divisible by 6 and 10, the numbers of heads in Table 5.
+- Eqs. (21) to (23): according to section 4.1 of the paper, there are 4 layers. Here the first layer is (23). Each layer has a feed-forward
+  network and layer norms, as in the original Transformer. As printed, keys and values are computed from f^(0), which is one vector per
+  utterance. Attention could then only connect different utterances (`attend = "turns"`). But according to the paper, attention finds common
+  and complementary information of modalities. By default, keys and values are therefore the vectors f̂_m of the utterance. The head width
+  is independent of `width`, because 128 is not divisible by 6 and 10, the numbers of heads in Table 5.
 - Eqs. (24) to (28): modalities have no common time axis. Before fusion, each modality that is a sequence therefore has its own GRU and its
   own weighted sum over frames or words. If all modalities are vectors, the GRU runs over the utterances of the dialogue after level 2. The
   classifier then reads h_t, because (28) would reduce all utterances to one vector. The option `turns` adds or removes this GRU over
   utterances for any input. In (26), the reset gate is applied after the matrix product, as in PyTorch. The z of (27) corresponds to 1 − z
   in PyTorch.
-- Ablations of Table 4: without attention, f^(2) = f^(0) + f^(1). Without dynamic weighting, all present modalities have the same α. The
-  text of the paper does not explain "cross-modality alignment". Here, without alignment, (19) and (20) are left out and f^(1) = f^(0).
-  Without temporal modeling, frames and words are averaged, and there is no GRU. For a single modality, α is always one, so the method
-  without dynamic weighting equals the full method. The paper prints different results for these two methods.
-- The paper classifies single utterances. Here a graph stage over the conversation (`erc_graph.methods.conversation`) follows level 3.
-  `graph = "none"` removes it.
+- Ablations of Table 4: without attention, f^(2) = f^(0) + f^(1). Without dynamic weighting, all present modalities have equal α. The paper
+  does not explain "cross-modality alignment". Here, without alignment, (19) and (20) are left out, and f^(1) = f^(0). Without temporal
+  modeling, frames and words are averaged, and there is no GRU. For a single modality, α is always one, so the method without dynamic
+  weighting equals the full method. The paper prints different results for these two methods.
+- The paper classifies single utterances. Here a graph stage (`erc_graph.methods.conversation`) follows level 3 and passes messages between
+  utterances. `graph = "none"` removes it.
 - As printed, (17) and (18) have no mask: a missing modality has a weight α, but its f̂ is a vector of zeros. Here the weights of present
-  modalities sum to one. With `shrink`, f^(2) is multiplied by the sum of the weights that the unmasked (17) gives to present modalities.
+  modalities sum to one. With the option `shrink`, f^(2) is multiplied by the sum of the unmasked weights (17) of present modalities.
 - The options `bidirectional`, `residual` and `concatenate` are not in the paper.
 """
 
@@ -159,10 +159,10 @@ class HFFConfig(InConversation):
         head_width: Width of each head.
         feedforward: Hidden width of each layer.
         hidden: Width of the classifier's hidden layer.
-        cls: Whether to concatenate [CLS] and the mean of all words, (10) to (12), instead of (24) to (28), for text as a sequence of words.
+        cls: For text as a sequence of words: whether to concatenate [CLS] and the mean of all words, (10) to (12), instead of (24) to (28).
         kl: Weight of the Kullback–Leibler divergence of the variational layers from their prior; the divergence is a sum over all weights.
         epsilon: Constant ε in (19); a larger value makes the weights of modalities more equal.
-        samples: Number of draws of the noise of (20) in evaluation; 0: f^(1) is the mean μ.
+        samples: Number of draws of the noise of (20) in evaluation. With 0 draws, f^(1) is the mean μ.
         dropout: Dropout everywhere except in the classifier and the graph stage.
         classifier_dropout: Dropout in the classifier.
     """
@@ -234,7 +234,7 @@ class Fusion:
 
 
 class CrossModal(nn.Module):
-    """Level 2: Transformer layers. In the first layer, the query is f^(0) and the residual is f^(1)."""
+    """Level 2: Transformer layers. In the first layer, the query is f^(0), and f^(1) is added to the output."""
 
     def __init__(self, config: HFFConfig) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class CrossModal(nn.Module):
 
 
 class HFF(UtteranceMethod):
-    """Hierarchical feature fusion for any number of modalities, then a graph stage over the conversation."""
+    """Hierarchical feature fusion for any number of modalities, then message passing over the conversation."""
 
     Config = HFFConfig
     paper = Paper(
@@ -305,7 +305,7 @@ class HFF(UtteranceMethod):
 
         Args:
             modality: Name of the modality.
-            padded: `(n, L, *item)` padded items of `n` utterances.
+            padded: `(n, L, *item)` padded items (words, frames or samples) of `n` utterances.
             mask: `(n, L)` bool mask of real items.
 
         Returns:
@@ -321,7 +321,7 @@ class HFF(UtteranceMethod):
         return self.pool[modality](states, mask) if modality in self.pool else masked_mean(states, mask)  # Eqs. (24)-(28), within
 
     def vectors(self, given: Given) -> dict[str, Tensor]:
-        """Compute the vectors f_m: modality → `(N, width of the modality)`."""
+        """Compute the vectors f_m of `N` utterances, as a dict from modality to `(N, width of the modality)`."""
         found = self.missing(given.values, given.present)
         for m, sequences in given.sequences.items():
             budget = TOKENS * items_per_frame(sequences.item)
@@ -330,7 +330,7 @@ class HFF(UtteranceMethod):
         return found
 
     def fuse(self, given: Given) -> Fusion:
-        """Compute level 1, Eqs. (16) to (20)."""
+        """Compute level 1, the preliminary fusion, Eqs. (16) to (20)."""
         vectors, here = self.vectors(given), given.here(self.modalities)
         projected = [self.project[m](self.dropout(vectors[m])) for m in self.modalities]
         states = torch.stack(projected, 1) * here[..., None]  # Eq. (16)
@@ -351,7 +351,7 @@ class HFF(UtteranceMethod):
         return Fusion(here, states, alpha, weighted, filled, mean, deviation, share, variance.masked_fill(~here[..., None], math.inf))
 
     def levels(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:
-        """Compute levels 2 and 3, `(N, width)`, from level 1 and the noise of (20)."""
+        """Compute the output of levels 2 and 3, `(N, width)`, from the output of level 1 and the noise of Eq. (20)."""
         first = fused.mean if noise is None else fused.mean + noise * fused.deviation  # Eq. (20)
         if self.joined:
             second = torch.relu(self.joined(fused.states.flatten(1)))
@@ -363,11 +363,11 @@ class HFF(UtteranceMethod):
         return second + final if self.config.residual else final
 
     def states(self, fused: Fusion, noise: Tensor | None, given: Given) -> Tensor:
-        """Compute the input of the classifier, after the graph stage: `(N, conversation.width)`."""
+        """Compute the input of the classifier, after message passing: `(N, conversation.width)`."""
         return self.conversation(self.levels(fused, noise, given.batch), fused.present.any(1), given)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores of every utterance, `(N, C)`, and the divergence of the variational layers."""
+        """Compute the scores of every utterance, `(N, C)`, and the divergence of the variational layers from their prior."""
         fused = self.fuse(given)
         if self.training or not self.config.samples:
             noise = torch.randn_like(fused.mean) if self.training and self.bayes else None
@@ -381,24 +381,24 @@ class HFF(UtteranceMethod):
         return Prediction(scores=scores, penalty=self.config.kl * self.divergence(), states=states)
 
     def draws(self) -> Tensor:
-        """Return fixed noise of (20) for evaluation, shared by all utterances: `(samples, width)`."""
+        """Return the noise of Eq. (20) for evaluation, `(samples, width)`. It is fixed, and equal for all utterances."""
         noise = torch.randn(self.config.samples, self.config.width, generator=torch.Generator().manual_seed(0))
         return noise.to(self.device, next(self.parameters()).dtype)
 
     def divergence(self) -> Tensor | float:
-        """Compute the divergence of all variational layers from their prior, in nats."""
+        """Compute the Kullback–Leibler divergence of all variational layers from their prior, in nats."""
         return torch.stack([layer.divergence() for layer in self.bayes.values()]).sum() if self.bayes else 0.0  # type: ignore[operator]
 
     @torch.no_grad()
     def weights(self, batch: Batch) -> Fusion:
-        """Compute the output of level 1 in evaluation mode: weight and uncertainty of each modality in every utterance."""
+        """Compute the output of level 1 in evaluation mode: the weight and the uncertainty of each modality in every utterance."""
         with evaluating(self):
             return self.fuse(self.given(batch))
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weight of each modality in every utterance; zero if the modality is missing.
+        """Return the weight of each modality in every utterance. The weight of a missing modality is zero.
 
-        The weight is the mean over channels of the normalised w of (19). If the option `uncertainty` is false, the weight is α of (17).
+        The weight is the mean, over channels, of the normalised w of Eq. (19). If the option `uncertainty` is false, it is α of Eq. (17).
         """
         fused = self.weights(batch)
         shares = fused.dynamic if fused.precision is None else fused.precision.mean(-1)

@@ -25,18 +25,18 @@ loss, and `L_s` is the loss of the auxiliary task.
 
 **Differences from the paper and from its public code**
 
-- Eq. (1) needs text as token ids. If text is given as token states, their mean over tokens is used as a vector. All modalities that are
-  vectors are concatenated and mapped to `c_i` by a linear layer; with token ids, this result is added to (1). Without token ids, only (2)
+- Eq. (1) needs text as token ids. If text is given as token states, their mean over tokens is used as a vector. A linear layer maps the
+  concatenation of all modalities that are vectors to `c_i`; with token ids, its output is added to (1). Without token ids, only (2)
   connects utterances. The input of the paper is only text.
 - Eq. (1): a long dialogue is cut into several inputs of the language model. From the second cut on, the public code miscounts tokens and
   splits utterances; here no utterance is split. The code pads with the token id 0, which is a token of RoBERTa; here the padding token of
   the model is used. As in the code, only the last utterance has a closing token.
-- With `causal`, (1) encodes every utterance separately, and in (2) an utterance attends only to itself and earlier utterances.
+- With the option `causal`, (1) encodes every utterance separately, and in (2) an utterance attends only to itself and earlier utterances.
 - Eq. (2): as in the public code, the first layer has no layer norm before its attention. An utterance without any modality has
   :math:`c_i = 0`, and other utterances attend to it.
 - Eq. (5): in the public code, the pairs of utterances include each utterance with itself, which is a trivial case. Here only the option
   `diagonal` includes these pairs. The code learns σ, which may become negative; here log σ is learned. `L_e` is the cross entropy without
-  class weights, or for a score task the absolute error. It does not depend on the option `training.loss`.
+  class weights, or the absolute error if the task has numeric scores. It does not depend on the option `training.loss`.
 - The public code multiplies its learning rates by 0.95 after each epoch. It has no weight decay on the biases and norms of BERT. Here the
   training loop is the same for all methods.
 """
@@ -69,13 +69,13 @@ class HiTransConfig(Causal):
     """Options of HiTrans; symbols and numbers such as (4) refer to the equations of the module.
 
     Attributes:
-        width: Width of the states without a language model; with a language model, the states have the width of the language model.
+        width: Width of the states if there is no language model; otherwise, the states have the width of the language model.
         layers: Number of layers of the Transformer over utterances.
         heads: Number of attention heads in each layer.
         feedforward: Hidden width of each layer.
         dropout: Dropout in the Transformer.
-        head_dropout: Dropout before both classifiers.
-        diagonal: Include in (5) the pairs of an utterance with itself.
+        head_dropout: Dropout before the classifiers of both tasks.
+        diagonal: Whether the loss (5) includes the pairs of an utterance with itself.
         language_model: Language model of (1), for text given as token ids.
     """
 
@@ -90,7 +90,7 @@ class HiTransConfig(Causal):
 
 
 class TurnLayer(nn.Module):
-    """A Transformer layer of Eq. (2), with layer norms before the attention and before the feed-forward network."""
+    """A Transformer layer over utterances, Eq. (2), with layer norms before the attention and before the feed-forward network."""
 
     def __init__(self, c: HiTransConfig, width: int, *, first: bool) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class TurnLayer(nn.Module):
         self.dropout = Dropout(c.dropout)
 
     def forward(self, x: Tensor, batch: Batch) -> Tensor:
-        """Map states `(N, width)` to `(N, width)`."""
+        """Map the states `(N, width)` of `N` utterances to new states of equal shape."""
         y = x + self.dropout(over_turns(self.attention, self.norm(x), batch))
         return y + self.feedforward(y)
 
@@ -170,7 +170,7 @@ class HiTrans(Method):
         return torch.einsum("dip,opq,djq->dijo", first, self.pairs, second), real & ~off  # Eq. (4)
 
     def losses(self, scores: Tensor, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Compute the losses `L_e` and `L_s` of Eq. (5); `L_e` is zero without a labelled utterance, and `L_s` is zero without a pair."""
+        """Compute the losses of Eq. (5). Without a labelled utterance, `L_e` is zero; without a pair of utterances, `L_s` is zero."""
         speakers, real = self.verify(states, batch)
         same = batch.pad(batch.speaker)
         known = batch.judged & (batch.target >= 0 if self.task.kind == "classification" else ~batch.target.isnan())
@@ -180,7 +180,7 @@ class HiTrans(Method):
         return emotion, F.cross_entropy(speakers[real], pairs) if len(pairs) else speakers.sum() * 0
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores and, in training, the penalty: Eq. (5) minus `L_e`, because the training loop adds the loss of the scores."""
+        """Compute the scores and, in training, a penalty: Eq. (5) minus the emotion loss `L_e`, which the training loop adds."""
         states = self.encode(given)
         scores = self.classify(states)
         penalty = scores.new_zeros(())
@@ -191,6 +191,6 @@ class HiTrans(Method):
         return Prediction(scores=scores, states=states, penalty=penalty)
 
     def stages(self) -> list[Stage]:
-        """Return one training stage; the language model has its own learning rate."""
+        """Return one training stage. In this stage, the language model has its own learning rate."""
         stage = self.stage("train", self)
         return [stage if self.text is None else replace(stage, rates=((self.text.model, self.config.language_model.rate), *stage.rates))]

@@ -1,7 +1,7 @@
 r"""IA-MMTF: implicitly aligned multimodal Transformer fusion, after Guo et al. (IEEE MultiMedia 29, 2022).
 
-In every layer, audio frames and words attend to each other; they need no alignment. A weighted fusion then combines the modalities. The
-equations are ours, because we had access only to the abstract.
+In every layer, audio frames and words attend to each other, without an alignment in time. A weighted fusion then combines the modalities.
+The equations are ours, because we had access only to the abstract.
 
 .. math::
     H^0_m &= W_m\, \mathrm{BiLSTM}(x_m) + b_m + \mathrm{PE} \tag{1} \\
@@ -22,16 +22,16 @@ equations are ours, because we had access only to the abstract.
 **What is guessed**
 
 - The abstract describes a Transformer in which two modalities guide each other, without alignment of words and frames, and a weighted
-  fusion. In the abstract, BiLSTMs belong to the model that the Transformer is compared with. All sizes, the dropout, (1), and the exact
-  form of (2)-(6) are guesses.
-- Eq. (2): every layer updates both modalities. This is our reading of "guide each other". In MulT (`erc_graph.methods.mult`), by contrast,
-  every layer attends to the input states of the other modality. With three modalities, each modality attends to both other modalities (a
-  guess). With a single modality, (2) and (3) are left out.
+  fusion. In the abstract, BiLSTMs belong to another model, with which the Transformer is compared. All sizes, the dropout, (1), and the
+  exact form of (2)-(6) are guesses.
+- Eq. (2): every layer updates both modalities. So we read "guide each other". In MulT (`erc_graph.methods.mult`), by contrast, every layer
+  attends to the input states of the other modality. With three modalities, each modality attends to both others (a guess). With a single
+  modality, (2) and (3) are left out.
 - Eq. (5): each utterance has one weight per modality; the weights sum to one. A missing modality is masked and has the weight zero. If one
   of two modalities is missing, the weight of the other modality is one.
 - A modality with one vector per utterance is a sequence of one item. If all modalities are vectors, (2) adds a linear map of the other
   modality's vector, and (4) returns its input. Queries, keys, `u` and `U` then have no effect.
-- The paper does not model the conversation. With `graph = "none"`, there is no graph stage, as in the paper.
+- The paper does not model the conversation. Here a graph stage passes messages between utterances; `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ class MutualLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, states: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the updated states of `n` utterances: modality → `(n, L, width)`."""
+        """Return the updated states of `n` utterances, as a dict from modality to `(n, L, width)`."""
         heard = self.exchange({m: self.first[m](h) for m, h in states.items()}, masks)
         z = {m: h + self.dropout(heard[m]) for m, h in states.items()}  # Eq. (2)
         return {m: one + self.dropout(self.feedforward[m](self.second[m](one))) for m, one in z.items()}  # Eq. (3)
 
 
 class IAMMTF(UtteranceMethod):
-    """A Transformer in which modalities attend to each other, and a weighted fusion, after Guo et al., then a graph stage."""
+    """A Transformer in which modalities attend to each other, weighted fusion, and message passing between utterances; after Guo et al."""
 
     Config = IAMMTFConfig
     unused = {"*.key.bias": "it adds the same to all scores of a query, which cancels in the softmax"}
@@ -111,7 +111,7 @@ class IAMMTF(UtteranceMethod):
     )
 
     def build(self, config: IAMMTFConfig, shapes: Shapes) -> None:
-        """Build the BiLSTMs, the attention layers, the pooling, the modality weights, the graph stage, and the classifier."""
+        """Build the BiLSTMs, the attention layers, the pooling, the weights of modalities, the graph stage, and the classifier."""
         width, self.names = config.width, shapes.modalities
         self.items = Items(shapes, dict.fromkeys(self.names, width))
         self.recur = nn.ModuleDict({m: FrameLSTM(width, width) for m in self.names})
@@ -139,7 +139,7 @@ class IAMMTF(UtteranceMethod):
         return v, here.to(v.dtype) if self.weigh is None else self.weigh(v, here)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, modalities · width)`; a graph stage appends its states."""
+        """Compute the utterance states, `(N, modalities · width)`, or wider with a graph, which appends its node states."""
         v, g = self.fuse(given)
         f = (g[..., None] * v).flatten(1)  # Eq. (6)
         return self.conversation(f, given.here(self.names).any(1), given)

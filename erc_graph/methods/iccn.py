@@ -1,4 +1,4 @@
-r"""After ICCN: Interaction Canonical Correlation Network (after Sun, Sarma, Sethares and Liang, AAAI 2020), with a graph stage.
+r"""ICCN: Interaction Canonical Correlation Network (after Sun, Sarma, Sethares and Liang, AAAI 2020), then message passing.
 
 Outer products combine text with audio, and text with video. Convolutional networks encode these products, and a correlation loss makes the
 outputs of the networks correlate.
@@ -22,18 +22,18 @@ and `Σ_22`.
 
 **What is known, what was guessed, and what differs**
 
-- The abstract and later papers describe outer products, networks over these products, and a concatenation with text. Between the networks,
-  there is deep canonical correlation analysis (CCA). We had no access to the paper's text or to code. We guessed both forms of (1), all
+- The abstract and later papers describe outer products, networks over these products, and a concatenation with text. Deep canonical
+  correlation analysis (CCA) correlates their outputs. We had no access to the paper's text or to code. We guessed both forms of (1), all
   widths, λ, and the sum in (5). We also guessed the networks of (3): two blocks of 3×3 convolution, 2×2 max pooling and ReLU, with 8 and 16
   channels. A later paper reports two training stages: the correlation of (5) alone, then a classifier on the frozen vectors `e`.
 - Eq. (4) is computed in double precision, with Cholesky factors instead of matrix square roots. The singular values are the same, and the
   gradient is finite for equal eigenvalues. A well-known public implementation of this loss takes the square root of each matrix entry and
   has NaN gradients.
-- If a batch has few utterances compared with `units`, `r` dominates (4), and (5) is not informative. Use batches of many dialogues.
+- If a batch has few utterances compared with the option `units`, `r` dominates (4), and (5) says little. Use batches of many dialogues.
 - If an utterance lacks audio or video, its `k_tm` for this modality is zero, and no covariance includes the utterance. If an utterance
   lacks text, all its `k_tm` are zero, and `h_t` is a learned vector. The corpus must have text. With only one other modality, (5) has no
   correlation term. With text alone, `e` equals `h_t`.
-- The paper does not model the conversation. Here a graph stage follows (6); `graph = "none"` removes it.
+- The paper does not model the conversation. Here message passing between utterances follows (6); `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ICCNConfig(InConversation):
 
 
 class Frames(nn.Module):
-    """A convolution over three frames (for text, one word), and the last state of an LSTM, Eq. (1)."""
+    """A convolution over three frames (for text, over one word), then an LSTM whose last state is the output, Eq. (1)."""
 
     def __init__(self, name: str, item: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -102,9 +102,9 @@ class Frames(nn.Module):
 
 
 def correlations(one: Tensor, two: Tensor, here: Tensor) -> Tensor:
-    """Compute the canonical correlations ρ, `(k,)`, of two sets of vectors, `(N, k)` each, in double precision.
+    """Compute the `k` canonical correlations ρ of two sets of vectors, `(N, k)` each, in double precision.
 
-    Only the rows where the mask `here`, `(N,)` bool, is true are used.
+    Only those rows are used for which the mask `here`, `(N,)` bool, is true.
     """
     weight = here.double()[:, None]
     one, two = ((rows.double() - (weight * rows).sum(0) / weight.sum().clamp(min=1)) * weight for rows in (one, two))
@@ -116,7 +116,7 @@ def correlations(one: Tensor, two: Tensor, here: Tensor) -> Tensor:
 
 
 class ICCN(UtteranceMethod):
-    """Products of text with audio and with video, a correlation loss after Sun et al., and a graph stage."""
+    """Products of text with audio and with video, a correlation loss after Sun et al., and message passing between utterances."""
 
     Config = ICCNConfig
     couples_batch = "the correlation over utterances, Eq. (5)"
@@ -148,7 +148,7 @@ class ICCN(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def products(self, given: Given) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute `h_t` and, for every other modality, `k_tm`.
+        """Compute the text vector `h_t` and, for every other modality `m`, the encoded product `k_tm`.
 
         If text is missing, `h_t` is a learned vector. If text or modality `m` is missing, `k_tm` is zero.
         """
@@ -163,13 +163,13 @@ class ICCN(UtteranceMethod):
         return {**h, **self.missing(h, given.present)}[TEXT], found
 
     def penalty(self, k: dict[str, Tensor], given: Given) -> Tensor | float:
-        """Return the weighted correlation term of Eq. (5), which is added to the task loss."""
+        """Return the correlation term of Eq. (5) with its weight; the training loop adds the term to the task loss."""
         pairs = list(combinations(self.others, 2))
         total = [correlations(k[m], k[n], given.here((TEXT, m, n)).all(1)).mean() for m, n in pairs]
         return -self.config.weight * torch.stack(total).mean().to(k[pairs[0][0]].dtype) if pairs else 0.0  # Eq. (5)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores and, in training, the correlation term."""
+        """Compute the scores and, in training, the correlation term of the loss."""
         text, k = self.products(given)
         e, here = torch.cat([text, *k.values()], -1), given.here((TEXT, *self.others)).any(1)  # Eq. (6)
         states = self.conversation(e, here, given)
@@ -177,5 +177,5 @@ class ICCN(UtteranceMethod):
 
 
 def block(inputs: int, channels: int) -> list[nn.Module]:
-    """Return a block that halves height and width, rounding up. Max pooling before the ReLU gives the same result and is faster."""
+    """Return a block of layers that halves height and width, rounded up. Max pooling comes before the ReLU, because this is faster."""
     return [nn.Conv2d(inputs, channels, 3, padding=1), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()]

@@ -1,7 +1,7 @@
 r"""ICON: Interactive Conversational Memory Network for Multimodal Emotion Detection (Hazarika et al., EMNLP 2018).
 
-A memory contains earlier utterances of all speakers, in order. Each utterance computes a query, which attends to this memory several times
-(hops). In each hop, the attention output updates the query. Between two hops, a GRU updates the memory.
+A memory contains earlier utterances of all speakers, in order. The query of an utterance attends to this memory several times (hops). In
+each hop, the attention output updates the query. Between two hops, a GRU updates the memory.
 
 .. math::
     q_i &= \tanh(W_q u_i + b_q) \tag{1} \\
@@ -14,7 +14,7 @@ A memory contains earlier utterances of all speakers, in order. Each utterance c
 
 The equations follow the public code; the numbering is ours. `k` runs over the last `window` utterances before `i`. In (2), one GRU reads
 the utterances of the speaker of `i`, and a second GRU reads the utterances of all other speakers. Each GRU keeps its state at utterances
-that it does not read. All GRUs follow TensorFlow's equations.
+that it does not read. All GRUs follow TensorFlow's equations of the GRU.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -32,7 +32,7 @@ that it does not read. All GRUs follow TensorFlow's equations.
   therefore contain information from later utterances, although ICON itself is causal. Here the vectors are the features of the corpus.
 - The paper and the public code assume two speakers. With more speakers, "other" in (2) means all speakers except the speaker of `i`.
 - The public code selects the epoch on a random 60 per cent of the *test* utterances. It does not shuffle the training data, and its loss
-  includes the zero rows that pad the last batch. Its value 0.3 for dropout is the probability that a unit is kept.
+  includes the zero rows that pad the last batch. In the code, the dropout value 0.3 is the probability that a unit is kept.
 - We had no access to the paper's text. The paper seems to have no tanh in (5), and a separate encoder for each modality.
 """
 
@@ -61,7 +61,7 @@ class ICONConfig(Checked):
     Attributes:
         width: Width of all states.
         hops: Number of hops: attention steps over the memory for each query.
-        window: Largest number of earlier utterances in the memory; default: all.
+        window: Largest number of earlier utterances in the memory; default: all earlier utterances.
         dropout: Dropout on the outputs of (2) and on the attention weights.
     """
 
@@ -72,9 +72,9 @@ class ICONConfig(Checked):
 
 
 class OneMemory(OverTurns):
-    """The memory and its queries, Eqs. (1)-(6).
+    """The memory and the queries that attend to it, Eqs. (1)-(6).
 
-    `forward` appends the attention weights of each hop, `(N, T)` for `T` utterances in the memory, to the list `seen`.
+    The method `forward` appends the attention weights of each hop to the list `seen`: `(N, T)` for `T` utterances in the memory.
     """
 
     causal = True
@@ -106,7 +106,7 @@ class OneMemory(OverTurns):
 
 
 class ICON(Method):
-    """A memory of earlier utterances; attention reads the memory in several hops, and a GRU updates it between two hops."""
+    """A memory of earlier utterances. Attention reads the memory in several hops, and a GRU updates the memory between two hops."""
 
     Config = ICONConfig
     family = "recurrent"
@@ -120,7 +120,7 @@ class ICON(Method):
     )
 
     def build(self, config: ICONConfig, shapes: Shapes) -> None:
-        """Build the utterance vectors, their memory, and the classifier."""
+        """Build the modules that compute utterance vectors, the memory of these vectors, and the classifier."""
         self.turn = Turn(shapes.widths)
         self.recall = OneMemory(self.turn.width, config)
         self.classify = nn.Linear(config.width, shapes.outputs)  # Eq. (7)

@@ -1,7 +1,7 @@
-"""The preprocessing of features for all methods: the options in the table `[inputs]` of an experiment.
+"""The preprocessing of features for all methods. Its options are in the table `[inputs]` of the settings of an experiment.
 
-This preprocessing consists of scaling, noise, modality dropout, pooling of sequences, and trained layers of a text encoder. All methods and
-baselines share exactly this preprocessing.
+This preprocessing consists of scaling, noise, modality dropout, pooling of sequences, and trained layers of a text encoder. This
+preprocessing is the same for all methods and baselines.
 """
 
 from __future__ import annotations
@@ -32,16 +32,15 @@ class InputsConfig(Checked):
     """Options of the preprocessing of features before a method reads them.
 
     Attributes:
-        speaker_relative: Modalities whose features the method reads twice: scaled, and also normalised with the speaker's mean and standard
-            deviation in the dialogue.
-        swap_noise: Modality → share of training utterances that get the features of a random utterance. This noise is meant for features
-            that were fitted to the training labels.
+        speaker_relative: Modalities whose features the method reads in two forms: scaled, and normalised with the speaker's mean and
+            standard deviation in the dialogue.
+        swap_noise: Modality → share of training utterances whose features are replaced by those of a random utterance. This noise is meant
+            for features that were fitted to the training labels.
         modality_dropout: Probability that a modality of an utterance is left out in training; at least one modality always remains.
-        second_text: Feature set of a second text encoder, for methods that use it, such as `pairwise`. This feature set is then not a
-            modality.
+        second_text: Feature set of a second text encoder, for methods that use it, such as `pairwise`. This set is no modality.
         given_speakers: Use speaker vectors from the feature set `speaker` instead of learned embeddings.
-        text_layers: Last layers of a text encoder that are trained with the method. The text features of the corpus must be sequences with
-            one vector per token.
+        text_layers: The last layers of a text encoder, which are trained with the method. The text features of the corpus must be sequences
+            with one vector per token.
     """
 
     where = "inputs"
@@ -63,7 +62,7 @@ class Shapes:
         items: Modality that is read as a sequence → shape of the features of one word, frame or sample.
         second_text: Width of the second text feature; 0: no second text feature.
         speaker: Width of the speaker vectors of the corpus; 0: no speaker vectors.
-        task: The task: emotion labels or a score.
+        task: The task: emotion labels, or a numeric score.
         outputs: Number of scores per utterance.
     """
 
@@ -76,7 +75,7 @@ class Shapes:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Return the names of all modalities, vectors and sequences, sorted."""
+        """Return the sorted names of all modalities, whether their features are vectors or sequences."""
         return tuple(sorted((*self.widths, *self.items)))
 
 
@@ -101,20 +100,20 @@ class Given:
     speaker: tuple[Tensor, Tensor] | None = None
 
     def here(self, modalities: Collection[str]) -> Tensor:
-        """Return for each of the `N` utterances which of `modalities` it has, as a bool mask `(N, modalities)`."""
+        """Return a bool mask `(N, modalities)`, which says for every utterance and modality whether the utterance has the modality."""
         return torch.stack([self.present[name] for name in modalities], 1)
 
 
 class Inputs(nn.Module):
-    """The preprocessing that all methods share; it converts a batch to the input of a method.
+    """The preprocessing that all methods share: it converts a batch of dialogues to the input of a method.
 
-    `fit` computes mean and standard deviation of the features once, on the training split. They are stored with the weights of the model.
+    `fit` computes mean and standard deviation of the features once, on the training split. Both are stored with the model's weights.
 
     Args:
         schema: The features of the corpus.
-        config: The options.
-        prior: Feature sets of log-probabilities that are added to the scores; they are not modalities.
-        sequences: Modalities that the method reads as sequences; other sequences become vectors of their mean and standard deviation.
+        config: The options of the preprocessing.
+        prior: Feature sets of log-probabilities that are added to the scores. These feature sets are not modalities.
+        sequences: Modalities that the method reads as sequences. Any other sequence becomes a vector of its mean and standard deviation.
         second_text: Whether the method reads a second text feature.
 
     Raises:
@@ -179,7 +178,7 @@ class Inputs(nn.Module):
             raise ConfigError(f"modalities: expected at least one, such as text, audio or visual; found {', '.join(widths) or 'none'}")
 
     def fit(self, train: Batch) -> None:
-        """Compute mean and standard deviation of the training features, and load pretrained weights into the text layers."""
+        """Compute the mean and standard deviation of the training features, and load pretrained weights into the text layers."""
         if self.text_layers is not None:
             self.text_layers.start_from(made_by(self.schema.provenance, "text"))
             self.text_layers.eval()
@@ -193,7 +192,7 @@ class Inputs(nn.Module):
                     self.get_buffer(f"deviation_{name}").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def prepared(self, batch: Batch) -> Batch:
-        """Replace sequences that the method reads as vectors by their mean and standard deviation, once instead of in every epoch."""
+        """Replace sequences that the method reads as vectors by their mean and standard deviation, once and not in every epoch."""
         waiting = [name for name in self.pooled if name in batch.sequences]
         if not waiting:
             return batch
@@ -205,7 +204,7 @@ class Inputs(nn.Module):
         )
 
     def vectors(self, batch: Batch) -> Batch:
-        """Return the batch with a vector instead of every sequence that the method does not read as a sequence."""
+        """Return the batch, in which a vector replaces every sequence that the method does not read as a sequence."""
         batch = self.prepared(batch)
         if self.text_layers is None or "text" not in batch.sequences:
             return batch
@@ -234,7 +233,7 @@ class Inputs(nn.Module):
         return batch
 
     def forward(self, batch: Batch) -> Given:
-        """Return the input of the method for a batch that `vectors` and `noisy` have prepared."""
+        """Return the input of the method for a batch that the functions `vectors` and `noisy` have prepared."""
         values = {}
         for name in self.scaled:
             here = batch.present[name][:, None]
@@ -266,7 +265,7 @@ class SpeakerRelative(OverTurns):
     """
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `d` scaled features of `N` utterances, `(N, 1, d)`, to features normalised per speaker, `(N, 1, d)`."""
+        """Map the `d` scaled features of `N` utterances, `(N, 1, d)`, to features that are normalised per speaker, `(N, 1, d)`."""
         return nodes.with_states(relative_to_speaker(nodes.states[:, 0], nodes.present[:, 0], batch)[:, None])
 
 
@@ -279,7 +278,7 @@ def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor
         batch: The dialogues.
 
     Returns:
-        The normalised features, `(N, d)`; zero if a speaker has only one utterance. 0.1 is added to every standard deviation.
+        The normalised features, `(N, d)`, or zero if a speaker has only one utterance. Every standard deviation is increased by 0.1.
     """
     own = batch.dialogue * batch.longest + batch.speaker  # a dialogue has no more speakers than turns
     here = present[:, None]
@@ -294,13 +293,13 @@ def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor
 
 
 def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
-    """Replace a random share of each modality's vectors by the vectors of random utterances; for training only.
+    """Replace a random share of each modality's vectors by the vectors of random utterances. This noise is for training only.
 
     Features that were fitted to the training labels are more accurate in training than on new data. Replaced vectors reduce this effect.
 
     Args:
         batch: Dialogues.
-        shares: Modality → share of utterances whose vector is replaced. The random utterance may lack the modality.
+        shares: Modality → share of utterances whose vector is replaced. The random utterance that replaces it may lack the modality.
     """
     features, present = dict(batch.features), dict(batch.present)
     for name, share in shares.items():
@@ -312,7 +311,7 @@ def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
 
 
 def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Remove random modalities from every utterance, but never all of its modalities; for training only.
+    """Remove random modalities from every utterance, but never all of its modalities. This noise is for training only.
 
     Args:
         present: Modality → `(N,)` bool mask of the utterances that have this modality.
@@ -325,7 +324,7 @@ def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
 
 
 def silent(sequences: Ragged, kept: Tensor) -> Ragged:
-    """Return `N` sequences, of which those are made empty where the bool mask `kept`, `(N,)`, is false.
+    """Return `N` sequences. A sequence is made empty if its value in the bool mask `kept`, `(N,)`, is false.
 
     >>> silent(Ragged.of([torch.ones(2), torch.ones(3)]), torch.tensor([False, True])).lengths.tolist()
     [0, 3]

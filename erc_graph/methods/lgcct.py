@@ -1,4 +1,4 @@
-r"""LGCCT: Light Gated and Crossed Complementation Transformer (Liu et al., Entropy, 2022), then a graph stage.
+r"""LGCCT: Light Gated and Crossed Complementation Transformer (Liu et al., Entropy, 2022), then message passing between utterances.
 
 One LSTM reads the audio, and one LSTM reads the text. Crossmodal Transformers in both directions combine audio and text. Linear maps,
 called "gates", precede and follow these Transformers.
@@ -12,7 +12,7 @@ called "gates", precede and follow these Transformers.
     f &= h + W_b\, \mathrm{ReLU}(W_a h + b_a) + b_b \tag{6}
 
 The equations follow the public code; the numbering is ours. CM (crossmodal Transformer) and SA (self-attention Transformer) are the modules
-of MulT (`erc_graph.encoders.crossmodal`). They have the attention mask that the option `mask` gives in MulT.
+of MulT (`erc_graph.encoders.crossmodal`). Both have the attention mask that MulT has with its option `mask`.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -24,19 +24,19 @@ of MulT (`erc_graph.encoders.crossmodal`). They have the attention mask that the
 **Differences from the paper and from its public code**
 
 - We had no access to the paper's equations. The paper describes gates, and attention that is scaled by the sequence length. In the public
-  code, the gates are linear maps, and the scaling is commented out. We follow the code. The evaluation on IEMOCAP in the public code cannot
-  run.
+  code, the gates are linear maps, and the scaling is commented out. We follow the code. The public code for the evaluation on IEMOCAP
+  cannot run.
 - The public code also reads padding; here only real steps are read. In the public code, a step whose first channel is zero gets no position
   embedding; here every step gets a position embedding.
 - The public code needs text and audio sequences of equal length. Here, before (5), audio of another length is averaged over equal spans of
   time, one span per word (our choice).
-- From epoch 5 on, the public code trains a model that it no longer uses. A third of the parameters of the public code get no gradient; they
-  are left out here.
-- If text and audio are vectors, the utterances of a dialogue are the steps (our choice). With `causal`, the convolutions and LSTMs of (1)
-  then read no later utterances.
+- From epoch 5 on, the public code trains a model that it no longer uses. A third of its parameters get no gradient; these parameters are
+  left out here.
+- If text and audio are vectors, the utterances of a dialogue are the steps (our choice). With the option `causal`, the convolutions and
+  LSTMs of (1) then read no later utterances.
 - Attention to a missing modality adds zero, and `n_m` of the missing modality is zero. With a single modality, (3) and (4) are left out.
   Modalities other than text and audio are not used.
-- The paper does not model the conversation. Here a graph stage follows (6); `graph = "none"` removes it.
+- The paper does not model the conversation. Here message passing between utterances follows (6); `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class LGCCTNet(StepNet):
         return steps.with_states(self.retain[m](x))  # Eq. (2)
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """Compute the fused states of all steps of the text or, without text, of the audio: `(n, L, 2 width)`."""
+        """Compute the fused states of all steps of the text, or, if there is no text, of the audio: `(n, L, 2 width)`."""
         p = {m: self.alone(m, one) for m, one in steps.items()}
         if len(p) < 2:
             return [self.memory(*p.values())]
@@ -119,7 +119,7 @@ class LGCCTNet(StepNet):
 
 
 class LGCCT(UtteranceMethod):
-    """Text and audio that attend to each other, then a graph stage over the conversation."""
+    """Text and audio that attend to each other, then message passing over the conversation."""
 
     Config = LGCCTConfig
     unused = {"*attention.key.bias": "it cancels in the softmax of (3) and (5)"}
@@ -134,7 +134,7 @@ class LGCCT(UtteranceMethod):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Return a schema with only the modalities that LGCCT reads: text and audio, or one of the two."""
+        """Return a schema with only the modalities that LGCCT reads: text, audio, or both."""
         read = {"text", "audio"} & {*schema.modalities} or {*schema.modalities}
         widths = {m: width for m, width in schema.widths.items() if m in {*read, SPEAKER}}
         return replace(schema, widths=widths, sequences={m: item for m, item in schema.sequences.items() if m in read})
@@ -150,7 +150,7 @@ class LGCCT(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, 2 width)`; a graph stage appends its states."""
+        """Compute the utterance states, `(N, 2 width)`, or wider with a graph, which appends its node states."""
         h = self.read(given.values, given.present, given.batch)
         f = h + self.residual(h)  # Eq. (6)
         return self.conversation(f, given.here(self.read.names).any(1), given)

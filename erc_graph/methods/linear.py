@@ -8,8 +8,8 @@ r"""Baseline: a linear layer on the features of an utterance, without conversati
 | `f_m` | | `(N, features)`, zero where missing |
 | `W`, `b` | `classify` | `(classes, features)`, `(classes,)` |
 
-Result tables contain this baseline to show how much the conversation improves the results. On hidden states of a language model, this
-baseline is a linear probe. On log-probabilities of a fine-tuned encoder, it recalibrates the encoder's predictions.
+Tables of results contain this baseline to show how much the conversation improves the results. If the features are hidden states of a
+language model, the baseline is a linear probe. If they are log-probabilities of a fine-tuned encoder, it recalibrates its predictions.
 """
 
 from __future__ import annotations
