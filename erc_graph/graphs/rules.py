@@ -156,7 +156,7 @@ class EdgeRule:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Return the names of the relations: usually one, but one per ordered pair of speakers if the option `speaker` is `pair`."""
+        """Return the names of the relations. There is one, or one per ordered pair of speakers if the option `speaker` is `pair`."""
         if self.speaker != "pair":
             return (self.relation,)
         return tuple(f"{self.relation}_{s}_{t}" for s in range(self.pairs) for t in range(self.pairs))

@@ -57,7 +57,7 @@ class Answer:
 
     @property
     def times(self) -> dict[str, float | str]:
-        """Return the known times of the utterance: those of `start`, `end` and `time` that have a value."""
+        """Return those times of the utterance (`start`, `end` and `time`) that are known."""
         found = {"start": self.start, "end": self.end, "time": self.time}
         return {name: value for name, value in found.items() if value is not None}
 

@@ -81,7 +81,7 @@ class Pipeline:
 
     @property
     def task(self) -> Task:
-        """Return the task of the method: the labels or the numeric score that it predicts."""
+        """Return the task of the method, which defines the labels or the numeric score that the method predicts."""
         return self.method.task
 
     @property

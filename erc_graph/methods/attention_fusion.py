@@ -43,7 +43,7 @@ from erc_graph.methods.ranges import Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionFusionConfig(InConversation):
-    """Options of attention fusion; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of attention fusion; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width of `x_m`, `y_m` and `u`.
@@ -64,7 +64,7 @@ class AttentionFusion(UtteranceMethod):
     stands_for = "Stands in for MHA, of which only the title is known: a simple method that fits the title"
 
     def build(self, c: AttentionFusionConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         self.names = shapes.modalities
         self.project = nn.ModuleDict({name: nn.Sequential(nn.Linear(inputs, c.width), nn.ReLU()) for name, inputs in shapes.widths.items()})
         self.attend, self.norm = FrameAttention(c.width, heads=c.heads, dropout=c.dropout), nn.LayerNorm(c.width)

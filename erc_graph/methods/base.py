@@ -36,7 +36,7 @@ class Method(nn.Module):
     A subclass defines its options (`Config`) and its publication (`paper`). The subclass defines its architecture in one of two ways:
 
     - `parts` yields modules, each of which reads the output of the previous module. The first module reads the input of the method
-      (`Given`), all other modules read node states (`Nodes`). `erc_graph.methods.parts` has modules for several methods.
+      (`Given`), all other modules read node states (`Nodes`). Modules that several methods use are in `erc_graph.methods.parts`.
     - `build` creates the modules of any other architecture, and `encode` applies them.
 
     A subclass may also override `head` (classifier), `answer` (scores and losses) and `stages` (training stages). The base class adds the

@@ -53,7 +53,7 @@ from erc_graph.methods.ranges import Causal, Even, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class BCLSTMConfig(Causal):
-    """Options of bc-LSTM; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of bc-LSTM; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width of the LSTM states, for both directions together.
@@ -87,7 +87,7 @@ class BCLSTM(Method):
     )
 
     def build(self, c: BCLSTMConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         self.turn = Turn(shapes.widths)
         self.read = Recurrent("lstm", self.turn.width, c.width, bidirectional=not c.causal, layers=c.layers, dropout=c.dropout)
         self.attend = MatchingAttention(c.width, causal=c.causal, bounded=c.bounded) if c.attention else None

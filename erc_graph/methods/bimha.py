@@ -50,7 +50,7 @@ from erc_graph.methods.ranges import Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class BIMHAConfig(InConversation):
-    """Options of BIMHA; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of BIMHA; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         inner_width: Width of `Z_m`.
@@ -87,7 +87,7 @@ class BIMHA(UtteranceMethod):
     )
 
     def build(self, config: BIMHAConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         inner, width, hidden = config.inner_width, config.width, config.hidden
         self.subnets = SubNets(shapes, dict.fromkeys(shapes.modalities, inner), config.words, config.dropout)
         self.names = shapes.modalities

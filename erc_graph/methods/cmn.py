@@ -55,7 +55,7 @@ from erc_graph.methods.ranges import Checked, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class CMNConfig(Checked):
-    """Options of CMN; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of CMN; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width of all states.

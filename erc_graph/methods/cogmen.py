@@ -55,7 +55,7 @@ from erc_graph.methods.ranges import Causal, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class COGMENConfig(Causal):
-    """Options of COGMEN; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of COGMEN; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         graph: Graph recipe, which defines the edges and their relations.
@@ -106,7 +106,7 @@ class COGMEN(Method):
     unused = {"attend.key.bias": "it cancels in the softmax of (3)"}
 
     def build(self, c: COGMENConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         self.couples_batch = "the batch norm, Eq. (4)" if c.norm == "batch" else ""
         self.turn, output = Turn(shapes.widths), c.heads * c.width
         wide, size = self.turn.width, {"layers": c.layers, "feedforward": c.feedforward}

@@ -69,7 +69,7 @@ from erc_graph.methods.ranges import Causal, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class CORECTConfig(Causal):
-    """Options of CORECT; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of CORECT; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         graph: Graph recipe; each of its edge rules becomes one relation per modality, or per ordered pair of modalities.
@@ -125,7 +125,7 @@ class CORECT(Method):
     )
 
     def build(self, c: CORECTConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda m: (m != "text", m)))
         width, wide, count = c.width, c.heads * c.width, len(self.names)
         if text := shapes.widths.get("text"):

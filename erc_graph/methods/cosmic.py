@@ -68,7 +68,7 @@ COMMONSENSE = ("xEffect", "xReact", "xIntent", "oEffect", "oReact")  # relations
 
 @dataclass(frozen=True, kw_only=True)
 class COSMICConfig(Causal):
-    """Options of COSMIC; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of COSMIC; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width of `g`, `q`, `r` and `i`; `e` is three times as wide.
@@ -109,7 +109,7 @@ class COSMIC(Method):
     )
 
     def build(self, c: COSMICConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         said = {name: width for name, width in shapes.widths.items() if name not in COMMONSENSE}
         if not said:
             raise ConfigError(f"modalities: expected at least one besides the commonsense vectors, found {', '.join(shapes.widths)}")

@@ -61,7 +61,7 @@ from erc_graph.methods.ranges import Checked, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DAGERCConfig(Checked):
-    """Options of DAG-ERC; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of DAG-ERC; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         graph: Graph recipe. All edges of the recipe must come from earlier utterances.
@@ -99,7 +99,7 @@ class DAGERC(Method):
     )
 
     def build(self, config: DAGERCConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         width, recipe = config.width, self.recipe
         self.turn = Turn(shapes.widths)
         self.project = nn.Linear(self.turn.width, width)

@@ -29,7 +29,7 @@ state of this LSTM is zero before the first round. In (5), `j` runs over all utt
 - Eqs. (1), (2): the public code does not pack sequences, so its LSTMs also read padding. The code pads the utterances of each speaker to
   the longest dialogue, which changes even the scores of a single dialogue. Here the backward direction starts at the last utterance of each
   sequence.
-- As in the public code, the situation and the speaker share the linear map (3), and (6) has a ReLU.
+- As in the public code, both levels (situation and speaker) share the linear map (3), and (6) has a ReLU.
 - The public code computes class weights from all data, including the test split. It divides the weighted loss by the number of utterances,
   not by the sum of the weights. This makes the L2 term six to eight times weaker relative to the loss. Here the class weights come from the
   training split and have the mean one.
@@ -66,7 +66,7 @@ from erc_graph.methods.ranges import Causal, Count, Even, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueCRNConfig(Causal):
-    """Options of DialogueCRN; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of DialogueCRN; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width of each context, for both directions together.
@@ -138,7 +138,7 @@ class DialogueCRN(Method):
     )
 
     def build(self, c: DialogueCRNConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         self.turn = Turn(shapes.widths)
         self.situation, speaker = (
             Recurrent("lstm", self.turn.width, c.width, bidirectional=not c.causal, layers=c.layers, dropout=c.dropout) for _ in range(2)

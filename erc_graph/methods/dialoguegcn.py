@@ -65,7 +65,7 @@ from erc_graph.methods.ranges import Causal, Even, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueGCNConfig(Causal):
-    """Options of DialogueGCN; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of DialogueGCN; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         graph: Graph recipe; its self-loops are used only with `form = "code"`.
@@ -100,7 +100,7 @@ class DialogueGCN(Method):
     )
 
     def build(self, c: DialogueGCNConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         if c.causal and c.form == "code":
             raise ConfigError('pipeline.form: expected "paper" with pipeline.causal, because "code" reads later utterances, found "code"')
         self.turn = Turn(shapes.widths)

@@ -65,7 +65,7 @@ from erc_graph.methods.ranges import Causal, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueRNNConfig(Causal):
-    """Options of DialogueRNN; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of DialogueRNN; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width of `g`.
@@ -105,7 +105,7 @@ class DialogueRNN(Method):
     )
 
     def build(self, c: DialogueRNNConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         self.turn = Turn(shapes.widths)
         party = Party(width=c.party_width or c.width, listens=(SAID,) if c.listener else None)
         self.read = Parties(

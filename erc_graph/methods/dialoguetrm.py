@@ -51,7 +51,7 @@ from erc_graph.methods.ranges import Causal, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueTRMConfig(Causal):
-    """Options of DialogueTRM; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of DialogueTRM; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width of all states.
@@ -100,7 +100,7 @@ class DialogueTRM(Method):
     )
 
     def build(self, c: DialogueTRMConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         self.names = tuple(shapes.widths)
         size: Any = {"heads": c.heads, "feedforward": c.feedforward, "dropout": c.dropout}
 

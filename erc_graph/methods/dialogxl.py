@@ -67,7 +67,7 @@ CLS, CLOSING = 3, (4, 3)  # ids in XLNet's vocabulary: the token that stands for
 
 @dataclass(frozen=True, kw_only=True)
 class DialogXLConfig(Checked):
-    """Options of DialogXL; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of DialogXL; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width of the states. If the language model is an XLNet, it determines `width`, `layers` and `feedforward`.
@@ -115,7 +115,7 @@ class DialogXL(Method):
     )
 
     def build(self, c: DialogXLConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations. If the language model is an XLNet, its sizes replace the configured sizes."""
+        """Build the modules in the order of the method's equations. If the language model is an XLNet, its sizes replace the configured sizes."""
         item, head_width = shapes.items.get("text"), None
         self.heads = tuple(getattr(c, f"{group}_heads") for group in GROUPS)
         self.model: LanguageModel | None = None

@@ -60,7 +60,7 @@ from erc_graph.methods.ranges import Causal, Even, Graph, Share, Size, Weight
 
 @dataclass(frozen=True, kw_only=True)
 class EDMConfig(Causal):
-    """Options of MF-EDM; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of MF-EDM; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         graph: Graph recipe of the contagion graph.

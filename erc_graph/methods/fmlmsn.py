@@ -54,7 +54,7 @@ from erc_graph.methods.stage import Prediction, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class FmlMSNConfig(InConversation):
-    """Options of FmlMSN; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of FmlMSN; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width of `z_m` and `b_mn`.

@@ -71,7 +71,7 @@ Depths = Annotated[list[int], Range(lambda value: bool(value) and min(value) >= 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphCFCConfig(Causal):
-    """Options of GraphCFC; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of GraphCFC; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         graph: Graph recipe, which defines the edges and their types.

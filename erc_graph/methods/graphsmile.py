@@ -69,7 +69,7 @@ SENTIMENTS = {"neutral": 1, **dict.fromkeys(NEGATIVE, 0), **dict.fromkeys(POSITI
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSmileConfig(Causal):
-    """Options of GraphSmile; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of GraphSmile; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         past: Number of earlier utterances of the other modality from which a node has edges, besides its own utterance.
@@ -109,7 +109,7 @@ class GraphSmile(Method):
     )
 
     def build(self, c: GraphSmileConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         self.texts = MeanOfTexts(shapes.widths, norm=True)
         self.names = tuple(self.texts.widths)
         rule = EdgeRule(relation="cross", scope="across", past=c.past, future=0 if c.causal else c.future, weight="learned")

@@ -62,7 +62,7 @@ from erc_graph.methods.ranges import Causal, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class HAANERCConfig(Causal):
-    """Options of HAAN-ERC; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of HAAN-ERC; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width `d` of all states.
@@ -96,7 +96,7 @@ class HAANERC(Method):
     )
 
     def build(self, c: HAANERCConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         self.texts = MeanOfTexts(shapes.widths)
         self.couples_batch, self.names = self.texts.couples_batch, tuple(self.texts.widths)
         self.project, self.positions, self.dropout = Streams(self.texts.widths, c.width), Positions(), Dropout(c.dropout)

@@ -139,7 +139,7 @@ TOKENS = 8192  # most frames or words that are encoded at once
 
 @dataclass(frozen=True, kw_only=True)
 class HFFConfig(InConversation):
-    """Options of hierarchical feature fusion; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of hierarchical feature fusion; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width of all states after the projection of the inputs.
@@ -206,7 +206,7 @@ class HFFConfig(InConversation):
 
 @dataclass(frozen=True)
 class Fusion:
-    """The output of level 1 for the `N` utterances of a batch; symbols and numbers such as (20) refer to the equations of the module.
+    """The output of level 1 for the `N` utterances of a batch; symbols and numbers such as (20) refer to the equations in the docstring of the module.
 
     Attributes:
         present: `(N, modalities)` bool mask of present modalities.

@@ -66,7 +66,7 @@ from erc_graph.methods.stage import Prediction, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class HiTransConfig(Causal):
-    """Options of HiTrans; symbols and numbers such as (4) refer to the equations of the module.
+    """Options of HiTrans; symbols and numbers such as (4) refer to the equations in the docstring of the module.
 
     Attributes:
         width: Width of the states if there is no language model; otherwise, the states have the width of the language model.
@@ -126,7 +126,7 @@ class HiTrans(Method):
     )
 
     def build(self, c: HiTransConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         widths, width, self.text = widths_with_means(shapes), c.width, None
         if shapes.items.get("text") == IDS:
             self.text = DialogueText(model := LanguageModel(c.language_model), causal=c.causal)

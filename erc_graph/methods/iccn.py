@@ -130,7 +130,7 @@ class ICCN(UtteranceMethod):
     )
 
     def build(self, config: ICCNConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the equations."""
+        """Build the modules in the order of the method's equations."""
         if TEXT not in shapes.modalities:
             raise ConfigError(
                 f"modalities: expected text, which ICCN multiplies with the other modalities, found {', '.join(shapes.modalities)}"

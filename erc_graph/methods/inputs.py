@@ -37,7 +37,7 @@ class InputsConfig(Checked):
         swap_noise: Modality → share of training utterances whose features are replaced by those of a random utterance. This noise is meant
             for features that were fitted to the training labels.
         modality_dropout: Probability that a modality of an utterance is left out in training; at least one modality always remains.
-        second_text: Feature set of a second text encoder, for methods that use it, such as `pairwise`. This set is no modality.
+        second_text: Feature set of a second text encoder, for methods that use it, such as `pairwise`. This feature set is not a modality.
         given_speakers: Use speaker vectors from the feature set `speaker` instead of learned embeddings.
         text_layers: The last layers of a text encoder, which are trained with the method. The text features of the corpus must be sequences
             with one vector per token.

@@ -9,7 +9,8 @@ r"""Baseline: a linear layer on the features of an utterance, without conversati
 | `W`, `b` | `classify` | `(classes, features)`, `(classes,)` |
 
 Tables of results contain this baseline to show how much the conversation improves the results. If the features are hidden states of a
-language model, the baseline is a linear probe. If they are log-probabilities of a fine-tuned encoder, it recalibrates its predictions.
+language model, the baseline is a linear probe. If they are log-probabilities of a fine-tuned encoder, the baseline recalibrates the
+encoder's predictions.
 """
 
 from __future__ import annotations
