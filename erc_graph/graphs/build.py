@@ -107,7 +107,7 @@ def build_from_states(
     Args:
         batch: The dialogues.
         states: Stream → `(N, d)` node states of `N` utterances; the width `d` is the same in all streams.
-        present: Stream → `(N,)` bool, presence of the nodes.
+        present: Stream → `(N,)` bool, whether each node is present.
         recipe: Name of a graph recipe, path of its TOML file, or a `GraphRecipe`.
         corpus: Corpus (`dialogue.corpus`) that gives the texts and names of the utterances of the batch, in the same order. `None`: no
             texts.

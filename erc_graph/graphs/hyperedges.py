@@ -69,7 +69,7 @@ class HyperEdges:
 
     Args:
         recipe: The graph recipe.
-        present: `(N, S)` bool, presence of the nodes.
+        present: `(N, S)` bool, whether each node is present.
         streams: Names of the streams.
         members: All hyperedges, as if all nodes were present.
         watch: Object (`Watch`) that records the messages.

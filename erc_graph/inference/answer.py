@@ -34,8 +34,8 @@ class Answer:
         turn: Position of the utterance in the conversation, from 0.
         speaker: Name of the speaker.
         text: The transcript; empty if the corpus has no text.
-        emotion: The most probable label; for a score task, the score as text, such as `+0.8`.
-        probabilities: Label → probability, in the label order of the task; the sum is one. Empty for a score task.
+        emotion: The most probable label, or, if the task has numeric scores, the score as text, such as `+0.8`.
+        probabilities: Label → probability, in the label order of the task; the sum is one. Empty if the task has numeric scores.
         score: The predicted score, if the task has numeric scores; `None` for a classification.
         start: Start of the utterance in the recording, in seconds; `None` if unknown.
         end: End of the utterance in the recording, in seconds; `None` if unknown.

@@ -139,8 +139,8 @@ def graph_of(seen: Seen, batch: Batch, corpus: Corpus | None = None) -> HeteroDa
     """Return the graph of a graph operator, with node states, edges and edge weights.
 
     Args:
-        seen: Record of the operator, from `look`.
-        batch: The dialogues for which the record was made.
+        seen: The record of the graph operator, which the function `look` returned.
+        batch: The dialogues for which `look` made the record.
         corpus: Corpus with the same utterances as the batch. The texts and names of a given corpus are added to the graph.
     """
     nodes = seen.nodes

@@ -65,7 +65,7 @@ class Turn:
 class Stream:
     """A live conversation; the method `push` adds the next utterance.
 
-    Several streams of one model are independent of each other, and do not change the model.
+    Several live conversations with one model are independent of each other, and do not change the model.
 
     Args:
         method: A causal method: its predictions do not depend on later utterances.
@@ -136,7 +136,7 @@ class Stream:
 
     @property
     def nbytes(self) -> int:
-        """Return the size of the stored states in bytes. The size has a limit if the method uses a limited number of utterances."""
+        """Return the size of all states stored for this conversation, in bytes. It has a limit if the method uses a limited past."""
         return sum(_nbytes(part.memories) for part in self._parts)
 
     def _batch(self, speaker: str, features: Mapping[str, Feature]) -> Batch:

@@ -115,7 +115,7 @@ class DialogXL(Method):
     )
 
     def build(self, c: DialogXLConfig, shapes: Shapes) -> None:
-        """Build the modules in the order of the method's equations. If the language model is an XLNet, its sizes replace the configured sizes."""
+        """Build the modules in the order of the equations. If the language model is an XLNet, its sizes replace the configured sizes."""
         item, head_width = shapes.items.get("text"), None
         self.heads = tuple(getattr(c, f"{group}_heads") for group in GROUPS)
         self.model: LanguageModel | None = None

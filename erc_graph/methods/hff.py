@@ -206,7 +206,7 @@ class HFFConfig(InConversation):
 
 @dataclass(frozen=True)
 class Fusion:
-    """The output of level 1 for the `N` utterances of a batch; symbols and numbers such as (20) refer to the equations in the docstring of the module.
+    """The output of level 1 for `N` utterances; symbols and numbers such as (20) refer to the equations in the docstring of the module.
 
     Attributes:
         present: `(N, modalities)` bool mask of present modalities.

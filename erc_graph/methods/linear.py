@@ -8,9 +8,8 @@ r"""Baseline: a linear layer on the features of an utterance, without conversati
 | `f_m` | | `(N, features)`, zero where missing |
 | `W`, `b` | `classify` | `(classes, features)`, `(classes,)` |
 
-Tables of results contain this baseline to show how much the conversation improves the results. If the features are hidden states of a
-language model, the baseline is a linear probe. If they are log-probabilities of a fine-tuned encoder, the baseline recalibrates the
-encoder's predictions.
+Tables of results contain this baseline to show how much the conversation improves them. On features that are hidden states of a language
+model, it is a linear probe. On features that are log-probabilities of a fine-tuned encoder, it recalibrates them.
 """
 
 from __future__ import annotations
