@@ -34,7 +34,7 @@ class EdgeBlocks(Edges):
 
     Args:
         recipe: The graph recipe.
-        nodes: The nodes, of which only the presence is used.
+        nodes: The nodes; only the mask of the present nodes is used.
         batch: The dialogues.
         blocks: All padded pairs of nodes of the batch.
     """
@@ -48,7 +48,7 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def group(self) -> Tensor | None:
-        """Return node groups `dialogue · S + stream`, if the only edge rule joins all utterances within a stream; else `None`."""
+        """Return the group of every node, `dialogue · S + stream`, if the only edge rule joins all utterances of a stream; else `None`."""
         if len(self.recipe.edges) != 1:
             return None
         rule, streams = self.recipe.edges[0], self.present.shape[1]
@@ -161,7 +161,7 @@ class EdgeBlocks(Edges):
         return self._row_map(len(rows[0])).put(rows)
 
     def room(self, heads: int, width: int, like: Tensor) -> Blocked:
-        """Return an uninitialised tensor per group of padded dialogues. They share one block of memory, so that `put` needs no copy."""
+        """Return an uninitialised tensor per group of padded dialogues. All share one block of memory, so that `put` needs no copy."""
         return self._row_map(heads).room(width, like)
 
     def split(self, slots: Tensor) -> Blocked:

@@ -8,7 +8,7 @@ sources:
 utterances; used if an edge rule joins different streams at different utterances.
 
 Two edge rules that may join the same two nodes have separate chunks, so that both edges count. All other rules share chunks. The masks of
-the pairs with an edge are computed by broadcasting, from the lengths and speakers of the dialogues and the distances of the rules.
+the pairs with an edge are computed by broadcasting, from the lengths and speakers of dialogues and the windows of rules.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def _sides(rule: EdgeRule) -> tuple[bool, bool, bool]:
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """All pairs of nodes of a batch, with padding, as if all nodes were present.
+    """All pairs of nodes of a batch, with padding. They are computed as if all nodes were present.
 
     Attributes:
         buckets: The groups of padded dialogues.

@@ -1,4 +1,4 @@
-r"""Explanations of the predicted label of an utterance, by attributions to the edges of the graph and to the input features.
+r"""Explanations of one label of an utterance, by attributions to the edges of the graph and to the input features.
 
 An attribution :math:`a_i` is an integrated gradient (Sundararajan et al., ICML 2017) on the line from a baseline :math:`b` to the input
 :math:`x`. The function :math:`f` is the log-odds of the label, :math:`\log p - \log (1 - p)`. For a task with numeric scores, :math:`f` is

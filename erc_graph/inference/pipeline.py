@@ -67,7 +67,7 @@ class Pipeline:
         return cls(load_network(folder, method))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors` to `folder`. The method `from_pretrained` needs no other file.
+        """Write `config.json` and `model.safetensors` to `folder`. The function `from_pretrained` needs only these two files.
 
         Raises:
             StorageError: the folder contains other files, or cannot be written.

@@ -50,7 +50,7 @@ def prepare(
     Args:
         corpus: A corpus, for example from `load_transcript`.
         pipeline: The pipeline that will read the features.
-        extractors: Modality → name of the encoder that replaces the encoder named in the model.
+        extractors: Modality → name of an encoder, which replaces the encoder that the model names for this modality.
         recordings: Utterance id → audio file, for example from `find_recordings`. Default: no files; only waveforms in the corpus are used.
         say: Function that is called once with each note for the user.
         encode: An encoder that is already loaded: a function from sentences to vectors.

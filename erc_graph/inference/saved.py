@@ -48,7 +48,7 @@ Network = Method | Ensemble
 
 
 def save_network(method: Network, folder: str | os.PathLike[str]) -> None:
-    """Write `config.json` and `model.safetensors` to `folder`. The function `load_network` needs no other file.
+    """Write `config.json` and `model.safetensors` to `folder`. The function `load_network` needs only these two files.
 
     Raises:
         StorageError: the folder contains other files, or cannot be written.
@@ -67,7 +67,7 @@ def _for_others(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_network(source: str | os.PathLike[str], own: type[Method] | None = None) -> Network:
-    """Load a saved method in evaluation mode on the CPU; no code in the files is run.
+    """Load a saved method in evaluation mode on the CPU, without running any code from the files of the model.
 
     Args:
         source: A folder written by `save_network`, a weights file, `starter`, or the name of a model on the Hugging Face hub
@@ -76,7 +76,7 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
         own: The class of the method, if it is not part of the package.
 
     Raises:
-        CheckpointError: there is no model; or the model is damaged, was written by a newer version, or has an unknown method; or the
+        CheckpointError: no model is found; the model is damaged, was written by a newer package version, or has an unknown method; or the
             encoder of the starter model is not installed.
     """
     path = starter_folder() if os.fspath(source) == STARTER else Path(source)

@@ -42,7 +42,7 @@ def portable(encoder: str) -> str:
 
 
 def installed(encoder: str) -> str:
-    """Return the name of an encoder on this machine, computed from its portable name. It undoes the function `portable`."""
+    """Return the name of an encoder on this machine, computed from its portable name. This function undoes `portable`."""
     from erc_graph.features.encoder_names import join_options, split_options
 
     name, options = split_options(encoder)
