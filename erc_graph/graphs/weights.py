@@ -1,4 +1,4 @@
-r"""Angular similarity of node states, used as edge weight in Eqs. (3) and (4) of `erc_graph.methods.pairwise`, and in MMGCN.
+r"""Angular similarity of node states, used as edge weight in equations (3) and (4) of `erc_graph.methods.pairwise`, and in MMGCN.
 
 .. math:: W_{ij} = 1 - \arccos(\cos(n_i, n_j)) / \pi
 

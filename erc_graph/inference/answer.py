@@ -131,7 +131,7 @@ def times_of(rows: Sequence[Answer]) -> list[str]:
 
 
 def answers(method: Network, corpus: Corpus) -> Answers:
-    """Predict the emotion of every utterance, in the order of the corpus. The function `complete` checks its features."""
+    """Predict the emotion of every utterance, in the order of the corpus. The corpus needs the features that `complete` checks."""
     task = method.task
     if not len(corpus):
         return Answers()

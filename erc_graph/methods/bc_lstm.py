@@ -23,8 +23,8 @@ The equations follow the public PyTorch code that later papers use as a baseline
   single LSTM over all features of an utterance. Later papers report results of this single LSTM as bc-LSTM, so the package implements the
   single LSTM. It does not implement the two levels of LSTMs of the paper, nor the variant for words of the code. Attention (2) and the
   second LSTM layer come from the code. We had no access to the text of the paper.
-- Eq. (1): the public code does not pack sequences. For a shorter dialogue, the backward LSTM of the code therefore starts in the padding.
-  The second layer reads backward states, so padding also changes its forward LSTM. Here the backward LSTM starts at the last utterance.
+- Equation (1): the public code does not pack sequences. The backward LSTM of a shorter dialogue therefore starts in padding. The second
+  layer reads backward states, so padding also changes its forward LSTM. Here the backward LSTM starts at the last utterance.
 - The public code does not use (2) by default, but the results in later papers were computed with (2). With the option `attention = false`,
   the classifier reads `h_i` instead of `y_i`. Because of the tanh, two attention weights differ at most by the factor `e^2`. For a long
   dialogue, `y_i` is therefore close to the mean of all `h_j`.
@@ -59,7 +59,7 @@ class BCLSTMConfig(Causal):
         width: Width of the LSTM states, for both directions together.
         layers: Number of LSTM layers.
         hidden: Hidden width of the classifier.
-        attention: Whether to use the attention between all utterances, Eq. (2).
+        attention: Whether to use the attention between all utterances, equation (2).
         bounded: Whether to use the tanh of (2), as in the public code.
         dropout: Dropout between the LSTM layers and before the last linear layer.
     """

@@ -20,9 +20,9 @@ attend to each other.
 
 **What is known, what was guessed, and what differs**
 
-- We had access neither to the paper's text nor to its code. Eqs. (2) to (5) come from a review article. We guessed the ReLU of (3), the
-  projections of (4), which all pairs share, and the concatenation of rows in (5). We also guessed all sizes, the dropout and the training.
-  Eq. (1) follows TFN: a batch norm and three linear layers. For a sequence of words, (1) is an LSTM and a linear layer on its last state.
+- We had no access to the paper's text or code. Equations (2) to (5) come from a review article. We guessed the ReLU of (3), the projections
+  of (4), which all pairs share, and the concatenation of rows in (5). We also guessed all sizes, the dropout and the training. Equation (1)
+  follows TFN: a batch norm and three linear layers. For a sequence of words, (1) is an LSTM and a linear layer on its last state.
 - If a modality is missing, no row attends to the rows of its pairs, and these rows are zero in (5). If only modality :math:`m` is present,
   the rows of its pairs are :math:`\mathrm{ReLU}(W Z_m + b)` instead of (2). All modalities share :math:`W` and :math:`b` (attribute `own`).
 - With two modalities, `D` has only one row, and (4) is a linear map with a residual connection. With a single modality, the only row of `D`
@@ -100,7 +100,7 @@ class BIMHA(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def rows(self, given: Given) -> tuple[Tensor, Tensor]:
-        """Compute the rows `D` of Eq. (3), `(N, pairs, width)`, and a bool mask of the rows that are present, `(N, pairs)`."""
+        """Compute the rows `D` of equation (3), `(N, pairs, width)`, and a bool mask of the rows that are present, `(N, pairs)`."""
         z, present = self.subnets(given), given.present  # Eq. (1)
         alone = given.here(self.names).sum(1) == 1
         own = {m: torch.where((present[m] & alone)[:, None], self.own(z[m]), 0.0) for m in self.names}

@@ -24,9 +24,9 @@ memory `s`, the local GRU keeps its state, and the memory GRU reads `X^s = 0`. A
 
 - The public code pads the window on the left with empty utterances, and its memory GRUs read this padding. Scores therefore depend on the
   amount of padding. Here windows have no padding. An utterance without any modality is in no memory; its query is computed from zeros.
-- Eq. (4): in the public code, the softmax of each memory runs over the utterances of both memories. An utterance that is not in the memory
-  gets attention weight, but adds 0 to (5). The code computes its score from the state of the memory GRU in the first hop, and from 0 in
-  later hops. The option `mask = "global"` does so too. With the default `"side"`, each softmax runs only over its memory.
+- Equation (4): in the public code, the softmax of each memory runs over the utterances of both memories. An utterance that is not in the
+  memory gets attention weight, but adds 0 to (5). The code computes its score from the state of the memory GRU in the first hop, and from 0
+  in later hops. The option `mask = "global"` does so too. With the default `"side"`, each softmax runs only over its memory.
 - Paper and public code assume two speakers. With more speakers, "other" means all speakers except the speaker of the utterance.
 - The public code selects the epoch on a random 60 per cent of the *test* utterances. It does not shuffle the training data, and its loss
   includes the zero rows that pad the last batch. In the code, the dropout value 0.3 is the share of values that are kept.
@@ -73,7 +73,7 @@ class CMNConfig(Checked):
 
 
 class TwoMemories(OverTurns):
-    """Module for Eqs. (1) to (5), with a memory for earlier utterances of the speaker, and a memory for those of other speakers.
+    """Module for equations (1) to (5), with a memory for earlier utterances of the speaker, and a memory for those of other speakers.
 
     The method `forward` appends the attention weights of every memory and hop to the list `seen`: `(N, T)`, for windows of at most `T`.
     """

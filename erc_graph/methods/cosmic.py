@@ -32,7 +32,7 @@ We had no access to the paper's text. The equations follow the public code; the 
 - Commonsense vectors are read from the feature sets `xEffect`, `xReact`, `xIntent`, `oEffect` and `oReact` (hidden states of COMET).
   Equations (4) to (6) leave out a feature set that the corpus lacks; a missing vector is zero. We do not know whether the authors tested
   the method without commonsense vectors.
-- Eq. (1): the input of the public code is only text, and its batch norm includes padding. Here all modalities of an utterance are
+- Equation (1): the input of the public code is only text, and its batch norm includes padding. Here all modalities of an utterance are
   concatenated, with zeros for a missing modality, and the batch norm ignores padding.
 - Some options of the public code are left out: other norms, and other ways to combine four RoBERTa layers. Unused modules of the code are
   also left out.
@@ -76,8 +76,8 @@ class COSMICConfig(Causal):
         norm: Norm of the text features in (1): `none`, or a `batch` norm.
         context: Attention scores: `general`, as in (3), or `simple`: `w · g_j`. Scores of the kind `simple` do not depend on utterance `t`;
             the public code uses them for MELD.
-        listener: Whether to update the states of listeners, Eq. (5).
-        attention: Whether to use the attention over the dialogue, Eq. (8).
+        listener: Whether to update the states of listeners, equation (5).
+        attention: Whether to use the attention over the dialogue, equation (8).
         residual: Whether to add `u` to the hidden layer of (9).
         dropout: Dropout before the last linear layer.
         state_dropout: Dropout on each new state and on `E`.

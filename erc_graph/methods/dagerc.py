@@ -27,7 +27,7 @@ speaker (graph recipe `dagerc`).
 
 - In (2), the public code also has a bias. This bias and the term of `h_i` are the same for all neighbours `j`, so they cancel in the
   softmax. Both are left out here, because their gradient is always zero.
-- Eqs. (5) and (6) are the classifier of the public code, with which the published results were computed. Without the option
+- Equations (5) and (6) are the classifier of the public code, with which the published results were computed. Without the option
   `readout_input`, (5) does not contain `u_i`. The option `head_layers` is the number of hidden layers in (6).
 - The public code has unused layers, which are left out. It also has an attention over the vectors `g`; here this attention exists only if
   the option `nodal_attention` is set. Other attention scores, which no script of the code uses, are left out.

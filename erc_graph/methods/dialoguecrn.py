@@ -12,9 +12,9 @@ attention, the utterance then collects information from the context vectors of a
     o_i &= W\, \mathrm{ReLU}([q^v_i ; q^s_i]) + b \tag{6}
 
 The equations follow the public code; the equation numbers are ours. There are two levels: `s` is the situation (the whole dialogue), and
-`v` is the speaker. All speakers share one BiLSTM (2). Eqs. (3) to (5) are computed at both levels, and each level has its own LSTM (4). The
-state of this LSTM is zero before the first round. In (5), `j` runs over all utterances of the dialogue. A level with 0 rounds has no LSTM
-(4), and its `q` is `q^0`. The speaker level has 0 rounds in our settings for MELD.
+`v` is the speaker. All speakers share one BiLSTM (2). Equations (3) to (5) are computed at both levels, and each level has its own LSTM
+(4). The state of this LSTM is zero before the first round. In (5), `j` runs over all utterances of the dialogue. A level with 0 rounds has
+no LSTM (4), and its `q` is `q^0`. The speaker level has 0 rounds in our settings for MELD.
 
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
@@ -26,9 +26,9 @@ state of this LSTM is zero before the first round. In (5), `j` runs over all utt
 
 **Differences from the paper and from its public code**
 
-- Eqs. (1), (2): the public code does not pack sequences, so its LSTMs also read padding. The code pads the utterances of each speaker to
-  the longest dialogue, which changes even the scores of a single dialogue. Here the backward direction starts at the last utterance of each
-  sequence.
+- Equations (1), (2): the public code does not pack sequences, so its LSTMs also read padding. The code pads the utterances of each speaker
+  to the longest dialogue, which changes even the scores of a single dialogue. Here the backward direction starts at the last utterance of
+  each sequence.
 - As in the public code, both levels (situation and speaker) share the linear map (3), and (6) has a ReLU.
 - The public code computes class weights from all data, including the test split. It divides the weighted loss by the number of utterances,
   not by the sum of the weights. This makes the L2 term six to eight times weaker relative to the loss. Here the class weights come from the

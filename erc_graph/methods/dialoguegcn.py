@@ -28,7 +28,7 @@ dialogue. We wrote the equations from memory, without access to the paper; the e
 - There are two public implementations. The authors of the paper wrote the first code, and recommend the second code.
 - The paper leaves three choices open. Here no utterance is its own neighbour, the activation is ReLU, and (3) and (4) have biases.
 - The option `form = "code"` follows the second code. In this code, the softmax (2) runs over the receivers of a sender `j`, so the weights
-  at a receiver do not sum to one. Eq. (3) has no factor :math:`1/|N_r|`, and (3) and (4) have no ReLU. The term :math:`W_0 g_i` has no
+  at a receiver do not sum to one. Equation (3) has no factor :math:`1/|N_r|`, and (3) and (4) have no ReLU. The term :math:`W_0 g_i` has no
   factor :math:`\alpha_{ii}`. Self-loops of the recipe, as in `cogmen`, are edges.
 - The published results were computed with an LSTM in (1). The first code has a tanh and a bias in (5); the second code does not have (5).
 - The first code scores edges not by (2) but by the sender's position in the dialogue (at most 110). This score is left out.

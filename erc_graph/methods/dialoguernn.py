@@ -25,12 +25,12 @@ listener). All initial states are zero.
 
 **Differences from the paper and from its public code**
 
-- Eq. (4): in the paper, the listener GRU reads visual features and `c_t`. In the public code, this GRU reads the utterance and the new
+- Equation (4): in the paper, the listener GRU reads visual features and `c_t`. In the public code, this GRU reads the utterance and the new
   state of the speaker. Here (4) follows the code. As in the code, the states of listeners are not updated by default.
 - In the paper, "bidirectional" may refer only to the emotion GRU (5). Here, as in the public code, (1) to (5) are computed in both
   directions.
-- Eq. (2): the attention scores `dot`, `concat` and `general2` of the public code are left out.
-- Eq. (6): the public code multiplies scores by a mask before the softmax. In a padded dialogue, very low scores then lead to 0/0. Here
+- Equation (2): the attention scores `dot`, `concat` and `general2` of the public code are left out.
+- Equation (6): the public code multiplies scores by a mask before the softmax. In a padded dialogue, very low scores then lead to 0/0. Here
   padding is masked with minus infinity. The bias `b` is in the code, but not in the paper. As in the code, the hidden layer of (7) is twice
   as wide as the value of the code's option `D_h`.
 - With the option `causal`, only the forward direction is computed, and in (6) an utterance does not attend to later utterances. The public
@@ -73,8 +73,8 @@ class DialogueRNNConfig(Causal):
         emotion_width: Width of `e` in each direction.
         hidden: Hidden width of the classifier.
         context: Attention scores: `general`, as in (2), or `simple`: `w · g_j`, which does not depend on utterance `t`.
-        listener: Whether to update the states of listeners, Eq. (4).
-        attention: Whether to use the attention over the dialogue, Eq. (6).
+        listener: Whether to update the states of listeners, equation (4).
+        attention: Whether to use the attention over the dialogue, equation (6).
         dropout: Dropout on each new state and before the last linear layer.
         output_dropout: Dropout on `E`.
     """

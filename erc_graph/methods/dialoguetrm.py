@@ -71,7 +71,7 @@ class DialogueTRMConfig(Causal):
 
 
 class Gate(nn.Module):
-    """The gated fusion of a pair of modalities, Eq. (3)."""
+    """The gated fusion of a pair of modalities, equation (3)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

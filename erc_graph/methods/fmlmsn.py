@@ -83,14 +83,14 @@ class Learner(nn.Module):
         self.judge = nn.ModuleDict({name: nn.Linear(config.width, shapes.outputs) for name in judged})
 
     def forward(self, given: Given) -> tuple[dict[str, Tensor], Tensor]:
-        """Compute `z` (Eq. (1)) of each modality, and `b` (Eq. (2)), `(N, width)` each. If a modality is missing, `b` is zero."""
+        """Compute `z` (equation (1)) of each modality, and `b` (equation (2)), `(N, width)` each. If a modality is missing, `b` is zero."""
         z = self.subnets(given)  # Eq. (1)
         rows = [*z.values()] + ([z[self.names[0]] * z[self.names[1]]] if len(z) > 1 else [])
         b = self.join(torch.cat(rows, -1)).relu()  # Eq. (2)
         return z, torch.where(given.here(self.names).all(1)[:, None], b, 0.0)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the prediction for the training stage of the learner, Eq. (3)."""
+        """Compute the prediction for the training stage of the learner, equation (3)."""
         z, b = self(given)
         here = {**given.present, "pair": given.here(self.names).all(1)}
         scores = {name: torch.where(here[name][:, None], judge({**z, "pair": b}[name]), 0.0) for name, judge in self.judge.items()}
@@ -138,7 +138,7 @@ class FmlMSN(UtteranceMethod):
         return batch.with_cache({"f": in_parts(lambda part: self.features(self.given(part)), batch)})
 
     def features(self, given: Given) -> Tensor:
-        """Compute the features `f` of Eq. (4) from all learners: `(N, pairs (width + 1))`."""
+        """Compute the features `f` of equation (4) from all learners: `(N, pairs (width + 1))`."""
         b = [learner(given)[1] for learner in self.base.values()]
         here = torch.stack([given.here(learner.names).all(1) for learner in self.base.values()], 1)
         return torch.cat([*b, here.to(b[0].dtype)], -1)  # Eq. (4)

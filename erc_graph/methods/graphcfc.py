@@ -13,8 +13,8 @@ graph, and the two nodes of each utterance are then mapped to one node. The resu
     s &= W_o m_3 + b_o, \qquad \text{and one such map of each } s_m \text{ and of } c \tag{6}
 
 The indices `a`, `v` and `l` denote audio, visual and text; `c` is the stream computed from all modalities. `S` is the speaker embedding.
-Eq. (4) is applied `n` times to two streams before each map of (5). The maps of (5) have biases. The equations follow the public code; the
-equation numbers are ours.
+Equation (4) is applied `n` times to two streams before each map of (5). The maps of (5) have biases. The equations follow the public code;
+the equation numbers are ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -98,7 +98,7 @@ def feedforward(width: int, dropout: float) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """Graph attention and a feed-forward network, Eq. (4), each with a residual connection and a layer norm."""
+    """Graph attention and a feed-forward network, equation (4), each with a residual connection and a layer norm."""
 
     def __init__(self, width: int, recipe: GraphRecipe, vectors: nn.Embedding, heads: int, dropout: float) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class GraphCFC(Method):
     )
 
     def build(self, c: GraphCFCConfig, shapes: Shapes) -> None:
-        """Build the encoders, the maps of Eqs. (2) and (3), the graph layers and the classifiers."""
+        """Build the encoders, the maps of equations (2) and (3), the graph layers and the classifiers."""
         self.names, width = tuple(sorted(shapes.widths, key=lambda name: name == "text")), c.width
         self.project = nn.ModuleDict({m: nn.Linear(shapes.widths[m], c.context if m == "text" else width) for m in self.names})
         if "text" in self.names:
@@ -147,7 +147,7 @@ class GraphCFC(Method):
         self.classify = nn.Linear(width, shapes.outputs)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores of every utterance, and auxiliary scores from each stream, Eq. (6)."""
+        """Compute the scores of every utterance, and auxiliary scores from each stream, equation (6)."""
         spoken, shared, streams = self.speaker(given), [], {}
         for m in self.names:
             here, x = given.present[m][:, None], self.project[m](given.values[m])

@@ -130,7 +130,7 @@ class GraphSmile(Method):
         self.of_pair = nn.Linear(2 * c.width, 2) if c.shift else None
 
     def nodes(self, given: Given) -> Nodes:
-        """Compute the node states of Eq. (1): `(N, S, width)` for `S` modalities."""
+        """Compute the node states of equation (1): `(N, S, width)` for `S` modalities."""
         x: Nodes = self.project(self.texts(given))
         return x.with_states(self.dropout(F.leaky_relu(x.states)))  # Eq. (1)
 
@@ -146,14 +146,14 @@ class GraphSmile(Method):
         return parts.sum(1) / present.sum(1, keepdim=True).clamp(min=1)  # Eq. (4)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores and, in training, the last two terms of the loss, Eq. (6), with their weights."""
+        """Compute the scores and, in training, the last two terms of the loss, equation (6), with their weights."""
         z = self.encode(given)
         losses = self.losses(z, given.batch) if self.training else {}
         penalty = sum(getattr(self.config, name) * loss for name, loss in losses.items())
         return Prediction(scores=self.classify(z), states=z, penalty=penalty)  # Eq. (5)
 
     def losses(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return the last two terms of Eq. (6), sentiment and sentiment difference, without their weights."""
+        """Return the last two terms of equation (6), sentiment and sentiment difference, without their weights."""
         sentiment = torch.where(batch.judged, self.sentiments(batch), -1)
         found = {}
         if self.of_turn is not None:

@@ -13,8 +13,8 @@ utterances attend to which. Then all modalities attend to each other. The equati
     r &= \mathrm{FF}\big(\mathrm{LN}\big(\textstyle\sum_m \mathrm{softmax}_m (w_m \cdot h_m / \sqrt d)\, V h_m\big)\big) \tag{6} \\
     s &= C r + c \tag{7}
 
-Eq. (5) has three stages of several layers. In the first stage, `R(t)` contains utterance `t` and earlier utterances of its speaker. In the
-second stage, `R(t)` contains earlier utterances of other speakers. In the last stage, every modality attends to all utterances of all
+Equation (5) has three stages of several layers. In the first stage, `R(t)` contains utterance `t` and earlier utterances of its speaker. In
+the second stage, `R(t)` contains earlier utterances of other speakers. In the last stage, every modality attends to all utterances of all
 modalities. Only the first layers of the first two stages have a selector (2). In training, Gumbel noise is added before the argmax of (2).
 
 | symbol | attribute | shape |
@@ -33,7 +33,7 @@ modalities. Only the first layers of the first two stages have a selector (2). I
 - In the public code, the selector (2) gets no gradient; here the gradient treats decisions as probabilities (straight-through). If all its
   pairs are dropped, an utterance attends to itself; in the public code, to all utterances, even later ones, and padding.
 - The last stage of the code attends to padding and later utterances. Here padding is masked, and with `causal` also later utterances.
-- Eq. (1): text features (`text1` to `text4`) are averaged, each after a batch norm. In the public code, this norm includes padding.
+- Equation (1): text features (`text1` to `text4`) are averaged, each after a batch norm. In the public code, this norm includes padding.
 - No node attends to a missing modality, and the weight of a missing modality in (6) is zero.
 """
 

@@ -66,32 +66,32 @@ A chunk is a group of utterances that are encoded at once.
 
 Differences from the paper:
 
-- Eqs. (9), (14): the method does not contain the pretrained networks. A corpus contains their outputs: one vector per word or frame, or one
-  vector per utterance. Raw images of faces are encoded by a small residual network without batch norm, which is trained with the method.
-- Eqs. (10) to (12) are an option (`cls`) for text as a sequence of words whose first word is [CLS]. By default, a GRU with attention, (24)
-  to (28), encodes words like frames. The text vector has 768 values according to the paper's section 4.1, but 1536 according to (12). Here
-  words and MFCCs are first projected to the common width.
+- Equations (9), (14): the method does not contain the pretrained networks. A corpus contains their outputs: one vector per word, frame or
+  utterance. A small residual network without batch norm, which is trained with the method, encodes raw images of faces.
+- Equations (10) to (12) are an option (`cls`) for text as a sequence of words whose first word is [CLS]. By default, a GRU with attention,
+  (24) to (28), encodes words like frames. The text vector has 768 values according to the paper's section 4.1, but 1536 according to (12).
+  Here words and MFCCs are first projected to the common width.
 - As printed, (15) is a mean over channels. Here it is a mean over the positions of the image, for each channel, as usual in residual
   networks.
-- Eqs. (19), (20): the paper does not describe its Bayesian layer. Here every modality has a linear layer with normally distributed weights
-  (`VariationalLinear`). This layer computes the mean μ_m and the variance σ_m². In each channel, μ is the mean of the μ_m weighted by w_m,
-  and σ² is the variance of this mean. The paper uses ε for two quantities: a small constant in (19), and noise in (20). The variance σ_m²
-  grows with the size of f̂_m. With a small constant ε, the modality with the largest vectors therefore tends to have the smallest weight. A
-  larger `epsilon` makes the weights more equal.
+- Equations (19), (20): the paper does not describe its Bayesian layer. Here every modality has a linear layer with normally distributed
+  weights (`VariationalLinear`). This layer computes the mean μ_m and the variance σ_m². In each channel, μ is the mean of the μ_m weighted
+  by w_m, and σ² is the variance of this mean. The paper uses ε for two quantities: a small constant in (19), and noise in (20). The
+  variance σ_m² grows with the size of f̂_m. With a small constant ε, the modality with the largest vectors therefore tends to have the
+  smallest weight. A larger `epsilon` makes the weights more equal.
 - The loss (31) has no Kullback–Leibler divergence of the variational layers from their prior. Here this divergence is added with the weight
   `kl`; the prior is a standard normal distribution.
 - In training, the noise of (20) is drawn at random. In evaluation, f^(1) is μ, or probabilities are averaged over `samples` draws of the
   noise. All utterances share these draws, so that scores do not depend on the batch.
 - For a missing modality, α and w are exactly zero, and the attention masks the modality. The paper mentions missing modalities without
   details.
-- Eqs. (21) to (23): according to section 4.1 of the paper, there are 4 layers. Here the first layer is (23). Each layer has a feed-forward
-  network and layer norms, as in the original Transformer. As printed, keys and values are computed from f^(0), which is one vector per
-  utterance. Attention could then only connect different utterances (`attend = "turns"`). But according to the paper, attention finds common
-  and complementary information of modalities. By default, keys and values are therefore the vectors f̂_m of the utterance. The head width
-  is independent of `width`, because 128 is not divisible by 6 and 10, the numbers of heads in Table 5.
-- Eqs. (24) to (28): modalities have no common time axis. Before fusion, each modality that is a sequence therefore has its own GRU and its
-  own weighted sum over frames or words. If all modalities are vectors, the GRU runs over the utterances of the dialogue after level 2. The
-  classifier then reads h_t, because (28) would reduce all utterances to one vector. The option `turns` adds or removes this GRU over
+- Equations (21) to (23): according to section 4.1 of the paper, there are 4 layers. Here the first layer is (23). Each layer has a
+  feed-forward network and layer norms, as in the original Transformer. As printed, keys and values are computed from f^(0), which is one
+  vector per utterance. Attention could then only connect different utterances (`attend = "turns"`). But according to the paper, attention
+  finds common and complementary information of modalities. By default, keys and values are therefore the vectors f̂_m of the utterance. The
+  head width is independent of `width`, because 128 is not divisible by 6 and 10, the numbers of heads in Table 5.
+- Equations (24) to (28): modalities have no common time axis. Before fusion, each modality that is a sequence therefore has its own GRU and
+  its own weighted sum over frames or words. If all modalities are vectors, the GRU runs over the utterances of the dialogue after level 2.
+  The classifier then reads h_t, because (28) would reduce all utterances to one vector. The option `turns` adds or removes this GRU over
   utterances for any input. In (26), the reset gate is applied after the matrix product, as in PyTorch. The z of (27) corresponds to 1 − z
   in PyTorch.
 - Ablations of Table 4: without attention, f^(2) = f^(0) + f^(1). Without dynamic weighting, all present modalities have equal α. The paper
@@ -330,7 +330,7 @@ class HFF(UtteranceMethod):
         return found
 
     def fuse(self, given: Given) -> Fusion:
-        """Compute level 1, the preliminary fusion, Eqs. (16) to (20)."""
+        """Compute level 1, the preliminary fusion, equations (16) to (20)."""
         vectors, here = self.vectors(given), given.here(self.modalities)
         projected = [self.project[m](self.dropout(vectors[m])) for m in self.modalities]
         states = torch.stack(projected, 1) * here[..., None]  # Eq. (16)
@@ -351,7 +351,7 @@ class HFF(UtteranceMethod):
         return Fusion(here, states, alpha, weighted, filled, mean, deviation, share, variance.masked_fill(~here[..., None], math.inf))
 
     def levels(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:
-        """Compute the output of levels 2 and 3, `(N, width)`, from the output of level 1 and the noise of Eq. (20)."""
+        """Compute the output of levels 2 and 3, `(N, width)`, from the output of level 1 and the noise of equation (20)."""
         first = fused.mean if noise is None else fused.mean + noise * fused.deviation  # Eq. (20)
         if self.joined:
             second = torch.relu(self.joined(fused.states.flatten(1)))
@@ -381,7 +381,7 @@ class HFF(UtteranceMethod):
         return Prediction(scores=scores, penalty=self.config.kl * self.divergence(), states=states)
 
     def draws(self) -> Tensor:
-        """Return the noise of Eq. (20) for evaluation, `(samples, width)`. It is fixed, and equal for all utterances."""
+        """Return the noise of equation (20) for evaluation, `(samples, width)`. It is fixed, and equal for all utterances."""
         noise = torch.randn(self.config.samples, self.config.width, generator=torch.Generator().manual_seed(0))
         return noise.to(self.device, next(self.parameters()).dtype)
 
@@ -398,7 +398,7 @@ class HFF(UtteranceMethod):
     def trust(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weight of each modality in every utterance. The weight of a missing modality is zero.
 
-        The weight is the mean, over channels, of the normalised w of Eq. (19). If the option `uncertainty` is false, it is α of Eq. (17).
+        The weight is the mean, over channels, of the normalised w of equation (19). If the option `uncertainty` is false, it is α of (17).
         """
         fused = self.weights(batch)
         shares = fused.dynamic if fused.precision is None else fused.precision.mean(-1)

@@ -25,18 +25,18 @@ loss, and `L_s` is the loss of the auxiliary task.
 
 **Differences from the paper and from its public code**
 
-- Eq. (1) needs text as token ids. If text is given as token states, their mean over tokens is used as a vector. A linear layer maps the
-  concatenation of all modalities that are vectors to `c_i`; with token ids, its output is added to (1). Without token ids, only (2)
+- Equation (1) needs text as token ids. If text is given as token states, their mean over tokens is used as a vector. A linear layer maps
+  the concatenation of all modalities that are vectors to `c_i`; with token ids, its output is added to (1). Without token ids, only (2)
   connects utterances. The input of the paper is only text.
-- Eq. (1): a long dialogue is cut into several inputs of the language model. From the second cut on, the public code miscounts tokens and
-  splits utterances; here no utterance is split. The code pads with the token id 0, which is a token of RoBERTa; here the padding token of
-  the model is used. As in the code, only the last utterance has a closing token.
+- Equation (1): a long dialogue is cut into several inputs of the language model. From the second cut on, the public code miscounts tokens
+  and splits utterances; here no utterance is split. The code pads with the token id 0, which is a token of RoBERTa; here the padding token
+  of the model is used. As in the code, only the last utterance has a closing token.
 - With the option `causal`, (1) encodes every utterance separately, and in (2) an utterance attends only to itself and earlier utterances.
-- Eq. (2): as in the public code, the first layer has no layer norm before its attention. An utterance without any modality has
+- Equation (2): as in the public code, the first layer has no layer norm before its attention. An utterance without any modality has
   :math:`c_i = 0`, and other utterances attend to it.
-- Eq. (5): in the public code, the pairs of utterances include each utterance with itself, which is a trivial case. Here only the option
-  `diagonal` includes these pairs. The code learns σ, which may become negative; here log σ is learned. `L_e` is the cross entropy without
-  class weights, or the absolute error if the task has numeric scores. It does not depend on the option `training.loss`.
+- Equation (5): in the public code, the pairs of utterances include each utterance with itself, which is a trivial case. Here only the
+  option `diagonal` includes these pairs. The code learns σ, which may become negative; here log σ is learned. `L_e` is the cross entropy
+  without class weights, or the absolute error if the task has numeric scores. It does not depend on the option `training.loss`.
 - The public code multiplies its learning rates by 0.95 after each epoch. It has no weight decay on the biases and norms of BERT. Here the
   training loop is the same for all methods.
 """
@@ -90,7 +90,7 @@ class HiTransConfig(Causal):
 
 
 class TurnLayer(nn.Module):
-    """A Transformer layer over utterances, Eq. (2), with layer norms before the attention and before the feed-forward network."""
+    """A Transformer layer over utterances, equation (2), with layer norms before the attention and before the feed-forward network."""
 
     def __init__(self, c: HiTransConfig, width: int, *, first: bool) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class HiTrans(Method):
         return x
 
     def verify(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the scores of Eq. (4) for all pairs of utterances, `(D, L, L, 2)`, and a bool mask of real pairs, `(D, L, L)`.
+        """Return the scores of equation (4) for all pairs of utterances, `(D, L, L, 2)`, and a bool mask of real pairs, `(D, L, L)`.
 
         The last axis has the scores of "different speakers" and of "the same speaker". `D` is the number of dialogues, and `L` is the
         number of utterances of the longest dialogue.
@@ -170,7 +170,7 @@ class HiTrans(Method):
         return torch.einsum("dip,opq,djq->dijo", first, self.pairs, second), real & ~off  # Eq. (4)
 
     def losses(self, scores: Tensor, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Compute the losses of Eq. (5). Without a labelled utterance, `L_e` is zero; without a pair of utterances, `L_s` is zero."""
+        """Compute the losses of equation (5). Without a labelled utterance, `L_e` is zero; without a pair of utterances, `L_s` is zero."""
         speakers, real = self.verify(states, batch)
         same = batch.pad(batch.speaker)
         known = batch.judged & (batch.target >= 0 if self.task.kind == "classification" else ~batch.target.isnan())
@@ -180,7 +180,7 @@ class HiTrans(Method):
         return emotion, F.cross_entropy(speakers[real], pairs) if len(pairs) else speakers.sum() * 0
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores and, in training, a penalty: Eq. (5) minus the emotion loss `L_e`, which the training loop adds."""
+        """Compute the scores and, in training, a penalty: equation (5) minus the emotion loss `L_e`, which the training loop adds."""
         states = self.encode(given)
         scores = self.classify(states)
         penalty = scores.new_zeros(())

@@ -24,11 +24,11 @@ The equations are ours, because we had access only to the abstract.
 - The abstract describes a Transformer in which two modalities guide each other, without alignment of words and frames, and a weighted
   fusion. In the abstract, BiLSTMs belong to another model, with which the Transformer is compared. All sizes, the dropout, (1), and the
   exact form of (2)-(6) are guesses.
-- Eq. (2): every layer updates both modalities. So we read "guide each other". In MulT (`erc_graph.methods.mult`), by contrast, every layer
-  attends to the input states of the other modality. With three modalities, each modality attends to both others (a guess). With a single
-  modality, (2) and (3) are left out.
-- Eq. (5): each utterance has one weight per modality; the weights sum to one. A missing modality is masked and has the weight zero. If one
-  of two modalities is missing, the weight of the other modality is one.
+- Equation (2): every layer updates both modalities. So we read "guide each other". In MulT (`erc_graph.methods.mult`), by contrast, every
+  layer attends to the input states of the other modality. With three modalities, each modality attends to both others (a guess). With a
+  single modality, (2) and (3) are left out.
+- Equation (5): each utterance has one weight per modality; the weights sum to one. A missing modality is masked and has the weight zero. If
+  one of two modalities is missing, the weight of the other modality is one.
 - A modality with one vector per utterance is a sequence of one item. If all modalities are vectors, (2) adds a linear map of the other
   modality's vector, and (4) returns its input. Queries, keys, `u` and `U` then have no effect.
 - The paper does not model the conversation. Here a graph stage passes messages between utterances; `graph = "none"` removes it.

@@ -26,9 +26,9 @@ and `Σ_22`.
   correlation analysis (CCA) correlates their outputs. We had no access to the paper's text or to code. We guessed both forms of (1), all
   widths, λ, and the sum in (5). We also guessed the networks of (3): two blocks of 3×3 convolution, 2×2 max pooling and ReLU, with 8 and 16
   channels. A later paper reports two training stages: the correlation of (5) alone, then a classifier on the frozen vectors `e`.
-- Eq. (4) is computed in double precision, with Cholesky factors instead of matrix square roots. The singular values are the same, and the
-  gradient is finite for equal eigenvalues. A well-known public implementation of this loss takes the square root of each matrix entry and
-  has NaN gradients.
+- Equation (4) is computed in double precision, with Cholesky factors instead of matrix square roots. The singular values are the same, and
+  the gradient is finite for equal eigenvalues. A well-known public implementation of this loss takes the square root of each matrix entry
+  and has NaN gradients.
 - If a batch has few utterances compared with the option `units`, `r` dominates (4), and (5) says little. Use batches of many dialogues.
 - If an utterance lacks audio or video, its `k_tm` for this modality is zero, and no covariance includes the utterance. If an utterance
   lacks text, all its `k_tm` are zero, and `h_t` is a learned vector. The corpus must have text. With only one other modality, (5) has no
@@ -81,7 +81,7 @@ class ICCNConfig(InConversation):
 
 
 class Frames(nn.Module):
-    """A convolution over three frames (for text, over one word), then an LSTM whose last state is the output, Eq. (1)."""
+    """A convolution over three frames (for text, over one word), then an LSTM whose last state is the output, equation (1)."""
 
     def __init__(self, name: str, item: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class ICCN(UtteranceMethod):
         return {**h, **self.missing(h, given.present)}[TEXT], found
 
     def penalty(self, k: dict[str, Tensor], given: Given) -> Tensor | float:
-        """Return the correlation term of Eq. (5) with its weight; the training loop adds the term to the task loss."""
+        """Return the correlation term of equation (5) with its weight; the training loop adds the term to the task loss."""
         pairs = list(combinations(self.others, 2))
         total = [correlations(k[m], k[n], given.here((TEXT, m, n)).all(1)).mean() for m, n in pairs]
         return -self.config.weight * torch.stack(total).mean().to(k[pairs[0][0]].dtype) if pairs else 0.0  # Eq. (5)

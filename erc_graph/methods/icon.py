@@ -72,7 +72,7 @@ class ICONConfig(Checked):
 
 
 class OneMemory(OverTurns):
-    """The memory and the queries that attend to it, Eqs. (1)-(6).
+    """The memory and the queries that attend to it, equations (1)-(6).
 
     The method `forward` appends the attention weights of each hop to the list `seen`: `(N, T)` for `T` utterances in the memory.
     """

@@ -85,7 +85,7 @@ class LGCCTConfig(InConversation):
 
 
 class LGCCTNet(StepNet):
-    """The network of Eqs. (1) to (5) over the steps of text and audio."""
+    """The network of equations (1) to (5) over the steps of text and audio."""
 
     def __init__(self, c: LGCCTConfig, inputs: Mapping[str, int], causal: bool) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class LGCCTNet(StepNet):
         self.inputs, self.widths, self.pools, self.causal = inputs, [self.memory.width], [last], causal
 
     def alone(self, m: str, steps: Steps) -> Steps:
-        """Compute the projected states `p_m` of one modality, Eqs. (1) and (2)."""
+        """Compute the projected states `p_m` of one modality, equations (1) and (2)."""
         for convolve in cast(nn.ModuleList, self.convolve[m]) if m in self.convolve else ():
             steps = steps.with_states(convolve(F.pad(steps.masked().transpose(1, 2), self.around)).relu().transpose(1, 2))
         x = self.dropout(self.lstm[m](steps).states)  # Eq. (1)
