@@ -24,7 +24,7 @@ attention fusion networks for multi-modal speech emotion recognition".
 - For a sequence of words or frames, `f_m` consists of the mean and the standard deviation over time. The attention masks a missing
   modality, and the vector `y_m` of this modality is zero.
 - After equation (3), a graph stage passes messages between utterances. All methods whose paper classifies single utterances have this graph
-  stage (`erc_graph.methods.conversation`). The option `graph = "none"` removes it.
+  stage (`erc_graph.methods.conversation`). The option `graph = "none"` removes this stage.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class Method(nn.Module):
         self.classify = self.head(config, streams * widths[-1], shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states before the classifier, `(N, width)`. If an utterance has several nodes, they are concatenated."""
+        """Compute the utterance states before the classifier, `(N, width)`. The states of several nodes per utterance are concatenated."""
         first, *rest = self.chain
         nodes: Nodes = first(given)
         for part in rest:
@@ -229,8 +229,8 @@ class Method(nn.Module):
 
         Args:
             batch: The dialogues.
-            answer: Function that replaces the method's `answer`, for example in an early training stage. Unlike the method's `answer`, it
-                does not add the log-probabilities of other classifiers (option table `[prior]`).
+            answer: Function that replaces the method's `answer`, for example in an early training stage. With such a function, no
+                log-probabilities of other classifiers (option table `[prior]`) are added.
         """
         given = self.given(batch)
         if answer is not None:

@@ -21,8 +21,8 @@ The equations follow the public PyTorch code that later papers use as a baseline
 
 - The paper first trains one LSTM per modality over the utterances, then another LSTM over the outputs of these LSTMs. The public code has a
   single LSTM over all features of an utterance. Later papers report results of this single LSTM as bc-LSTM, so the package implements the
-  single LSTM. It does not implement the two levels of LSTMs of the paper, nor the variant for words of the code. Attention (2) and the
-  second LSTM layer come from the code. We had no access to the text of the paper.
+  single LSTM. It does not implement the two levels of LSTMs of the paper, nor the code's variant for words. Attention (2) and the second
+  LSTM layer come from the code. We had no access to the text of the paper.
 - Equation (1): the public code does not pack sequences. The backward LSTM of a shorter dialogue therefore starts in padding. The second
   layer reads backward states, so padding also changes its forward LSTM. Here the backward LSTM starts at the last utterance.
 - The public code does not use (2) by default, but the results in later papers were computed with (2). With the option `attention = false`,

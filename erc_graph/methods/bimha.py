@@ -28,7 +28,7 @@ attend to each other.
 - With two modalities, `D` has only one row, and (4) is a linear map with a residual connection. With a single modality, the only row of `D`
   is computed from this modality.
 - The paper classifies single utterances. Here a graph stage (`erc_graph.methods.conversation`) follows (5) and passes messages between
-  utterances. The option `graph = "none"` removes it.
+  utterances. The option `graph = "none"` removes this stage.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ attends to both memories several times (hops). The result of a hop is added to t
     q_i &\leftarrow \tanh\Big(q_i + \sum_s \sum_{k \in s} a^s_k M^s_k\Big) \qquad \text{(4), (5) once per hop} \tag{5} \\
     o_i &= W_o q_i + b_o \tag{6}
 
-The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. At an utterance outside
-memory `s`, the local GRU keeps its state, and the memory GRU reads `X^s = 0`. As in TensorFlow, a GRU resets before its matrix product.
+The equations follow the public code; the numbering is ours. `k` runs over up to `window` utterances before `i`. Outside memory `s`, the
+local GRU keeps its state, and the memory GRU reads `X^s = 0`. As in TensorFlow, the reset gate of a GRU acts before the matrix product.
 
 | symbol | attribute | shape (`N`: utterances, `D`: features of an utterance) |
 |---|---|---|
@@ -26,7 +26,7 @@ memory `s`, the local GRU keeps its state, and the memory GRU reads `X^s = 0`. A
   amount of padding. Here windows have no padding. An utterance without any modality is in no memory; its query is computed from zeros.
 - Equation (4): in the public code, the softmax of each memory runs over the utterances of both memories. An utterance that is not in the
   memory gets attention weight, but adds 0 to (5). The code computes its score from the state of the memory GRU in the first hop, and from 0
-  in later hops. The option `mask = "global"` does so too. With the default `"side"`, each softmax runs only over its memory.
+  in later hops. The option `mask = "global"` reproduces this. With the default `"side"`, each softmax runs only over its memory.
 - Paper and public code assume two speakers. With more speakers, "other" means all speakers except the speaker of the utterance.
 - The public code selects the epoch on a random 60 per cent of the *test* utterances. It does not shuffle the training data, and its loss
   includes the zero rows that pad the last batch. In the code, the dropout value 0.3 is the share of values that are kept.

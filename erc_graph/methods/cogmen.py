@@ -24,7 +24,7 @@ biases. The relation `r` between two utterances depends on their speakers and on
 
 - The Transformer of the public code attends to the padding of shorter dialogues, so scores depend on the batch. Here padding is masked.
 - Equation (4): the batch norm of the public code fails for a single utterance, and couples the dialogues of a batch. The default here is a
-  layer norm, which is not in the paper. `norm = "batch"` selects the batch norm, computed only over utterances with a modality.
+  layer norm, which is not in the paper. The option `norm = "batch"` selects the batch norm, computed only over utterances with a modality.
 - In the public code, a window contains the receivers of messages; in a graph recipe, the senders. Symmetric windows give the same edges.
 - The public code distinguishes two speakers by their sex. Here speakers are numbered by first appearance in the dialogue. All speakers
   after the second have the relations of the second speaker.

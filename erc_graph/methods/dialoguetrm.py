@@ -27,7 +27,7 @@ and attention. According to this summary, text attends to the whole dialogue. Al
 - A missing modality is zero in (2), and the gate of a pair passes only the modality that is present. If both modalities of a pair are
   missing, the pair is zero in (5).
 - All sizes and the training are guesses. In our settings, the three layers and `training.clip` are from later code of the first author. The
-  paper fine-tunes BERT. In that code, BERT also reads earlier utterances of the speaker. Here text is a fixed vector from the corpus.
+  paper fine-tunes BERT. In the later code, BERT also reads earlier utterances of the speaker. Here text is a fixed vector from the corpus.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ nodes that the option `speaker` names. `S'` is also added to the nodes that `ine
 - We had no access to the paper's text. The public code is anonymous, but uses the names of the paper. It trains on the development split,
   selects the epoch on test data, and saves a model only if the model exceeds the published results. Here the development split selects the
   epoch. For IEMOCAP, the code repeats the order of dialogues and the dropout masks in every epoch. Unused modules of the code are left out.
-- Our graph recipes describe the graphs that the code builds, which differ from the options of the code. In (5), the first utterance of a
-  speaker sends no message, and past and future are exchanged. In (4), edges between neighbouring utterances occur twice. In (4) and (5),
-  edges between the modalities of an utterance occur twice. For MELD, the code has other windows; our settings use the windows of IEMOCAP.
+- Our graph recipes describe the graphs that the code builds, which differ from its options. In (5), the first utterance of a speaker sends
+  no message, and past and future are exchanged. In (4), edges between neighbouring utterances occur twice. In (4) and (5), edges between
+  the modalities of an utterance occur twice. For MELD, the code has other windows; our settings use the windows of IEMOCAP.
 - The GRU and the batch norm ignore padding, unlike the code. A linear map always precedes the GRU; in the code, only for IEMOCAP.
 - For MELD, the code has a "focal" loss that increases when the probability of the right class approaches one (here
   `training.loss = "legacy_focal"`). The paper uses the cross entropy.

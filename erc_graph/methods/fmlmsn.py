@@ -29,8 +29,8 @@ base learners.
   utterances to the labels.
 - A pair with a missing modality has `b = 0` in (4), and zero scores without a gradient in (3). With one or two modalities, there is a
   single learner. For one modality, (2) contains only this modality and no product.
-- The paper classifies single utterances. Here a graph stage (`erc_graph.methods.conversation`) passes messages between utterances. It lies
-  between the learners and the meta-learner, and `graph = "none"` removes it.
+- The paper classifies single utterances. Here a graph stage (`erc_graph.methods.conversation`) passes messages between utterances. The
+  stage lies between the learners and the meta-learner; `graph = "none"` removes it.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ the equation numbers are ours.
 **Differences from the paper and from its public code**
 
 - We had no access to the paper's text. In the public code, one block is used for all `n` steps, because a list repeats the same object. The
-  option `tied` does so here. Two options of the code have no effect and are left out: a recurrent aggregation, and learned weights of the
-  losses.
+  option `tied` uses one block, too. Two options of the code have no effect and are left out: a recurrent aggregation, and learned weights
+  of the losses.
 - The loss of the public code is half the sum of the five cross entropies of (6). Here the loss is their sum.
 - The graph recipe defines how many past and future utterances send messages to an utterance. The public code exchanges past and future.
   This changes nothing for a window of 18 past and 18 future utterances.

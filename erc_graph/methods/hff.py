@@ -94,12 +94,12 @@ Differences from the paper:
   The classifier then reads h_t, because (28) would reduce all utterances to one vector. The option `turns` adds or removes this GRU over
   utterances for any input. In (26), the reset gate is applied after the matrix product, as in PyTorch. The z of (27) corresponds to 1 − z
   in PyTorch.
-- Ablations of Table 4: without attention, f^(2) = f^(0) + f^(1). Without dynamic weighting, all present modalities have equal α. The paper
-  does not explain "cross-modality alignment". Here, without alignment, (19) and (20) are left out, and f^(1) = f^(0). Without temporal
-  modeling, frames and words are averaged, and there is no GRU. For a single modality, α is always one, so the method without dynamic
-  weighting equals the full method. The paper prints different results for these two methods.
+- Ablations of the paper's Table 4: without attention, f^(2) = f^(0) + f^(1). Without dynamic weighting, all present modalities have equal
+  α. The paper does not explain "cross-modality alignment". Here, without alignment, (19) and (20) are left out, and f^(1) = f^(0). Without
+  temporal modeling, frames and words are averaged, and there is no GRU. For a single modality, α is always one, so the method without
+  dynamic weighting equals the full method. The paper prints different results for these two methods.
 - The paper classifies single utterances. Here a graph stage (`erc_graph.methods.conversation`) follows level 3 and passes messages between
-  utterances. `graph = "none"` removes it.
+  utterances. The option `graph = "none"` removes this stage.
 - As printed, (17) and (18) have no mask: a missing modality has a weight α, but its f̂ is a vector of zeros. Here the weights of present
   modalities sum to one. With the option `shrink`, f^(2) is multiplied by the sum of the unmasked weights (17) of present modalities.
 - The options `bidirectional`, `residual` and `concatenate` are not in the paper.

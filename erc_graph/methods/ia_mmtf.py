@@ -1,4 +1,4 @@
-r"""IA-MMTF: implicitly aligned multimodal Transformer fusion, after Guo et al. (IEEE MultiMedia 29, 2022).
+r"""IA-MMTF: implicitly aligned multimodal Transformer fusion (after Guo et al., IEEE MultiMedia 29, 2022).
 
 In every layer, audio frames and words attend to each other, without an alignment in time. A weighted fusion then combines the modalities.
 The equations are ours, because we had access only to the abstract.
@@ -24,9 +24,9 @@ The equations are ours, because we had access only to the abstract.
 - The abstract describes a Transformer in which two modalities guide each other, without alignment of words and frames, and a weighted
   fusion. In the abstract, BiLSTMs belong to another model, with which the Transformer is compared. All sizes, the dropout, (1), and the
   exact form of (2)-(6) are guesses.
-- Equation (2): every layer updates both modalities. So we read "guide each other". In MulT (`erc_graph.methods.mult`), by contrast, every
-  layer attends to the input states of the other modality. With three modalities, each modality attends to both others (a guess). With a
-  single modality, (2) and (3) are left out.
+- Equation (2): every layer updates both modalities. So we understand "guide each other". In MulT (`erc_graph.methods.mult`), by contrast,
+  every layer attends to the input states of the other modality. With three modalities, each modality attends to both others (a guess). With
+  a single modality, (2) and (3) are left out.
 - Equation (5): each utterance has one weight per modality; the weights sum to one. A missing modality is masked and has the weight zero. If
   one of two modalities is missing, the weight of the other modality is one.
 - A modality with one vector per utterance is a sequence of one item. If all modalities are vectors, (2) adds a linear map of the other

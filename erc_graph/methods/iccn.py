@@ -23,9 +23,9 @@ and `Σ_22`.
 **What is known, what was guessed, and what differs**
 
 - The abstract and later papers describe outer products, networks over these products, and a concatenation with text. Deep canonical
-  correlation analysis (CCA) correlates their outputs. We had no access to the paper's text or to code. We guessed both forms of (1), all
-  widths, λ, and the sum in (5). We also guessed the networks of (3): two blocks of 3×3 convolution, 2×2 max pooling and ReLU, with 8 and 16
-  channels. A later paper reports two training stages: the correlation of (5) alone, then a classifier on the frozen vectors `e`.
+  correlation analysis (CCA) correlates the networks' outputs. We had no access to the paper's text or to code. We guessed both forms of
+  (1), all widths, λ, and the sum in (5). We also guessed the networks of (3): two blocks of 3×3 convolution, 2×2 max pooling and ReLU, with
+  8 and 16 channels. A later paper reports two training stages: the correlation of (5) alone, then a classifier on the frozen vectors `e`.
 - Equation (4) is computed in double precision, with Cholesky factors instead of matrix square roots. The singular values are the same, and
   the gradient is finite for equal eigenvalues. A well-known public implementation of this loss takes the square root of each matrix entry
   and has NaN gradients.

@@ -9,7 +9,7 @@ r"""Baseline: a linear layer on the features of an utterance, without conversati
 | `W`, `b` | `classify` | `(classes, features)`, `(classes,)` |
 
 Tables of results contain this baseline to show how much the conversation improves them. On features that are hidden states of a language
-model, it is a linear probe. On features that are log-probabilities of a fine-tuned encoder, it recalibrates them.
+model, this baseline is a linear probe. On features that are log-probabilities of a fine-tuned encoder, this baseline recalibrates them.
 """
 
 from __future__ import annotations
