@@ -257,7 +257,7 @@ class TuningRun:
         """Load the saved training state, if it exists.
 
         Raises:
-            CheckpointError: the saved state is damaged, or belongs to a fine-tuning with another model or data.
+            CheckpointError: the saved state is damaged, or belongs to the fine-tuning of another model.
         """
         if not self.state.is_file():
             return
