@@ -1,4 +1,4 @@
-"""`python -m erc_graph` is `erc-graph`."""
+"""`python -m erc_graph` runs the same program as the command `erc-graph`."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def expect(where: str, config: object, **checks: tuple[bool, str]) -> None:
     Args:
         where: Path of the configuration, for example `pipeline.pmf`.
         config: The configuration object.
-        **checks: Field name → whether the value is valid, and a description of valid values.
+        **checks: For each field name, whether the value of the field is valid, and a description of valid values.
 
     Raises:
         ConfigError: at least one value is invalid. The message has one line per invalid value, with the path of the field, the expected

@@ -1,4 +1,4 @@
-"""Parser, error handling and terminal output that all commands share."""
+"""Command-line parser, error handling and terminal output that all commands share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 def add_method(parser: argparse.ArgumentParser) -> None:
     """Add the option `--method`, which names the Python file and class of a user's own method.
 
-    The option is required for safety: the file name that is recorded in a saved run is never imported.
+    A saved run records the name of this file. For safety, the recorded file is not imported without this option.
     """
     parser.add_argument("--method", metavar="FILE.py:CLASS", help="method of the run, if it is defined in your own file")
 
@@ -109,16 +109,16 @@ def remark(text: object) -> None:
 
 
 def red(text: str, stream: TextIO | None = None) -> str:
-    """Return the text in red if the stream is a terminal with colours (`NO_COLOR` unset, `TERM` not `dumb`)."""
+    """Return the text in red if the stream is a terminal with colours (variable `NO_COLOR` unset, variable `TERM` not `dumb`)."""
     stream = sys.stdout if stream is None else stream
     coloured = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
     return f"\x1b[31m{text}\x1b[0m" if coloured else text
 
 
 def bar(share: float, width: int = 24) -> str:
-    """Return a text bar whose length is proportional to a share from 0 to 1; a share of 1 has `width` characters.
+    """Return a text bar whose length is proportional to a share from 0 to 1; for a share of 1, it has `width` characters.
 
-    A share above 0 has at least one character. If standard output cannot encode the character `█`, the bar consists of `#`.
+    For a share above 0, the bar has at least one character. If standard output cannot encode the character `█`, the bar consists of `#`.
     """
     try:
         "█".encode(sys.stdout.encoding or "ascii")

@@ -36,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def page() -> str:
-    """Return the help page of `erc-graph experiment`. The parsers of the methods are not built, because this takes seconds."""
+    """Return the help page of `erc-graph experiment`. The parsers of the methods are slow to build, and are not built."""
     from erc_graph.methods import METHODS
 
     parser = Parser(prog="erc-graph experiment", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s METHOD [options]")

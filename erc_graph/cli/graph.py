@@ -204,10 +204,10 @@ def wanted(corpus: Corpus, options: argparse.Namespace) -> Corpus:
 
 
 def chosen(corpus: Corpus, names: Sequence[str] | None, first: int) -> list[str]:
-    """Return the ids of the selected dialogues, each once.
+    """Return the ids of the selected dialogues, without repeated ids.
 
     Raises:
-        ConfigError: a name is neither an id nor a position.
+        ConfigError: a value of the option `--dialogue` is neither the id nor the position of a dialogue.
     """
     if names is None:
         return list(corpus.dialogue_ids[:first])
@@ -225,7 +225,7 @@ def chosen(corpus: Corpus, names: Sequence[str] | None, first: int) -> list[str]
 
 
 def file_names(out: Path, ids: Sequence[str]) -> list[Path]:
-    """Return `out` if there is a single dialogue, and otherwise one file name per dialogue, with the id of the dialogue in it.
+    """Return `out` if there is a single dialogue, and otherwise one file name per dialogue, which contains the id of the dialogue.
 
     Characters of an id other than letters, digits, `.`, `-` and `_` are replaced by `_`.
 

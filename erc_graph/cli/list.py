@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def methods() -> dict[str, str]:
-    """Return method → its kind, and its paper or the first paragraph of the docstring of its file."""
+    """Return, for every method, its kind and its paper (without a paper, the first paragraph of the docstring of its file)."""
     from erc_graph.methods import METHODS
 
     found = {}
@@ -62,14 +62,14 @@ def methods() -> dict[str, str]:
 
 
 def recipes() -> dict[str, str]:
-    """Return graph recipe → the description in its TOML file."""
+    """Return, for every graph recipe, the description in its TOML file."""
     from erc_graph.graphs.recipe import list_recipes, load_recipe
 
     return {name: load_recipe(name).description for name in list_recipes()}
 
 
 def corpora() -> dict[str, str]:
-    """Return name of a data set → its task, its published size, and the methods that have committed settings for it."""
+    """Return, for every known data set, its task, its published size, and the methods that have an experiment file for it."""
     from erc_graph.data.statistics import PUBLISHED
     from erc_graph.data.tasks import DEFAULT_TASK
     from erc_graph.experiments.experiment import experiment_file
@@ -87,7 +87,7 @@ def corpora() -> dict[str, str]:
 
 
 def tasks() -> dict[str, str]:
-    """Return task (a label set for `--task`) → its labels, the mapping of other labels, and the labels that it leaves out."""
+    """Return, for every task (label set), its labels, the labels that are replaced by them, and the labels that are left out."""
     from erc_graph.data.tasks import TASKS
 
     found = {}
@@ -101,12 +101,12 @@ def tasks() -> dict[str, str]:
 
 
 def models() -> dict[str, str]:
-    """Return name of a model that comes with the package → its description."""
+    """Return, for every model that comes with the package, a description."""
     return {STARTER: WORDS}
 
 
 def formats() -> dict[str, str]:
-    """Return annotation format → its description, the first paragraph of the docstring of its reader."""
+    """Return, for every annotation format, a description: the first paragraph of the docstring of its reader."""
     from erc_graph.data.files import manifest, saved_corpus
     from erc_graph.data.files.formats import READERS
     from erc_graph.data.files.formats.iemocap import release_annotations

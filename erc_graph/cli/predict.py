@@ -292,7 +292,7 @@ def _gauge(row: Answer) -> list[str]:
 
 
 def meter(share: float) -> str:
-    """Return a text bar whose length is proportional to a share from 0 to 1; a share of 1 has `BAR` characters.
+    """Return a text bar whose length is proportional to a share from 0 to 1; for a share of 1, it has `BAR` characters.
 
     The length changes in steps of an eighth of a character. If the terminal lacks these characters, the bar consists of `#`.
     >>> len(meter(1.0))

@@ -4,9 +4,9 @@ r"""Multi-head graph attention with scaled dot products: the convolution of a gr
     a_{ij} = \mathrm{softmax}_{j \in N(i)} \frac{(W_q x_i + b_q) \cdot (W_k x_j + b_k)}{\sqrt d} \qquad
     y_i = \Big[\sum_j a_{ij} (W_v x_j + b_v)\Big]_{\text{heads}} + W_s x_i + b_s
 
-The operator is from Shi et al., "Masked Label Prediction", IJCAI 2021, Eqs. (3) and (4). In PyG, it is called `TransformerConv`; here, the
-heads are concatenated and there are no edge features. COGMEN (Joshi et al., NAACL 2022) uses this operator. `d` is the dimension of a
-head, and `P` is the number of edges, padding included.
+The operator is from Shi et al., "Masked Label Prediction", IJCAI 2021, Eqs. (3) and (4). In PyTorch Geometric (PyG), it is called
+`TransformerConv`; here, the heads are concatenated and there are no edge features. COGMEN (Joshi et al., NAACL 2022) uses this operator.
+`d` is the dimension of a head, and `P` is the number of edges, including padding edges.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -51,7 +51,7 @@ class Attention(Conv):
         self.query, self.key, self.value, self.skip = (nn.Linear(inputs, width) for _ in range(4))
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Apply attention along the edges: states `(N, S, inputs)` → `(N, S, width)` of `N` utterances in `S` streams."""
+        """Apply attention along the edges: states `(N, S, inputs)` → `(N, S, width)` of `N` utterances with `S` nodes each."""
         shrink = (self.heads / self.width) ** 0.5  # 1 / √d
         weight = torch.cat([shrink * self.query.weight, self.key.weight, self.value.weight])
         bias = torch.cat([shrink * self.query.bias, self.key.bias, self.value.bias])

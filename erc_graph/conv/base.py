@@ -44,7 +44,7 @@ class Conv(OverTurns):
         self.watch: Watch | None = None
 
     def back(self, times: int) -> int | None:
-        """Return the number of preceding utterances that the output depends on, after `times` passes over the edges; `None`: all.
+        """Return the number of preceding utterances that the output depends on, after `times` passes over the edges; `None` means all.
 
         Args:
             times: Number of passes: one per layer, and one more if the edge weights depend on the degree of the source node.
@@ -52,14 +52,14 @@ class Conv(OverTurns):
         return None if self.recipe.past is None else times * self.recipe.past
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply the operator: `(N, S, inputs)` → `(N, S, width)` for `N` utterances in `S` streams, zero for absent nodes."""
+        """Apply the operator: `(N, S, inputs)` → `(N, S, width)` for `N` utterances with `S` nodes each; absent nodes get zeros."""
         edges = edges_of(self.recipe, nodes, batch, watch=self.watch, layout=self.layout)
         states = self.pass_on(nodes.states if edges.full else nodes.masked(), edges)
         return nodes.with_states(states if edges.full else states * nodes.present[..., None].to(states.dtype))
 
     @abstractmethod
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Compute the output states: `(N, S, inputs)` → `(N, S, width)` for `N` utterances in `S` streams.
+        """Compute the output states: `(N, S, inputs)` → `(N, S, width)` for `N` utterances with `S` nodes each.
 
         The input states `x` are zero for absent nodes. The output states of absent nodes may have any values.
         """

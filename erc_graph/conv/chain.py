@@ -4,9 +4,9 @@ r"""A chain of linear graph convolutions; the output is the input plus one nonli
     F^0 = x \qquad F^k_i = \sum_{j \in N(i)} \frac{W_k F^{k-1}_j}{\sqrt{d_i d_j}} + b_k \qquad
     y = F^0 + \sum_{k=1}^K \mathrm{LeakyReLU}_{0.01}(U_k F^k + c_k)
 
-The operator is from the public code of GraphSmile (Li et al., IEEE TPAMI 2025). The public code also learns an edge weight for every index
-in the batch; this operator has no learned edge weights. :math:`d_i` is the in-degree of node `i`. There is no activation between the
-convolutions.
+The operator is from the public code of GraphSmile (Li et al., IEEE TPAMI 2025). The public code also learns an edge weight for every
+position of an edge in the batch; this operator has no learned edge weights. :math:`d_i` is the in-degree of node `i`. There is no
+activation between the convolutions.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -45,13 +45,13 @@ class Chain(Conv):
         self.dropout = Dropout(dropout)
 
     def weights(self, edges: Edges, dtype: torch.dtype) -> Tensor:
-        """Return the edge weights `1 / sqrt(d_i d_j)` from the degrees of target and source: `(1, P)`, for `P` edges, padding included."""
+        """Return the edge weights `1 / sqrt(d_i d_j)` from the degrees of target and source: `(1, P)` for `P` edges, with padding."""
         (degree,) = edges.degree(edges.valid.to(dtype)[None])  # (N, S)
         root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
         return edges.dot(root, root)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Apply all convolutions: states `(N, S, width)` → `(N, S, width)` of `N` utterances in `S` streams."""
+        """Apply all convolutions: states `(N, S, width)` → `(N, S, width)` of `N` utterances with `S` nodes each."""
         weight, y = self.weights(edges, x.dtype), x
         for matrix, bias, read in zip(self.maps, self.bias, self.read, strict=True):
             x = edges.spread(matrix(x), weight) + bias

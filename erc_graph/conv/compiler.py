@@ -49,7 +49,8 @@ def library(source: Path, trial: str = "") -> ctypes.CDLL | None:
 
     Args:
         source: The C file.
-        trial: Name of the function of `erc_graph.conv.trial` that compares the library with PyTorch; empty: no comparison.
+        trial: Name of the function of `erc_graph.conv.trial` that compares the library with PyTorch. If the name is empty, there is no
+            comparison.
 
     Returns:
         The library. If the library cannot be compiled or fails the comparison, the function logs a warning and returns `None`. Without

@@ -96,10 +96,11 @@ class Directed(Conv):
         return states[:, None]
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of a live dialogue.
+        """Process the next utterance of a dialogue that is still going on.
 
         `memory` is `None` for the first utterance, and otherwise the memory that the last call returned. The memory contains the states and
-        speakers of all preceding utterances that can be sources of edges, and whether their nodes are present.
+        speakers of all preceding utterances that can be sources of edges. It also contains whether the nodes of these utterances are
+        present.
 
         Raises:
             ConfigError: the nodes have more than one stream.

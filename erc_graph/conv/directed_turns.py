@@ -4,14 +4,14 @@ In the forward and in the backward pass, a step has about twelve small operation
 operations. Some results do not depend on the preceding step: the products with the input states, the derivatives of the gates and the
 gradients of the weights. These results are computed outside the loops.
 
-Tensors have one row per utterance. Rows are sorted by step and within a step by dialogue, the longest first. The rows of a step are
-therefore a contiguous slice without padding. The gates of an utterance are concatenated in this order:
+Tensors have one row per utterance. Rows are sorted by step and within a step by dialogue, the longest dialogue first. The rows of a step
+are therefore a contiguous slice without padding. The gates of an utterance are concatenated in this order:
 
     input n of C | hidden n of C | r of C | r of P | z of C | z of P | input n of P | hidden n of P
 
 C and P are the GRU cells `nodal` and `contextual`, with reset gate `r`, update gate `z` and candidate `n = tanh(input + r * hidden)`. The
 input of `nodal` is the input state, and its hidden state is the message. The input of `contextual` is the message, and its hidden state is
-the input state. The message therefore contributes to all parts of this list except the first and the last.
+the input state. The message therefore contributes to all parts of the list above except the first and the last.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Order:
         return [*found, [part.unsqueeze(1) for part in last], last]
 
     def windows(self, values: Tensor) -> list[Tensor]:
-        """Return views of `values`, dialogues × utterances: for each step the source utterances of `n` dialogues, `(n, t - first, ...)`."""
+        """Return one view of `values` (dialogues × utterances) per step: the source utterances of `n` dialogues, `(n, t - first, ...)`."""
         stride = values.stride()
         return [
             values.as_strided((n, t - first, *values.shape[2:]), stride, first * stride[1])
@@ -87,7 +87,7 @@ class Order:
         ]
 
     def columns(self, values: Tensor) -> list[Tensor]:
-        """Return views of `values`, dialogues × utterances: for each step the `n` utterances that the step computes, `(n, ...)`."""
+        """Return one view of `values` (dialogues × utterances) per step: the `n` utterances that the step computes, `(n, ...)`."""
         return [value[:n] for value, n in zip(values.unbind(1), self.counts, strict=True)]
 
 
@@ -127,13 +127,13 @@ def order_of(batch: Batch, edges: Listed, relations: int) -> Order:
 
 
 class Recurrence(Function):
-    """Autograd function of `Directed`: input states and weights → output states, and the attention weight of every target and source."""
+    """Autograd function of `Directed`: it computes output states and attention weights from input states and weights."""
 
     @staticmethod
     def forward(
         ctx: Any, below: Tensor, own: Tensor, bias: Tensor, heard: Tensor, matrices: Tensor, key: Tensor, gain: Tensor, order: Order
     ) -> tuple[Tensor, Tensor]:
-        """Compute the states of all `N` utterances, one step of the loop after another; a pair is an utterance and a possible source.
+        """Compute the states of all `N` utterances, one step of the loop after another; a pair is an utterance and one of its sources.
 
         Args:
             ctx: Context of autograd for the backward pass.

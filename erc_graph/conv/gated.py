@@ -68,7 +68,7 @@ class Gated(Conv):
         self.causal = recipe.causal and degree == "in"  # no degree counts edges to later turns
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Apply all layers: states `(N, S, width)` → `(N, S, width)` of `N` utterances in `S` streams."""
+        """Apply all layers: states `(N, S, width)` → `(N, S, width)` of `N` utterances with `S` nodes each."""
         (degree,) = edges.degree(edges.valid.to(x.dtype)[None], outgoing=self.degree == "out")  # (N, S)
         root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
         norm = edges.dot(root, root)  # (1, P)

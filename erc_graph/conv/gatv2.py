@@ -1,4 +1,4 @@
-r"""Graph attention with the scores of GATv2, and a learned vector for every relation or pair of relations.
+r"""Graph attention with the scores of GATv2 and learned vectors for the relations of the edges.
 
 .. math::
     e_{ij} = a^\top \mathrm{LeakyReLU}_{0.2}(W_t x_i + W_s x_j + W_r r_{ij}) \qquad
@@ -11,12 +11,13 @@ GraphCFC (Li et al., IEEE TMM 2024) uses this operator.
 | symbol | attribute | shape |
 |---|---|---|
 | `W_t`, `W_s` | `target`, `source` | `(heads width, width)`, with biases |
-| `W_r`, `r` | `relation`, `vectors` | `(heads width, width)`, `(kinds, width)` with the `kinds` indices of `kinds_of` |
+| `W_r`, `r` | `relation`, `vectors` | `(heads width, width)`, `(kinds, width)` for the `kinds` different indices from the function
+`kinds_of` |
 | `a` | `score` | `(heads, width)` |
 | `b` | `bias` | `(width,)` |
 
 The scores need one value per edge, head and channel. These values are not stored for the backward pass. On a CPU with a C compiler, the
-file `gatv2.c` computes the scores in single precision. Otherwise, PyTorch computes the scores, for some edges at a time.
+file `gatv2.c` computes the scores in single precision. Otherwise, PyTorch computes the scores of one group of edges after another.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class GATv2(Conv):
         nn.init.xavier_uniform_(self.score)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Apply attention along the edges: states `(N, S, width)` → `(N, S, width)` of `N` utterances in `S` streams."""
+        """Apply attention along the edges: states `(N, S, width)` → `(N, S, width)` of `N` utterances with `S` nodes each."""
         into, out_of, kind, place = self._ends(edges)
         vectors = self.relation(self.shared[0].weight)  # (kinds, heads width)
         itself = into == out_of

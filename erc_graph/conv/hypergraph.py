@@ -7,10 +7,10 @@ r"""Hypergraph convolution: weighted means from nodes to hyperedges, and from hy
 :math:`z_v` is the state of node `v` with weight :math:`\gamma_v`, :math:`m_e` is the message of hyperedge `e` with weight
 :math:`\omega_e`, and `l` is the layer. With :math:`\omega = \gamma = 1`, this is the operator :math:`D^{-1} H B^{-1} H^\top z + b` of Bai
 et al., "Hypergraph convolution and hypergraph attention", Pattern Recognition 2021. In PyG, it is called `HypergraphConv`, and has an
-additional weight matrix. The hypergraph branch of M3NET (Chen et al., CVPR 2023) uses this operator. In the public code of
-M3NET, every index in the batch has its own learned ω and γ; indices that do not occur in training keep the value 1. Here, learned weights
-are positive. Every stream has its own γ. Every rule for hyperedges has its own ω; for rules with `over = "stream"`, every stream has its
-own ω.
+additional weight matrix. The hypergraph branch of M3NET (Chen et al., CVPR 2023) uses this operator. In the public code of M3NET, every
+position of a hyperedge or node in the batch has its own learned ω or γ; positions that do not occur in training keep the value 1. Here,
+learned weights are positive. Every stream has its own γ. Every rule for hyperedges has its own ω; for rules with `over = "stream"`, every
+stream has its own ω.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -64,7 +64,7 @@ class Hypergraph(Conv):
         self.node_weight = nn.Parameter(torch.zeros(layers, streams)) if streams is not None else None
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Apply all layers: states `(N, S, width)` → `(N, S, width)` of `N` utterances in `S` streams."""
+        """Apply all layers: states `(N, S, width)` → `(N, S, width)` of `N` utterances with `S` nodes each."""
         z, hyper = x, edges.hyper
         none: Sequence[None] = [None] * len(self.bias)
         kind = torch.tensor(self.first_kind, device=x.device)[hyper.kind] + hyper.stream.clamp(min=0)  # (M,)

@@ -37,5 +37,5 @@ class Neighbours(Conv):
         self.neighbours, self.root = nn.Linear(inputs, width), nn.Linear(inputs, width, bias=False)
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """Compute `y` from states: `(N, S, inputs)` → `(N, S, width)`. `weight`: `(1, P)` for `P` edges, padding included; `None`: 1."""
+        """Compute `y` from states: `(N, S, inputs)` → `(N, S, width)`. Edge weights `weight`: `(1, P)`, with padding; `None`: all are 1."""
         return self.neighbours(edges.spread(x, weight, mean=self.mean)) + self.root(x)

@@ -79,12 +79,12 @@ class Relational(Conv):
             nn.init.zeros_(self.root.bias)
 
     def score(self, x: Tensor, edges: Edges) -> Tensor:
-        """Compute the attention scores before the softmax: `(1, P)`, for `P` edges, padding included."""
+        """Compute the attention scores before the softmax: `(1, P)` for `P` edges, including padding edges."""
         assert self.attention is not None
         return edges.dot(self.attention(x)[:, :, None], x[:, :, None])
 
     def attended(self, score: Tensor, edges: Edges) -> Tensor:
-        """Compute the softmax of scores over the edges into a target or out of a source: `(1, P)`, for `P` edges, padding included."""
+        """Compute the softmax of scores over the edges into a target or out of a source: `(1, P)` for `P` edges, with padding."""
         if self.over == "target":
             return edges.softmax(score)
         score = score.masked_fill(~edges.valid, -torch.inf)
@@ -94,7 +94,7 @@ class Relational(Conv):
         return power * edges.add(torch.zeros_like(total), total.where(total > 0, 1.0).reciprocal())
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """Compute `y` from states: `(N, S, inputs)` → `(N, S, width)`. `weight`: `(1, P)` for `P` edges, padding included; `None`: 1."""
+        """Compute `y` from states: `(N, S, inputs)` → `(N, S, width)`. Edge weights `weight`: `(1, P)`, with padding; `None`: all are 1."""
         weight = weight if self.attention is None else self.attended(self.score(x, edges), edges)
         matrices = self.weight if self.coefficients is None else torch.einsum("rb,bio->rio", self.coefficients, self.weight)
         if weight is None and self.norm == "mean" and edges.group is not None:

@@ -24,8 +24,8 @@ class Annotations:
         utterance_ids: One id per utterance. If the file has no ids, the id is `{dialogue}_{turn}`.
         speakers: One name per utterance.
         texts: One transcript per utterance; an empty sequence if the file has no text.
-        columns: Column name → one value per utterance. `label` and `sentiment` contain names, `score` contains numbers; `None`: unlabelled.
-            `start` and `end` are in seconds. `time` is the time at which a message was written, as text copied from the file.
+        columns: Column name → one value per utterance. `label` and `sentiment` contain names, `score` contains numbers; `None` means
+            unlabelled. `start` and `end` are in seconds. `time` is the time at which a message was written, as text copied from the file.
         labels: Label names in the order of their indices. Empty if the data set is known, or if the file defines no labels.
         splits: `train`, `dev` or `test` → dialogue ids; only splits that the file defines.
         features: Modality → `(U, d)` array of `U` vectors. Vectors with NaN, inf or numbers beyond ±1e15 are later treated as missing.

@@ -45,7 +45,7 @@ class Nodes:
         return self.states.shape[-1]
 
     def with_states(self, states: Tensor) -> Nodes:
-        """Return these nodes with other states, `(N, S, d)` for any width `d`."""
+        """Return a copy of the nodes with the given states, `(N, S, d)` for any width `d`."""
         return replace(self, states=states)
 
     def take(self, *places: int) -> Nodes:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 
 def open_streams() -> None:
-    """Prepare the standard streams, so that reading and printing do not fail.
+    """Prepare standard input, standard output and standard error, so that reading and printing do not fail.
 
     A question mark replaces each character that the terminal cannot show. The null device replaces a closed stream.
     """
@@ -25,7 +25,7 @@ def open_streams() -> None:
 
 
 def printable(text: object) -> str:
-    r"""Return text in which a space replaces each control character. Only line breaks are not replaced.
+    r"""Return text in which a space replaces each control character. Line breaks stay unchanged.
 
     >>> printable("red\x1b[31m\ntext")
     'red [31m\ntext'

@@ -23,7 +23,8 @@ class Progress(tqdm):
 
     Args:
         iterable: The iterable whose progress is shown. Without an iterable, the caller reports progress with `update`.
-        disable: True: print nothing. Default: print; if there are several processes, only the first process prints.
+        disable: If true, nothing is printed. By default, the progress is printed; if there are several processes, only the first process
+            prints.
         options: Options of tqdm (`desc`, `total`, `initial`, `unit`, …).
     """
 

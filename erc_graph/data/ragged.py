@@ -161,7 +161,7 @@ class Ragged:
 
 
 def chunked(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
-    """Group the positions of sequences of similar length; a padded group has at most `tokens` elements, or is one sequence.
+    """Group the positions of sequences of similar length; a padded group has at most `tokens` elements, or only one sequence.
 
     >>> [rows.tolist() for rows in chunked(torch.tensor([2, 0, 9, 3]), 6)]
     [[2], [3, 0]]

@@ -1,4 +1,4 @@
-"""A sliding window over the last rows (utterances) of a live conversation."""
+"""A sliding window over the last rows (utterances) of a conversation that is still going on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FIRST = 16  # rows set aside at first
 
 
 class Window:
-    """The newest row of a live conversation and up to `past` rows before the newest row. Each utterance adds one row.
+    """The newest row of a growing conversation and up to `past` rows before the newest row. Each utterance adds one row.
 
     Rows are appended to a buffer. When the buffer is full, the rows of the window are copied to the beginning of the buffer. The average
     cost per new row is therefore constant. The rows of the window are always contiguous in memory. If `past` is a number, the buffer never

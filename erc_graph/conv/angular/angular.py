@@ -85,7 +85,7 @@ class AngularConvConfig:
 
 
 class AngularConv(Conv):
-    """Deep angular graph convolution over the streams of a batch.
+    """Deep angular graph convolution over the graphs of a batch of dialogues.
 
     Args:
         width: Width of the node states.
@@ -141,7 +141,7 @@ class AngularConv(Conv):
         return [torch.cat([(1 - alpha) * weight, alpha * weight]) for weight in self.weights]
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Apply all layers: `(N, S, inputs)` → `(N, S, width)` for `N` utterances in `S` streams, zero for absent nodes."""
+        """Apply all layers: `(N, S, inputs)` → `(N, S, width)` for `N` utterances with `S` nodes each; absent nodes get zeros."""
         if self.watch is not None or self.layout not in FORMS or self.listed:
             return super().forward(nodes, batch)
         return nodes.with_states(self._spread(nodes.masked(), nodes.present, batch))
@@ -177,7 +177,7 @@ class AngularConv(Conv):
         return hidden
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of a live dialogue. Without the option `gate`, usually only one row of the matrix `P` is computed."""
+        """Process the next utterance of a growing dialogue. Without the option `gate`, usually only one row of `P` is computed."""
         if self.listed or self.gate is not None:
             return super().step(nodes, batch, memory)
         states, memory = angular_step(self, nodes.masked(), nodes.present, batch, memory)

@@ -224,7 +224,7 @@ class BlockPropagation(WrittenPropagation):
             self.parts = _Weights.apply(own, here, self.structure)
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return two lists of the edge weights of a `Piece`, within and across streams; one tensor per group of padded dialogues."""
+        """Return two lists of the edge weights of a `Piece`, within and across streams, with one tensor per group of padded dialogues."""
         inside, mix = parts
         squares = piece.squares(inside[piece.weights]) if inside is not None and len(inside) else []
         return squares, piece.mixes(mix[piece.turns]) if mix is not None and len(mix) else []
@@ -239,7 +239,7 @@ class BlockPropagation(WrittenPropagation):
         self._sum(grad, inside, mix, to_x)
 
     def pull_edges(self, grad: Rows, x: Rows, parts: tuple[Any, ...], into: tuple[list[Tensor], list[Tensor]]) -> None:
-        """Add the gradients of the edge weights to `into`."""
+        """Add the gradients of the edge weights to the tensors in `into`."""
         to_inside, to_mix = into
         for to_weight, g, values in zip(to_inside, grad.sequences, x.sequences, strict=True) if to_inside else ():
             to_weight.baddbmm_(g, values.mT)

@@ -141,7 +141,8 @@ class Plan:
 
         Args:
             threads: Number of threads.
-            tensors: Name of a field of the C struct `Task` → contiguous float32 tensor on the CPU; `present`, `passed` and `open` are bool.
+            tensors: Name of a field of the C struct `Task` → contiguous float32 tensor on the CPU; the tensors `present`, `passed` and
+                `open` are bool.
             grad: `(N, S, ...)` gradient of the output, with any strides.
 
         Raises:
@@ -215,11 +216,12 @@ def layers(
     bias: Tensor,
     weights: Sequence[Tensor],
 ) -> Tensor:
-    """Compute all layers of `AngularConv` in C, for `N` utterances in `S` streams.
+    """Compute all layers of `AngularConv` in C, for `N` utterances with `S` nodes each (one per stream).
 
     Args:
         plan: Graph, dialogues and settings.
-        matrices: `(depth, 2 w, w)` matrices by which `[P h, h^0]` is multiplied: `θ_l W_l`, with the terms with `1 - θ_l` on the diagonals.
+        matrices: `(depth, 2 w, w)` matrices by which `[P h, h^0]` is multiplied: `θ_l W_l`, plus the factors that contain `1 - θ_l` on the
+            diagonals of both halves.
         present: `(N, S)` bool, presence of the nodes.
         passed: `(depth, N, S, w)` bool, dropout masks; `None` without dropout.
         seen: `(N, S, v)` states from which the angular weights are computed.

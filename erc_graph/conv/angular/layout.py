@@ -101,12 +101,12 @@ class Piece:
         into.view(-1, into.shape[-1]).index_copy_(0, self.nodes, rows.index_select(0, self.real))
 
     def squares(self, weights: Tensor) -> list[Tensor]:
-        """Return views of the edge weights of this `Piece`: per group of padded dialogues `(streams × dialogues, turns, turns)`."""
+        """Return the edge weights of this `Piece` as views `(streams × dialogues, turns, turns)`, one per group of padded dialogues."""
         parts = weights.split([bucket.weights for bucket in self.buckets])
         return [part.view(-1, bucket.turns, bucket.turns) for bucket, part in zip(self.buckets, parts, strict=True)]
 
     def mixes(self, turns: Tensor) -> list[Tensor]:
-        """Return views of a tensor over the utterances of this `Piece`: per group of padded dialogues `(dialogues × turns, ...)`."""
+        """Return a tensor over the utterances of this `Piece` as views `(dialogues × turns, ...)`, one per group of padded dialogues."""
         return list(turns.split([bucket.dialogues * bucket.turns for bucket in self.buckets]))
 
     def by_turn(self, rows: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class Piece:
         return rows.index_select(0, self.by_turns).unflatten(0, (-1, self.buckets[0].streams))
 
     def add_by_row(self, rows: Tensor, turns: Tensor) -> None:
-        """Add one value per utterance and stream, `turns` of shape `(turns, S)`, to `rows`, `(R,)`, in place."""
+        """Add `turns`, one value per utterance and stream `(turns, S)`, to the values `rows` `(R,)`, in place."""
         rows.index_add_(0, self.by_turns, turns.flatten())
 
 
@@ -145,7 +145,7 @@ class Layout:
     """An arrangement of the nodes of a batch as rows of a matrix.
 
     Attributes:
-        pieces: The groups of rows without common edges (`Piece`), in the order of their rows.
+        pieces: The groups of rows (`Piece`), in the order of their rows. No edge joins two groups.
         place: `(N × S,)` index of the row of every node, in the order `utterance * S + stream`.
         rows: `R`, number of rows, padding included.
         turns: Number of utterances, padding included.

@@ -4,8 +4,9 @@ r"""Propagation over a conversation graph, in several implementations that agree
 
 `W[target, source]` is the weight of the edge from source to target, and `D` is the diagonal matrix of in-degrees. In a complete angular
 graph, self-loops have weight one, or less if the norm of a state is below about 0.01. `P` is then the renormalised adjacency matrix of Kipf
-and Welling. Both factors `D` have in-degrees, so the operator is causal if the recipe is causal: the in-degree of an utterance never counts
-later utterances. A node without incoming edges has degree zero and sends no messages. With self-loops, every node has an incoming edge.
+and Welling. Both matrices `D` contain in-degrees, so the operator is causal if the recipe is causal: the in-degree of an utterance never
+counts later utterances. A node without incoming edges has degree zero and sends no messages. With self-loops, every node has an incoming
+edge.
 
 | layout | computation |
 |---|---|

@@ -1,4 +1,4 @@
-r"""The deep angular graph convolution for a live conversation: one utterance at a time, with a causal recipe.
+r"""The deep angular graph convolution for a conversation that is still going on: one utterance at a time, with a causal recipe.
 
 In the propagation :math:`P = D^{-1/2} W D^{-1/2}` with edge weights `W` and in-degrees `D`, the row of `P` and the degree of an utterance
 depend only on this utterance and earlier utterances. Results for earlier utterances therefore never change. If an utterance can

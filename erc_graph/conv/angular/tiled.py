@@ -245,7 +245,7 @@ class _Degrees(Function):
 
 
 class TiledPropagation(WrittenPropagation):
-    """Propagation that computes edge weights again whenever they are needed; arguments as in `BlockPropagation`, except `layout`."""
+    """Propagation that computes edge weights again whenever they are needed. It has the arguments of `BlockPropagation` except `layout`."""
 
     at_once = True
 
@@ -293,7 +293,7 @@ class TiledPropagation(WrittenPropagation):
         out.rows.mul_(root)
 
     def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[Tensor, ...], into: tuple[Tensor | None, ...], to_x: Rows) -> None:
-        """Write the gradient of `x` to `to_x`, and add the gradient of the inverse roots to `into`."""
+        """Write the gradient of `x` to `to_x`, and add the gradient of the inverse roots of the degrees to `into`."""
         unit, root, mix = parts
         above = Rows(x.piece, grad.rows * root)
         self.plan.pull(x.piece, above.rows, unit, to_x.rows)

@@ -204,7 +204,7 @@ def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]
 
 
 def scales(rules: Sequence[EdgeRule]) -> tuple[float, float]:
-    """Return two sums of the option `scale`: over the rules with angular weights, and over the rules with unit weights."""
+    """Return the sum of the factors `scale` of the rules with angular weights, and the sum for the rules with unit weights."""
     angular, unit = ([rule.scale for rule in rules if rule.weight == weight] for weight in ("angular", "unit"))
     return sum(angular), sum(unit)
 
