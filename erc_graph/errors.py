@@ -34,7 +34,7 @@ def expect(where: str, config: object, **checks: tuple[bool, str]) -> None:
     """Check the values of a configuration, and report all invalid values in one error.
 
     Args:
-        where: Path of the configuration, for example `pipeline.pmf`.
+        where: Place of the object in the whole configuration, for example `pipeline.pmf`.
         config: The configuration object.
         **checks: For each field name, whether the value of the field is valid, and a description of valid values.
 

@@ -35,7 +35,7 @@ EXAMPLES = """  erc-graph compare runs/pairwise-meld runs/pairwise-meld/bigru
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command."""
+    """Return the argument parser of the command `erc-graph compare`."""
     parser = Parser(prog="erc-graph compare", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s RUN RUN ... [options]")
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a finished run, its folder bigru, or a result.json")
     parser.add_argument(
@@ -55,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return the exit code."""
+    """Run the command `erc-graph compare` and return its exit code."""
     options = make_parser().parse_args(argv)
 
     from erc_graph.experiments.compare import compare_runs

@@ -29,7 +29,7 @@ because it contains the options of the old version.
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command."""
+    """Return the argument parser of the command `erc-graph completion`."""
     parser = Parser(prog="erc-graph completion", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("shell", choices=SHELLS, help="your shell")
     return parser
@@ -37,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return the exit code."""
+    """Run the command `erc-graph completion` and return its exit code."""
     options = make_parser().parse_args(argv)
     import shtab
 

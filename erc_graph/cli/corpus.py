@@ -37,7 +37,7 @@ ACTIONS = {
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command."""
+    """Return the argument parser of the command `erc-graph corpus`."""
     parser = Parser(prog="erc-graph corpus", description=DESCRIPTION, examples=EXAMPLES)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
     for name, words in ACTIONS.items():
@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return the exit code."""
+    """Run the command `erc-graph corpus` and return its exit code."""
     options = make_parser().parse_args(argv)
     if options.action == "validate":
         return _validate(options)

@@ -24,7 +24,7 @@ EXAMPLES = """  erc-graph experiment pairwise
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command, with the parsers of all methods."""
+    """Return the argument parser of the command `erc-graph experiment`, with the parsers of all methods."""
     from erc_graph.cli.completion import hang
     from erc_graph.cli.list import methods
     from erc_graph.experiments.parser import make_parser as of_method

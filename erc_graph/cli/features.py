@@ -41,7 +41,7 @@ EXAMPLES = """examples:
 
 
 def make_parser() -> ArgumentParser:
-    """Return the parser of the command, in which every field of the configuration is an option."""
+    """Return the argument parser of the command, in which every field of the configuration is an option."""
     from jsonargparse import ActionYesNo
 
     from erc_graph.experiments.options import OptionParser
@@ -68,7 +68,7 @@ def make_parser() -> ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return the exit code (0 success, 2 error, 130 stopped)."""
+    """Run the command `erc-graph features` and return its exit code (0 success, 2 error, 130 stopped)."""
     from erc_graph.errors import ConfigError
     from erc_graph.features.features_config import FeaturesConfig
     from erc_graph.features.fine_tuning import TuningConfig

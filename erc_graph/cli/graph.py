@@ -48,7 +48,7 @@ KINDS = (".png", ".svg", ".graphml", ".html")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command."""
+    """Return the argument parser of the command `erc-graph graph`."""
     parser = Parser(prog="erc-graph graph", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s DATA [options]")
     parser.add_argument("data", metavar="DATA", help="folder with corpus.toml, saved corpus, annotation file, `sample` or `sample-raw`")
     parser.add_argument("--dialogue", nargs="+", metavar="ID", help="ids of conversations, or their positions from 0 (default: the first)")
@@ -80,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return the exit code."""
+    """Run the command `erc-graph graph` and return its exit code."""
     options = make_parser().parse_args(argv)
     check_name("--out", options.out)
     if options.first < 1:

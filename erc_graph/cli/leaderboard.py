@@ -32,7 +32,7 @@ EXAMPLES = """  erc-graph leaderboard --methods bigru,pairwise,dialoguegcn
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command."""
+    """Return the argument parser of the command `erc-graph leaderboard`."""
     parser = Parser(prog="erc-graph leaderboard", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s [options]")
     parser.add_argument("--data", nargs="+", metavar="CORPUS", help="one corpus or several (default: sample)")
     parser.add_argument(
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return the exit code."""
+    """Run the command `erc-graph leaderboard` and return its exit code."""
     options = make_parser().parse_args(argv)
 
     from erc_graph.experiments.experiment import Launch

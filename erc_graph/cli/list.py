@@ -21,7 +21,7 @@ EXAMPLES = """  erc-graph list methods
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command."""
+    """Return the argument parser of the command `erc-graph list`."""
     parser = Parser(prog="erc-graph list", description=DESCRIPTION, examples=EXAMPLES)
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True, title="kinds")
     for name, (words, _) in KINDS.items():
@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return the exit code."""
+    """Run the command `erc-graph list` and return its exit code."""
     options = make_parser().parse_args(argv)
     if getattr(options, "card", None):
         print(starter_card(), end="")
@@ -87,7 +87,7 @@ def corpora() -> dict[str, str]:
 
 
 def tasks() -> dict[str, str]:
-    """Return, for every task (label set), its labels, the labels that are replaced by them, and the labels that are left out."""
+    """Return, for every task, its labels, the label names that it replaces by others, and the label names that it leaves out."""
     from erc_graph.data.tasks import TASKS
 
     found = {}

@@ -52,7 +52,7 @@ FILES = (".csv", ".json", ".jsonl", ".parquet", ".html", ".txt", ".tsv")  # endi
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command."""
+    """Return the argument parser of the command `erc-graph predict`."""
     parser = Parser(
         prog="erc-graph predict",
         description="Label new conversations with a trained model: the emotion of every utterance,\nwith its probability.",
@@ -107,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return the exit code: 0 success, 1 some conversations could not be labelled, 2 error, 130 stopped."""
+    """Run the command `erc-graph predict` and return its exit code: 0 success, 1 some conversations could not be labelled, 2 error, 130 stopped."""
     options = make_parser().parse_args(argv)
     try:
         _check(options)
@@ -269,7 +269,7 @@ BAR = 8
 
 
 def table(rows: Sequence[Answer], *, width: int = 80) -> str:
-    """Return a table per conversation: turn, time, speaker, emotion, probability (as a bar and a number), and text."""
+    """Return one table per conversation: utterance number, time, speaker, emotion, probability (as a bar and a number), and text."""
     from erc_graph.report.text_tables import text_table
 
     parts = []

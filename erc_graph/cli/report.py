@@ -19,7 +19,7 @@ EXAMPLES = """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command."""
+    """Return the argument parser of the command `erc-graph report`."""
     parser = Parser(
         prog="erc-graph report",
         description="Write an HTML page about a run: metrics, curves, confusion matrix, calibration,\n"
@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Write the report and return the exit code: 0 success, 2 error, 130 stopped."""
+    """Write the report and return the exit code of the command: 0 success, 2 error, 130 stopped."""
     options = make_parser().parse_args(list(argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     from erc_graph.experiments.report import make_report

@@ -31,7 +31,7 @@ the model. Put a proxy in front of it if other machines can reach the port.
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command."""
+    """Return the argument parser of the command `erc-graph serve`."""
     parser = Parser(prog="erc-graph serve", description=DESCRIPTION, examples=EXAMPLES)
     add_model(parser)
     parser.add_argument(
@@ -80,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return the exit code: 0 ended by SIGTERM, 2 error, 130 stopped."""
+    """Run the command `erc-graph serve` and return its exit code: 0 ended by SIGTERM, 2 error, 130 stopped."""
     options = make_parser().parse_args(argv)
     extractors = extractor_pairs(options.extractor)
     if lacking := [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]:

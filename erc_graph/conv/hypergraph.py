@@ -42,7 +42,7 @@ class Hypergraph(Conv):
         width: Width of the output states; must equal `inputs`.
         recipe: Graph recipe, of which only the hyperedges are used.
         layers: Number of layers.
-        streams: Number of streams, for learned weights; `None`: all weights are one.
+        streams: Number of streams, needed for learned weights. If it is `None`, all weights are one.
 
     Raises:
         ConfigError: `width` differs from `inputs`, or the recipe has no hyperedges.

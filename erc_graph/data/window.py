@@ -32,7 +32,7 @@ class Window:
         self._end = 0
 
     def push(self, row: Tensor) -> Tensor:
-        """Append a row, and return the rows of the window, at most `past + 1`, stacked along a new first axis, oldest first.
+        """Append a row, and return the window: at most `past + 1` rows, the oldest first, stacked along a new first axis.
 
         The result is a view of the buffer, which is valid only until the next call of `push`.
         """

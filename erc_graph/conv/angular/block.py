@@ -198,7 +198,7 @@ class BlockPropagation(WrittenPropagation):
         batch: The dialogues.
         states: `(N, S, d)` node states from which the angular weights are computed.
         present: `(N, S)` bool; an absent node has no edges.
-        layout: Arrangement of the nodes, from `in_buckets`.
+        layout: Arrangement of the nodes, as returned by the function `in_buckets`.
 
     Raises:
         ConfigError: an edge rule across streams joins nodes of different utterances.
@@ -224,7 +224,7 @@ class BlockPropagation(WrittenPropagation):
             self.parts = _Weights.apply(own, here, self.structure)
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return two lists of the edge weights of a `Piece`, within and across streams, with one tensor per group of padded dialogues."""
+        """Return the edge weights of a group of rows (`Piece`): two lists, within and across streams, with a tensor per bucket."""
         inside, mix = parts
         squares = piece.squares(inside[piece.weights]) if inside is not None and len(inside) else []
         return squares, piece.mixes(mix[piece.turns]) if mix is not None and len(mix) else []

@@ -91,22 +91,22 @@ class Piece:
     by_turns: Tensor
 
     def take(self, x: Tensor) -> Tensor:
-        """Gather the rows of this `Piece` from node states: `(N, S, k)` → `(R, k)`, zero at padding."""
+        """Gather the rows of this group (`Piece`) from node states: `(N, S, k)` → `(R, k)`, with zeros in rows of padding."""
         if not len(self.nodes):
             return x.new_zeros(len(self.node), x.shape[-1])
         return x.flatten(0, 1).index_select(0, self.node).index_fill_(0, self.padding, 0)
 
     def put(self, rows: Tensor, into: Tensor) -> None:
-        """Copy the rows `(R, k)` of this `Piece` to the node states `into`, `(N, S, k)`."""
+        """Copy the rows `(R, k)` of this group (`Piece`) to the node states `into`, `(N, S, k)`."""
         into.view(-1, into.shape[-1]).index_copy_(0, self.nodes, rows.index_select(0, self.real))
 
     def squares(self, weights: Tensor) -> list[Tensor]:
-        """Return the edge weights of this `Piece` as views `(streams × dialogues, turns, turns)`, one per group of padded dialogues."""
+        """Return the edge weights of this group of rows as views `(streams × dialogues, turns, turns)`, one per bucket of dialogues."""
         parts = weights.split([bucket.weights for bucket in self.buckets])
         return [part.view(-1, bucket.turns, bucket.turns) for bucket, part in zip(self.buckets, parts, strict=True)]
 
     def mixes(self, turns: Tensor) -> list[Tensor]:
-        """Return a tensor over the utterances of this `Piece` as views `(dialogues × turns, ...)`, one per group of padded dialogues."""
+        """Return a tensor over the utterances of this group of rows as views `(dialogues × turns, ...)`, one per bucket of dialogues."""
         return list(turns.split([bucket.dialogues * bucket.turns for bucket in self.buckets]))
 
     def by_turn(self, rows: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ class Layout:
     weights: int
 
     def arrange(self, x: Tensor) -> Tensor:
-        """Arrange node states as rows: `(N, S, k)` → `(R, k)`, zero at padding."""
+        """Arrange node states as rows: `(N, S, k)` → `(R, k)`, with zeros in rows of padding."""
         return _Arrange.apply(x.flatten(0, 1), self.place, self.rows)
 
     def restore(self, rows: Tensor, streams: int) -> Tensor:

@@ -51,8 +51,8 @@ class AngularMemory:
             speaker: `(1,)` index of the speaker.
 
         Returns:
-            Edge weights `(S, turns * S)`, `[target stream, source utterance and stream]`, and in-degrees `(S, 1)`. `turns` is the number
-            of stored utterances, the new utterance included.
+            Edge weights `(S, turns * S)`, a row per target stream and a column per source node, and in-degrees `(S, 1)`. `turns` is the
+            number of stored utterances, the new utterance included.
         """
         unit = directions(states)
         seen = self.directions.push(unit)  # (turns, S, d)

@@ -44,7 +44,7 @@ def assemble(
     strict: bool = False,
     files: Mapping[str, Path] | None = None,
 ) -> Corpus:
-    """Build a corpus from annotations and further arguments. If an argument and the annotations differ, the argument is used.
+    """Build a corpus from annotations and further arguments. If an argument contradicts the annotations, the argument is used.
 
     Args:
         annotations: Content of the annotation files.

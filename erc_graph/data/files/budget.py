@@ -1,9 +1,10 @@
 """Limits on the memory for reading files. The limit grows with the size of the opened files. All file readers use this module.
 
 A manipulated file of a few hundred bytes can request gigabytes of memory, for example by repetition, by an array shape that is too large or
-by nested keys. No list of manipulations is complete. Therefore each file is opened with `content_of` or announced with `admit`. Both
-functions allow memory in proportion to the size of the file. Inside `with reading(…):`, Linux refuses memory beyond this limit. On other
-systems, a reader limits only the memory that it counts itself. Error messages of libraries are shortened to one line.
+by nested keys. No list of manipulations is complete. Therefore each file is read by the function `content_of`, or the function `admit` is
+called before the file is opened. Both functions allow memory in proportion to the size of the file. Inside `with reading(…):`, Linux
+refuses memory beyond this limit. On other systems, a reader limits only the memory that it counts itself. Error messages of libraries are
+shortened to one line.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def admit(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusErro
     """Raise the memory limit for a file that will be opened, and return the size of the file in bytes.
 
     Raises:
-        refuse: the path is not a regular file, but for example a pipe or a device.
+        refuse: the path is not a regular file, but for example a pipe or a device. The argument `refuse` is the class of this error.
         OSError: the file does not exist, is a folder, or there is no permission to read it.
     """
     found = os.stat(path)
@@ -166,7 +167,7 @@ def content_of(path: str | os.PathLike[str], refuse: type[ErcGraphError] = Corpu
     """Return the content of a regular file as bytes, and raise the memory limit in proportion to the size of the file.
 
     Raises:
-        refuse: the path is not a regular file.
+        refuse: the path is not a regular file. The argument `refuse` is the class of this error.
         OSError: the file does not exist, or there is no permission to read it.
     """
     admit(path, refuse)

@@ -21,7 +21,8 @@ def hub_name(name: str) -> bool:
 
 
 def hub_folder(name: str, patterns: Sequence[str]) -> Path:
-    """Return a folder with the files of a model whose names match `patterns`. Files in the local cache are not downloaded again.
+    """Return a folder with the files of a model; only files whose names match `patterns` are included. Files in the local cache are not
+    downloaded again.
 
     Args:
         name: Name of the model, `owner/model`.

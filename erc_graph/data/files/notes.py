@@ -2,7 +2,7 @@
 
 The functions that read files call `note("…")` wherever they make an assumption. `load_corpus` and `load_transcript` collect the notes with
 `noting()`. If the file can be read, each note is printed once on standard error. The note is also stored under `notes` in `provenance` of
-the corpus, which commands show with the option `--json`. If the file cannot be read, only the error is printed.
+the corpus. Commands with the option `--json` show these notes. If the file cannot be read, only the error is printed.
 """
 
 from __future__ import annotations

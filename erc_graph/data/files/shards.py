@@ -82,7 +82,10 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Input that could not be read or predicted, and the reason. `dialogue` is empty if the input is a whole file or a single line."""
+    """An input that could not be read, or whose emotions could not be predicted, and the reason.
+
+    `dialogue` is empty if the input is a whole file or a single line.
+    """
 
     source: str
     reason: str
@@ -96,7 +99,8 @@ class Refused:
 def find_sources(paths: Sequence[str], outside: Path | None = None) -> Iterator[Source]:
     """Return the files at the given paths; each file occurs once. The files of a folder are sorted by name.
 
-    Audio files, hidden files and the folder `outside` are left out. The folder of a corpus counts as one file.
+    Audio files, hidden files and the folder given as `outside` (for example, for results) are left out. The folder of a corpus counts as
+    one file.
 
     Raises:
         CorpusError: one of the paths does not exist, or no file is found.

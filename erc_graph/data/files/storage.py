@@ -62,7 +62,7 @@ def _beside(path: Path, ending: str) -> Path:
 def tidy(folder: Path, name: str | None = None) -> None:
     """Clean up temporary files that killed processes of this machine left in a folder.
 
-    Folders that were renamed before their replacement get their old names back, and incomplete files are removed.
+    A folder that was renamed to be replaced, but was not replaced, gets its old name back. Incomplete files are removed.
 
     Args:
         folder: The folder.

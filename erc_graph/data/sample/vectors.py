@@ -1,8 +1,8 @@
 r"""The sample corpus: generated conversations whose best possible accuracy is known (`erc_graph.data.sample.bayes_limit`).
 
 **Emotions.** With probability :math:`\alpha` (inertia), the speaker of utterance :math:`t` has their own last emotion :math:`a` again.
-With probability :math:`\beta` (contagion), the speaker has the last emotion :math:`b` of the last other speaker. Otherwise the emotion is
-drawn from the distribution :math:`\pi` (`BASE`). The brackets are 1 if the equation in them is true, otherwise 0:
+With probability :math:`\beta` (contagion), the speaker takes over :math:`b`, the last emotion of the other speaker who spoke last.
+Otherwise the emotion is drawn from the distribution :math:`\pi` (`BASE`). The brackets are 1 if the equation in them is true, otherwise 0:
 
 .. math:: P(e_t \mid a, b) = \alpha [e_t = a] + \beta [e_t = b] + (1 - \alpha - \beta)\, \pi(e_t)
 
@@ -10,9 +10,9 @@ If the speaker has no earlier utterance, :math:`\alpha` is 0. If no other speake
 speakers does not depend on emotions. The emotion of every single utterance has the distribution :math:`\pi`. Without context, only the
 vectors of the utterance are therefore informative.
 
-**Vectors.** The vector of a modality is the mean vector of the emotion plus standard normal noise. For the pairs in `CONFUSED`, the two
-mean vectors are close together. For example, text hardly distinguishes joy from surprise, and audio hardly distinguishes joy from anger.
-The modalities therefore complement each other. Some vectors are missing.
+**Vectors.** The vector of a modality is the mean vector of the emotion plus standard normal noise. For the pairs of emotions in `CONFUSED`,
+the two mean vectors are close together. For example, text hardly distinguishes joy from surprise, and audio hardly distinguishes joy from
+anger. The modalities therefore complement each other. Some vectors are missing.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class SampleConfig:
         speakers: Smallest and largest number of speakers of a dialogue; at least two.
         repeat: Probability that the speaker of an utterance is also the speaker of the next utterance.
         inertia: Probability α that a speaker has their own last emotion again.
-        contagion: Probability β that a speaker has the last emotion of the last other speaker.
+        contagion: Probability β that a speaker takes over the last emotion of the other speaker who spoke last.
         missing: Probability that a vector is missing, independently for every vector.
         separation: Distance of a class mean from the origin, in standard deviations of the noise.
         detail: Distance between the class means of a pair in `CONFUSED`, as a fraction of the distance between the means of other classes.

@@ -24,7 +24,7 @@ _ID = re.compile(r"(.+)(?:\$_\$|\[)([^\[\]]+)\]?", re.DOTALL)  # `video$_$clip` 
 
 
 def read_arrays(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """Read a dictionary split → arrays with one value or vector per clip; return `None` if the content has another form.
+    """Read a dictionary that maps splits to arrays with one value or vector per clip; return `None` if the content has another form.
 
     The names of the arrays are `id`, `text`, `audio`, `vision`, `regression_labels` and `raw_text`.
 
@@ -44,7 +44,7 @@ def read_arrays(content: Any, path: Path, size: int, dataset: str | None = None)
 
 
 class Clips(Protocol):
-    """The clips of one split, as input of `by_video`.
+    """The clips of one split, as input of the function `by_video`.
 
     Attributes:
         split: Name of the split.

@@ -20,7 +20,7 @@ UNDECIDED = "non-neutral"  # EmotionLines: the annotators did not agree
 
 
 def read_conversations(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """Read a list of conversations (EmotionLines, EmotionX), or a dictionary id → conversation (RECCON).
+    """Read a list of conversations (EmotionLines, EmotionX), or a dictionary that maps ids to conversations (RECCON).
 
     A conversation is a list of utterances with the keys `utterance`, `speaker` and `emotion`. The result is `None` if the content has
     another form.

@@ -58,7 +58,7 @@ def _plain_name(name: str) -> str:
 
 
 def read_samples(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """Read a dictionary split → list of dialogues (CORECT); return `None` if the content has another form.
+    """Read a dictionary that maps splits to lists of dialogues (CORECT); return `None` if the content has another form.
 
     Each dialogue is a dictionary with `vid`, `speakers`, `labels`, `text`, `audio`, `visual` and `sentence`.
 

@@ -47,7 +47,7 @@ def speaker_number(value: Any) -> int | None:
 
 
 def vector(value: Any) -> np.ndarray | None:
-    """Convert a value to a float32 array, a vector or one vector per frame; return `None` if it has other values than numbers."""
+    """Convert a value to a float32 array (a vector, or one vector per frame); return `None` if it has other values than numbers."""
     if not isinstance(value, list | tuple | np.ndarray):
         return None
     try:

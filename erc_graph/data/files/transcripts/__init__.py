@@ -1,8 +1,8 @@
 """Reading of transcripts, subtitles and chats from a file or a pipe, as conversations without labels.
 
-The format is recognised by the content. `TEXTS` is the list of functions that read text, `VALUES` of functions that read JSON. These
-functions are called in the order of the lists until one recognises the content. A new format needs one function in a file of this folder
-and one line in a list. The functions report their assumptions with `note`.
+The format is recognised by the content. `TEXTS` is the list of functions that read text. `VALUES` is the list of functions that read JSON.
+These functions are called in the order of the lists until one recognises the content. A new format needs one function in a file of this
+folder and one line in a list. The functions report their assumptions with `note`.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def is_title(line: str) -> bool:
 def say_cleaned(pairs: Counter[tuple[str, str]]) -> None:
     """Tell the user in a note which names were cleaned by `clean`.
 
-    `pairs` contains pairs of a name in the file and the cleaned name, and how often they occur.
+    `pairs` counts how often each pair of a name in the file and its cleaned name occurs.
     """
     changed = [(raw, name) for raw, name in pairs if " ".join(raw.split()) != name]
     if changed:
