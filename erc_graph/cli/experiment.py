@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def named(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the name of the method, from the first argument or from `--method`, and the remaining arguments.
+    """Return the name of the method (from the first argument or from the option `--method`) and the remaining arguments.
 
     Raises:
         ConfigError: the arguments name two methods.

@@ -41,7 +41,7 @@ EXAMPLES = """examples:
 
 
 def make_parser() -> ArgumentParser:
-    """Return the argument parser of the command, in which every field of the configuration is an option."""
+    """Return the argument parser of `erc-graph features`, in which every field of the configuration is an option."""
     from jsonargparse import ActionYesNo
 
     from erc_graph.experiments.options import OptionParser

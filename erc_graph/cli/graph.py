@@ -199,7 +199,7 @@ def write_graphs(graphs: Sequence[HeteroData], out: Path, corpus: Corpus, predic
 
 
 def wanted(corpus: Corpus, options: argparse.Namespace) -> Corpus:
-    """Return the conversations that `--split`, `--dialogue` and `--first` select."""
+    """Return the conversations that the options `--split`, `--dialogue` and `--first` select."""
     return corpus.subset(chosen(corpus.split(options.split) if options.split else corpus, options.dialogue, options.first))
 
 

@@ -107,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command `erc-graph predict` and return its exit code: 0 success, 1 some conversations could not be labelled, 2 error, 130 stopped."""
+    """Run `erc-graph predict` and return its exit code: 0 success, 1 some conversations could not be labelled, 2 error, 130 stopped."""
     options = make_parser().parse_args(argv)
     try:
         _check(options)
@@ -251,7 +251,7 @@ def _share(text: str) -> float:
 
 
 def extractor_pairs(values: Sequence[str]) -> dict[str, str]:
-    """Return modality → encoder, from the values `NAME=ENCODER` of the option `--extractor`.
+    """Return a dictionary modality → encoder, from the values `NAME=ENCODER` of the option `--extractor`.
 
     Raises:
         ConfigError: a value does not have the format `NAME=ENCODER`.

@@ -4,9 +4,10 @@ r"""Multi-head graph attention with scaled dot products: the convolution of a gr
     a_{ij} = \mathrm{softmax}_{j \in N(i)} \frac{(W_q x_i + b_q) \cdot (W_k x_j + b_k)}{\sqrt d} \qquad
     y_i = \Big[\sum_j a_{ij} (W_v x_j + b_v)\Big]_{\text{heads}} + W_s x_i + b_s
 
-The operator is from Shi et al., "Masked Label Prediction", IJCAI 2021, Eqs. (3) and (4). In PyTorch Geometric (PyG), it is called
-`TransformerConv`; here, the heads are concatenated and there are no edge features. COGMEN (Joshi et al., NAACL 2022) uses this operator.
-`d` is the dimension of a head, and `P` is the number of edges, including padding edges.
+:math:`x_i` is the input state and :math:`y_i` the output state of node `i`; `N(i)` are the sources of the edges into node `i`. The operator
+is from Shi et al., "Masked Label Prediction", IJCAI 2021, Eqs. (3) and (4). In PyTorch Geometric (PyG), it is called `TransformerConv`;
+here, the heads are concatenated and there are no edge features. COGMEN (Joshi et al., NAACL 2022) uses this operator. `d` is the dimension
+of a head, and `P` is the number of edges, including padding edges.
 
 | symbol | attribute | shape |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""`Conv`, the base class of graph operators: modules that send messages along the edges of a graph recipe."""
+"""`Conv`, the base class of graph operators: modules that send messages along the edges that a graph recipe defines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 class Conv(OverTurns):
-    """Base class of message passing over the graph of a recipe.
+    """Base class of message passing along the edges that a graph recipe defines.
 
     A subclass defines its parameters and implements `pass_on`. In `pass_on`, all operators send messages by the methods `edges.spread` and
     `edges.attend`, or by the hyperedges `edges.hyper`. The package can record these messages. Therefore, it can draw the edge weights

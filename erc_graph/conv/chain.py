@@ -4,9 +4,9 @@ r"""A chain of linear graph convolutions; the output is the input plus one nonli
     F^0 = x \qquad F^k_i = \sum_{j \in N(i)} \frac{W_k F^{k-1}_j}{\sqrt{d_i d_j}} + b_k \qquad
     y = F^0 + \sum_{k=1}^K \mathrm{LeakyReLU}_{0.01}(U_k F^k + c_k)
 
-The operator is from the public code of GraphSmile (Li et al., IEEE TPAMI 2025). The public code also learns an edge weight for every
-position of an edge in the batch; this operator has no learned edge weights. :math:`d_i` is the in-degree of node `i`. There is no
-activation between the convolutions.
+`x` are the input states, `y` the output states, and `N(i)` the sources of the edges into node `i`. The operator is from the public code of
+GraphSmile (Li et al., IEEE TPAMI 2025). The public code also learns an edge weight for every position of an edge in the batch. This
+operator has no learned edge weights. :math:`d_i` is the in-degree of node `i`. There is no activation between the convolutions.
 
 | symbol | attribute | shape |
 |---|---|---|

@@ -48,7 +48,7 @@ class Order:
         score: `(pairs,)` logarithm of the number of edges of a pair; -1e30 for a pair without edges.
         pair: `(E,)` index of the pair of every edge.
         slot: `(E,)` index of every edge in a tensor `(pairs × R,)`, the concatenation of `(n, R, t - first)` over all steps.
-        number: `(E,)` for every edge, the number of edges between its two nodes, repeated edges included.
+        number: `(E,)` for every edge, the number of edges between its two nodes, including repeated edges.
     """
 
     rows: Tensor

@@ -3,11 +3,12 @@ r"""Propagation with a signed gate on every edge: the states of neighbours are a
 .. math::
     y^0 = x \qquad y^k_i = r_i + \sum_{j \in N(i)} \tanh(g_k^\top [y^{k-1}_i ; y^{k-1}_j] + c_k) \frac{y^{k-1}_j}{\sqrt{d_i d_j}}
 
-The residual is :math:`r_i = y^{k-1}_i` in the multi-frequency branch of M3NET (Chen et al., CVPR 2023), and
-:math:`r_i = \varepsilon x_i` in the contagion graph of MF-EDM (Hwang et al., Interspeech 2026). The inertia graph of MF-EDM has no gate: 1
-replaces the tanh. :math:`d_i` is the degree of node `i`. An edge with multiplicity `n` counts as `n` edges in the sum and in the
-degree. A node with `d = 0` neither sends nor receives messages. The layers have no weight matrix and no activation. The equations are
-those of the public code of M3NET and MF-EDM. The graph of M3NET is symmetric, so in-degrees equal out-degrees.
+`x` are the input states, :math:`y^k` the states after layer `k`, and `N(i)` the sources of the edges into node `i`. The residual is
+:math:`r_i = y^{k-1}_i` in the multi-frequency branch of M3NET (Chen et al., CVPR 2023), and :math:`r_i = \varepsilon x_i` in the contagion
+graph of MF-EDM (Hwang et al., Interspeech 2026). The inertia graph of MF-EDM has no gate: 1 replaces the tanh. :math:`d_i` is the degree of
+node `i`. An edge with multiplicity `n` counts as `n` edges in the sum and in the degree. A node with `d = 0` neither sends nor receives
+messages. The layers have no weight matrix and no activation. The equations are those of the public code of M3NET and MF-EDM. The graph of
+M3NET is symmetric, so in-degrees equal out-degrees.
 
 | symbol | attribute | shape |
 |---|---|---|

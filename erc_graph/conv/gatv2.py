@@ -4,9 +4,10 @@ r"""Graph attention with the scores of GATv2 and learned vectors for the relatio
     e_{ij} = a^\top \mathrm{LeakyReLU}_{0.2}(W_t x_i + W_s x_j + W_r r_{ij}) \qquad
     y_i = \frac1H \sum_{\text{heads}} \sum_j \mathrm{softmax}_{j \in N(i)}(e_{ij})\, W_s x_j + b
 
-The operator is from Brody et al., "How Attentive are Graph Attention Networks?", ICLR 2022. In PyG, it is called `GATv2Conv`; here, the
-output is the mean of the heads. The vector :math:`r_{ii}` of a self-loop is the mean of the vectors of all other edges into node `i`.
-GraphCFC (Li et al., IEEE TMM 2024) uses this operator.
+:math:`x_i` is the input state and :math:`y_i` the output state of node `i`; `N(i)` are the sources of the edges into node `i`. The operator
+is from Brody et al., "How Attentive are Graph Attention Networks?", ICLR 2022. In PyG, it is called `GATv2Conv`; here, the output is the
+mean of the heads. The vector :math:`r_{ii}` of a self-loop is the mean of the vectors of all other edges into node `i`. GraphCFC (Li et
+al., IEEE TMM 2024) uses this operator.
 
 | symbol | attribute | shape |
 |---|---|---|

@@ -8,7 +8,7 @@ r"""Hypergraph convolution: weighted means from nodes to hyperedges, and from hy
 :math:`\omega_e`, and `l` is the layer. With :math:`\omega = \gamma = 1`, this is the operator :math:`D^{-1} H B^{-1} H^\top z + b` of Bai
 et al., "Hypergraph convolution and hypergraph attention", Pattern Recognition 2021. In PyG, it is called `HypergraphConv`, and has an
 additional weight matrix. The hypergraph branch of M3NET (Chen et al., CVPR 2023) uses this operator. In the public code of M3NET, every
-position of a hyperedge or node in the batch has its own learned ω or γ; positions that do not occur in training keep the value 1. Here,
+position of a hyperedge or node in the batch has its own learned ω or γ. Positions that do not occur in training keep the value 1. Here,
 learned weights are positive. Every stream has its own γ. Every rule for hyperedges has its own ω; for rules with `over = "stream"`, every
 stream has its own ω.
 

@@ -3,8 +3,9 @@ r"""Graph convolution with one matrix for all neighbours and one matrix for the 
 .. math::
     y_i = W_0 x_i + W \sum_{j \in N(i)} a_{ij} x_j + b \qquad \text{or the mean instead of the sum}
 
-The operator is from Morris et al., "Weisfeiler and Leman Go Neural", AAAI 2019; in PyG, it is called `GraphConv`. The second layer of
-DialogueGCN (Ghosal et al., EMNLP 2019, Eq. (3)) is this operator without the edge weights :math:`a_{ij}`.
+:math:`x_i` is the input state and :math:`y_i` the output state of node `i`; `N(i)` are the sources of the edges into node `i`. The operator
+is from Morris et al., "Weisfeiler and Leman Go Neural", AAAI 2019; in PyG, it is called `GraphConv`. The second layer of DialogueGCN
+(Ghosal et al., EMNLP 2019, Eq. (3)) is this operator without the edge weights :math:`a_{ij}`.
 
 | symbol | attribute | shape |
 |---|---|---|

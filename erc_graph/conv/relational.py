@@ -4,12 +4,12 @@ r"""Relational graph convolution: every relation has its own matrix.
     y_i = W_0 x_i + b + \sum_r \frac{1}{c_{i,r}} \sum_{j \in N_r(i)} a_{ij} W_r x_j
     \qquad c_{i,r} = |N_r(i)| \text{ or } 1
 
-The operator is from Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC 2018, Eq. (2); in PyG, it is
-called `RGCNConv`. :math:`N_r(i)` are the neighbours of node `i` by relation `r`. The edge weights `a` are from Eq. (2) of DialogueGCN
-(Ghosal et al., EMNLP 2019); without weights, `a` is 1. If the option `bases` is set, :math:`W_r = \sum_b c_{rb} B_b`, Eq. (3) of
-Schlichtkrull et al. With `attention`, the weights are :math:`a_{ij} = \mathrm{softmax}_j(x_i^\top W_e x_j)`, Eq. (1) of DialogueGCN. If
-`attention` is `target`, the softmax is over all edges into a target. If `attention` is `source`, the softmax is over all edges out of a
-source, as in the public code of DialogueGCN.
+:math:`x_i` is the input state and :math:`y_i` the output state of node `i`. The operator is from Schlichtkrull et al., "Modeling Relational
+Data with Graph Convolutional Networks", ESWC 2018, Eq. (2); in PyG, it is called `RGCNConv`. :math:`N_r(i)` are the sources of the edges of
+relation `r` into node `i`. The edge weights `a` are from Eq. (2) of DialogueGCN (Ghosal et al., EMNLP 2019); without weights, `a` is 1. If
+the option `bases` is set, :math:`W_r = \sum_b c_{rb} B_b`, Eq. (3) of Schlichtkrull et al. With `attention`, the weights are
+:math:`a_{ij} = \mathrm{softmax}_j(x_i^\top W_e x_j)`, Eq. (1) of DialogueGCN. If `attention` is `target`, the softmax is over all edges
+into a target. If `attention` is `source`, the softmax is over all edges out of a source, as in the public code of DialogueGCN.
 
 | symbol | attribute | shape |
 |---|---|---|

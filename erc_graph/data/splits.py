@@ -291,7 +291,7 @@ def folds(corpus: Corpus, protocol: str = "official", *, seed: int = 0) -> list[
 
     Args:
         corpus: The whole corpus.
-        protocol: A key of `PROTOCOLS`.
+        protocol: Name of the protocol, a key of `PROTOCOLS`.
         seed: Seed of the random choice of development dialogues. It has no effect if the protocol defines these dialogues.
 
     Raises:

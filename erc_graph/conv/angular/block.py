@@ -2,7 +2,7 @@
 
 A bucket contains dialogues that are padded to the same number of utterances, `turns`. The edge weights within streams are one tensor
 `(streams × dialogues, turns, turns)` per bucket, computed from Gram matrices. The weights across `S` streams are one `S × S` matrix per
-utterance. The backward pass is explicit, because autograd would store a matrix for every arithmetic operation.
+utterance. The backward pass is written by hand, because autograd would store a matrix for every arithmetic operation.
 
 Let `U` be the states scaled to length one, `G = U Uᵀ` their cosines, and `t` the presence of the nodes (1 or 0). The edge weights are
 `A = K ∘ a(G) + C`, where `a` is the angular similarity. The factors `K` and the summands `C` follow from the rules of the recipe. The

@@ -3,9 +3,9 @@
 A tile is a block of the weight matrix: some target nodes and all their possible source nodes. Memory is linear in the number of utterances.
 There are two kinds of tiles:
 
-- **strips**, if a rule joins all utterances: a few targets of every dialogue in a group of padded dialogues, with all sources;
-- **bands**, if every rule within streams is a window: a few targets, with the sources in their windows. All dialogues of a stream follow
-  each other, and one batched product computes many tiles. Time is linear in the number of utterances.
+- **strips**, if a rule joins all utterances. A strip contains a few targets of every dialogue in a group, with all their sources.
+- **bands**, if every rule within streams is a window. A band contains a few targets, with the sources in their windows. All dialogues of a
+  stream follow each other, and one batched product computes many tiles. Time is linear in the number of utterances.
 
 Degrees are computed by the same products, from a vector of ones instead of states `x`. `A` are the edge weights, `r` are the inverse roots
 of the degrees, `y = r x` and `z = A y`. Let `g` be the gradient of the output `P x = r z`. Then the gradients are `∂x = r ∘ Aᵀ(r g)`,

@@ -63,7 +63,7 @@ class Propagation(ABC):
 
 
 class WrittenPropagation(Propagation):
-    """A propagation with an explicit backward pass. All layers can therefore be computed for one group of rows after another.
+    """A propagation with a hand-written backward pass. All layers can therefore be computed for one group of rows after another.
 
     Attributes:
         layout: Arrangement of the nodes as rows, divided into groups of rows without common edges (`Piece`).

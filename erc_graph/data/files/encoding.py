@@ -1,6 +1,6 @@
-"""Decoding of text. UTF-8, UTF-16 and UTF-32 are recognised with certainty; any other encoding is detected.
+"""Decoding of text. UTF-8, UTF-16 and UTF-32 are recognised with certainty; any other encoding is detected from the words of the text.
 
-The user gets a note with the detected encoding. If the detection is unsure, an error is raised.
+The user gets a note with the detected encoding. If the encoding stays unclear, an error is raised.
 
 Windows-1252 is not a safe default, because almost any bytes are valid Windows-1252. Chinese, Japanese and Cyrillic texts would
 silently become Latin letters.

@@ -1,7 +1,7 @@
 """The known spellings of table columns and JSON keys for each property of an utterance, for all file formats.
 
-Spellings are compared by their letters and digits only, without case: `Scene_ID`, `sceneId` and `scene id` are equal. To add a new spelling
-for all file formats, add one word to `SPELLINGS`.
+Spellings are compared by their letters and digits only, ignoring upper and lower case: `Scene_ID`, `sceneId` and `scene id` are equal. To
+add a new spelling for all file formats, add one word to `SPELLINGS`.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def read_words(content: Any, path: Path, size: int, dataset: str | None = None) 
     The pickle is a dictionary: split → list of `((words, visual, acoustic), score, "video[clip]")`.
 
     Raises:
-        CorpusError: a clip does not have this form, or clips differ in the numbers per word.
+        CorpusError: a clip does not have this form, or clips differ in the number of values per word.
     """
     if not isinstance(content, dict) or not content or not all(name in SPLIT_NAMES for name in content):
         return None

@@ -2,9 +2,9 @@
 
 A cue is a text with its start and end time. A voice is the name of a speaker in a cue.
 
-The module uses no library for subtitles. The regular expression of the library `srt` takes time cubic in the length, and minutes for five
-thousand digits. The library `webvtt-py` reads only complete files, silently drops cues with unknown time formats, and assigns a cue with
-two voices to only one voice.
+The module uses no library for subtitles. The regular expression of the library `srt` needs time that grows with the cube of the length of
+the text; five thousand digits take minutes. The library `webvtt-py` reads only complete files, silently drops cues with unknown time
+formats, and assigns a cue with two voices to only one voice.
 """
 
 from __future__ import annotations

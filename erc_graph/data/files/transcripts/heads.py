@@ -31,10 +31,10 @@ _NUMBER = re.compile(r" ?#?\d{1,6}$")  # `Interview 12`
 def without_frame(said: Sequence[str], kept: Sequence[int]) -> list[int]:
     """Return the line numbers of the conversation, without headings (`ABOVE`) and endings (`BELOW`).
 
-    A heading such as `Date: 3 May` is left out only if the word before the colon occurs once, because a word that occurs twice is a
+    A heading such as `Date: 3 May` is left out only if the word before the colon occurs once. A word that occurs twice before a colon is a
     speaker. A line such as `Interviewer: Ann`, with a role in `ROLES`, is left out if Ann is a speaker and the text also has a heading such
-    as `Date: 3 May`. Unknown words before a colon are headings in a paragraph of headings, and above a conversation whose lines have times.
-    The user gets a note with the lines that are left out.
+    as `Date: 3 May`. An unknown word before a colon counts as a heading in a paragraph of headings, or above a conversation whose lines
+    have times. The user gets a note with the lines that are left out.
 
     Args:
         said: All lines of the transcript.
