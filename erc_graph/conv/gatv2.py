@@ -11,8 +11,8 @@ al., IEEE TMM 2024) uses this operator.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `W_t`, `W_s` | `target`, `source` | `(heads width, width)`, with biases |
-| `W_r`, `r` | `relation`, `vectors` | `(heads width, width)`, `(kinds, width)` for the `kinds` different indices from the function
+| `W_t`, `W_s` | `target`, `source` | `(heads × width, width)`, with biases |
+| `W_r`, `r` | `relation`, `vectors` | `(heads × width, width)`, `(kinds, width)` for the `kinds` different indices from the function
 `kinds_of` |
 | `a` | `score` | `(heads, width)` |
 | `b` | `bias` | `(width,)` |
@@ -81,7 +81,7 @@ class GATv2(Conv):
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
         """Apply attention along the edges: states `(N, S, width)` → `(N, S, width)` of `N` utterances with `S` nodes each."""
         into, out_of, kind, place = self._ends(edges)
-        vectors = self.relation(self.shared[0].weight)  # (kinds, heads width)
+        vectors = self.relation(self.shared[0].weight)  # (kinds, heads × width)
         itself = into == out_of
         count = vectors.new_zeros(edges.present.numel() * len(vectors))
         count = count.index_add(0, into * len(vectors) + kind, (~itself).to(count.dtype)).view(-1, len(vectors))
@@ -113,9 +113,9 @@ def edge_scores(target: Tensor, source: Tensor, vectors: Tensor, score: Tensor, 
     """Compute the attention score `a · LeakyReLU(target_i + source_j + vector_e)` of every edge and head: `(H, E)`.
 
     Args:
-        target: `(nodes, heads width)` term of the target, `W_t x_i`.
-        source: `(nodes, heads width)` term of the source, `W_s x_j`.
-        vectors: `(kinds, heads width)` terms of the relations, `W_r r`.
+        target: `(nodes, heads × width)` term of the target, `W_t x_i`.
+        source: `(nodes, heads × width)` term of the source, `W_s x_j`.
+        vectors: `(kinds, heads × width)` terms of the relations, `W_r r`.
         score: `(heads, width)` weights `a`.
         into: `(E,)` index of the target node of every edge, a row of `target`.
         out_of: `(E,)` index of the source node of every edge, a row of `source`.

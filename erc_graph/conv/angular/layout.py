@@ -70,9 +70,9 @@ class Piece:
 
     Attributes:
         buckets: The buckets of the piece: dialogues that are padded to the same number of utterances.
-        rows: Slice of the `R` rows of the piece in all rows of the layout.
-        turns: Slice of the utterances of the piece in all utterances of the layout, padding included.
-        weights: Slice of the edge weights of the piece in all edge weights of the layout, padding included.
+        rows: Slice that contains the `R` rows of the piece, among all rows of the layout.
+        turns: Slice that contains the utterances of the piece, among all utterances of the layout (with padding).
+        weights: Slice that contains the edge weights of the piece, among all edge weights of the layout (with padding).
         node: `(R,)` index of the node in every row; arbitrary in a row of padding.
         real: `(n,)` indices of the `n` rows with a node, counted from the first row of the piece.
         padding: `(R - n,)` indices of the rows of padding.

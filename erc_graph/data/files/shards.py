@@ -82,10 +82,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """An input that could not be read, or whose emotions could not be predicted, and the reason.
-
-    `dialogue` is empty if the input is a whole file or a single line.
-    """
+    """An input whose emotions could not be predicted, and the reason. If it is a whole file or a single line, `dialogue` is empty."""
 
     source: str
     reason: str
