@@ -12,8 +12,7 @@ al., IEEE TMM 2024) uses this operator.
 | symbol | attribute | shape |
 |---|---|---|
 | `W_t`, `W_s` | `target`, `source` | `(heads × width, width)`, with biases |
-| `W_r`, `r` | `relation`, `vectors` | `(heads × width, width)`, `(kinds, width)` for the `kinds` different indices from the function
-`kinds_of` |
+| `W_r`, `r` | `relation`, `vectors` | `(heads × width, width)`, `(kinds, width)` for the `kinds` indices from the function `kinds_of` |
 | `a` | `score` | `(heads, width)` |
 | `b` | `bias` | `(width,)` |
 
