@@ -22,19 +22,19 @@ The equations follow the public implementations; the numbering is ours. The line
 **Differences from the paper and from its public implementations**
 
 - Eq. (5): we had no access to the paper, which seems to have no weights `w`. In the public implementations, `K` is the number of classes,
-  and `o` are the class scores. Here `K` is the option `fused`, and `o` is a vector. A ReLU, the graph stage and a classifier follow (our
-  choice). The options `fused = 0` and `graph = "none"` give the published model, for all classes at once. The public implementations train
-  a separate model for each emotion.
-- Each matrix :math:`W_m^r` is initialised separately; its row for the constant of (2) starts at one. The public implementations initialise
-  all matrices of a modality together, which gives too small weights for large `R` and `K`. With the default width, training then fails on
-  the sample corpus.
-- For a missing modality, :math:`z_m = 0`. Then :math:`\phi_m^r` comes only from the constant of (2), and the product fuses the other
-  modalities.
+  and `o` are the class scores. Here `K` is the option `fused`, and `o` is a vector. A ReLU, the graph stage and a classifier follow (5);
+  this is our choice. The options `fused = 0` and `graph = "none"` give the published model, for all classes at once. The public
+  implementations train a separate model for each emotion.
+- Each matrix :math:`W_m^r` is initialised separately. The row that multiplies the constant 1 of (2) is initialised with ones. The public
+  implementations initialise all matrices of a modality together, which gives too small weights if `R` and `K` are large. With such weights
+  and the default width, training fails on the sample corpus.
+- For a missing modality, :math:`z_m = 0`. Then :math:`\phi_m^r` comes only from the constant 1 of (2), and the product (4) fuses the
+  modalities that are present.
 - If text has one vector per utterance, it is encoded like audio and video, because there is no sequence for an LSTM. Audio and video
   sequences first become vectors: their mean and standard deviation over time. Any number of modalities is fused.
-- The public implementations define a dropout layer after the fusion but never apply it; this layer is left out here. They train the factors
-  with a separate learning rate. One implementation fails for a single utterance; another implementation never trains `w` and `c`. The
-  IEMOCAP script selects the best epoch but predicts with the last epoch.
+- The public implementations define a dropout layer after the fusion but never apply it; here this dropout layer is left out. They train the
+  factors with a separate learning rate. One implementation fails for a single utterance; another implementation never trains `w` and `c`.
+  Their script for IEMOCAP selects the best epoch but predicts with the last epoch.
 - In training, the batch norm makes the utterances of a batch depend on each other.
 """
 
@@ -110,11 +110,11 @@ class LMF(UtteranceMethod):
         self.classify = nn.Sequential(nn.ReLU(), Dropout(config.dropout), linear) if config.fused else nn.Identity()
 
     def products(self, given: Given) -> Tensor:
-        """Compute the products `Λ`: `(R, N, K)`."""
+        """Compute the products `Λ` of Eq. (4): `(R, N, K)` for rank `R`, `N` utterances and fused width `K`."""
         z = self.subnets(given)  # Eq. (1)
         return reduce(torch.mul, (nn.functional.pad(z[m], (1, 0), value=1.0) @ self.factors[m] for m in self.names))  # Eqs. (2)-(4)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, K)`; a graph stage appends its states."""
+        """Compute the states of `N` utterances, `(N, K)`; a graph stage concatenates its own states to them."""
         o = torch.einsum("r,rnk->nk", self.weight[0], self.products(given)) + self.bias  # Eq. (5)
         return self.conversation(o, given.here(self.names).any(1), given)

@@ -1,7 +1,8 @@
 r"""After M2FNet: Multi-modal Fusion Network for Emotion Recognition in Conversation (after Chudasama et al., CVPR Workshops 2022).
 
 For each modality, Transformer encoders process the dialogue. Fusion layers follow: attention whose queries and values come from the text,
-and whose keys come from another modality. In the paper, (2) is Eq. (5), (3) and (4) are Eq. (6), and (5) is Eqs. (7) and (8).
+and whose keys come from another modality. Eq. (2) below is Eq. (5) of the paper; (3) and (4) are its Eq. (6), and (5) is its Eqs. (7) and
+(8).
 
 .. math::
     x_m &= W_m u_m + b_m \tag{1} \\
@@ -18,13 +19,13 @@ and whose keys come from another modality. In the paper, (2) is Eq. (5), (3) and
 
 **What was guessed, and what differs from the paper, which has no public code**
 
-- The paper does not state the number of heads, the feed-forward width, and whether it uses layer norms or position encodings. Here Enc is
+- The paper does not state the number of heads, the feed-forward width, or whether it uses layer norms or position encodings. Here Enc is
   one post-norm Transformer layer without position encodings.
 - In the paper, only a figure shows whether (4) includes `f` itself; two re-implementations include `f`. The paper has no ReLU and no
   dropout in (4) and (5).
 - Eq. (3) needs the same width for all modalities, so (1) projects them. Eq. (1) and the dropout around (1) follow a re-implementation.
-- The method reads the features of the corpus. The paper's feature extractors and their triplet loss are left out. In its printed form, this
-  loss pulls distant negative samples closer.
+- The method reads the features of the corpus. The paper's feature extractors and their triplet loss are left out. As printed in the paper,
+  this loss pulls distant negative samples closer.
 - The output of (2) is zero for a missing modality. In (3), utterances that lack text or modality `m` are masked as keys. If the corpus has
   no text, the first modality in alphabetical order replaces the text.
 - The paper does not use speakers, and neither does this method. With a single modality, only (1), (2) and (5) remain.
@@ -72,7 +73,7 @@ class M2FNetConfig(Causal):
 
 
 class KeyedFusion(OverTurns):
-    """The fusion of Eqs. (3) and (4) over a dialogue: queries and values come from the first stream, keys from each other stream."""
+    """The fusion of Eqs. (3) and (4) over a dialogue: queries and values come from the text, keys from audio or video."""
 
     def __init__(self, c: M2FNetConfig, others: tuple[str, ...]) -> None:
         super().__init__()
@@ -81,7 +82,7 @@ class KeyedFusion(OverTurns):
         self.connect = nn.ModuleList(nn.Linear((len(others) + 1) * n, n) for _ in range(c.layers))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map the states of all streams, `(N, S, width)`, to the fused text `f`, `(N, 1, width)`."""
+        """Map the states of `N` utterances in `S` modalities, `(N, S, width)`, to the fused text `f` of Eq. (4), `(N, 1, width)`."""
         f, *others = nodes.masked().unbind(1)
         keys = batch.pad(nodes.present[:, 1:] & nodes.present[:, :1]).permute(2, 0, 1)[:, :, None]  # (S - 1, D, 1, L)
         keys = keys & keys.new_ones(batch.longest, batch.longest).tril() if self.causal else keys
@@ -117,7 +118,7 @@ class M2FNet(Method):
         self.classify = nn.Sequential(nn.Linear(len(self.names) * n, n), nn.ReLU(), Dropout(d), nn.Linear(n, shapes.outputs))  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states `[f ; x_a ; x_v]`: `(N, S width)`."""
+        """Compute the utterance states `[f ; x_a ; x_v]` of Eq. (5): `(N, S width)` for `N` utterances and `S` modalities."""
         rows = []
         for m, encoders in cast(Any, self.encoders).items():
             x = Nodes(self.project[m](given.values[m])[:, None], given.present[m][:, None], (m,))  # Eq. (1)

@@ -12,7 +12,8 @@ no access to the paper's text. The equations follow the public code; the numberi
     y_i &\leftarrow y_i + \textstyle\sum_j \tanh(g^\top [y_i ; y_j] + c) \, y_j / \sqrt{d_i d_j} \tag{5} \\
     \mathrm{scores}_i &= W \, \mathrm{ReLU}([z^\tau_i ; y^\tau_i]_\tau) + b \tag{6}
 
-There are `N_L` layers (4) and `N_K` layers (5). A hyperedge joins all nodes of a modality in a dialogue, or all nodes of an utterance.
+Eq. (4) is computed in `N_L` layers, and (5) in `N_K` layers. A hyperedge joins all nodes of a modality in a dialogue, or all nodes of an
+utterance.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -31,8 +32,8 @@ Differences from the paper and from its public code:
   dialogue. Positions that do not occur in training have the weight one. With `weights = "kind"`, each kind of hyperedge and each modality
   has a positive learned weight. The means in (4) are then weighted means.
 - If the corpus has a single text feature, (1) is left out. Several text features (`text1` to `text4`: the last layers of RoBERTa) are
-  averaged by (1). The batch norms in (1) use only present utterances; in the public code, they also use padding. In training, these batch
-  norms make the dialogues of a batch depend on each other.
+  averaged by (1). The batch norms in (1) use only utterances that have the feature; in the public code, they also use padding. In training,
+  these batch norms make the dialogues of a batch depend on each other.
 - The text always has a linear map before the GRU; in the public code, only if the width of the text is not `width` (as for IEMOCAP).
 - The GRU stops at the end of a dialogue. In the public code, the GRU also reads padding, so the scores depend on the batch.
 - Speakers are numbered by order of appearance, so the names of speakers have no effect.
@@ -67,7 +68,7 @@ class M3NETConfig(Checked):
     """Options of M3NET.
 
     Attributes:
-        graph: Graph recipe of both graphs.
+        graph: Graph recipe of both graph networks.
         causal: Must be false, because the hyperedge of a modality joins all utterances.
         width: Width of the encoders' states.
         hidden: Width of the nodes.
@@ -121,7 +122,7 @@ class M3NET(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(widths) * 2 * c.hidden, shapes.outputs))  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states before the classifier, `(N, S · 2 hidden)`."""
+        """Compute the states of `N` utterances before the classifier, `(N, S · 2 hidden)` for `S` modalities."""
         nodes = self.streams(self.texts(given))  # Eqs. (1), (2): (N, S, width)
         nodes = added(nodes, self.speaker(given), ("text",)) if self.speaker else nodes
         nodes = nodes.with_states(self.node(nodes.states))  # Eq. (3): (N, S, hidden)

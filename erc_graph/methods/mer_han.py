@@ -25,9 +25,9 @@ of a third party; the numbering is ours.
   "global inter-modal" attention of the abstract. Eq. (6): the product comes from a figure of the paper; the paper may mean a sum.
 - The third party's code masks nothing, although most of its 512 steps are padding. Here padding is masked, and (4)-(6) leave out a missing
   modality. With `join = "index"`, the channels of a missing modality are zero. The channels of a shorter sequence are zero after its end.
-- A vector is a sequence of one item. If all modalities are vectors, (2) and (4) do not depend on queries and keys. If `F` has a single
-  item, (6) becomes :math:`U \odot U` and loses all signs. This happens for an utterance with a single item, and for vectors with
-  `join = "index"`.
+- A modality with one vector per utterance is a sequence of one item. If all modalities are vectors, (2) and (4) do not depend on queries
+  and keys. If `F` has a single item, (6) becomes :math:`U \odot U` and loses all signs. This happens for an utterance with a single item,
+  and for vectors with `join = "index"`.
 - The third party's code has no dropout and no graph stage, and only two modalities. For three modalities, we apply (4) to every ordered
   pair, and every modality except text has a BiLSTM.
 """
@@ -106,7 +106,7 @@ class MERHAN(UtteranceMethod):
         self.classify = self.head(config, self.conversation.width, shapes.outputs)
 
     def states(self, padded: Mapping[str, Padded]) -> Tensor:
-        """Compute the vectors g of utterances with at least one item: `(n, size)`."""
+        """Compute the vectors g of Eq. (6) for `n` utterances with at least one word, frame or vector: `(n, size)`."""
         p, masks = {}, {m: mask for m, (_, mask) in padded.items()}
         for m, (x, mask) in padded.items():
             s = self.recur[m](x, mask) if m in self.recur else x  # Eq. (1)
@@ -121,6 +121,6 @@ class MERHAN(UtteranceMethod):
         return (alpha[..., None] * f).sum(1) * masked_mean(f, mask)  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, size)`; a graph stage appends its states."""
+        """Compute the states of `N` utterances, `(N, size)`; a graph stage concatenates its own states to them."""
         g = self.items(self.states, given, self.size)
         return self.conversation(g, given.here(self.names).any(1), given)

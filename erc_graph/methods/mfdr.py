@@ -18,8 +18,8 @@ Two layers of dynamic frame convolution (DFC) then reduce the number of states:
     \bar N_f &= \lfloor (L - \omega_f) / h_f \rfloor + 1 \tag{7} \\
     \Phi &= W(M) \tag{8}
 
-The result is the utterance vector, which is the input of the graph stage. With `graph = "none"`, as in the paper, it is the input of the
-classifier.
+The output of (8) gives the utterance vector, which is the input of the graph stage. With `graph = "none"`, as in the paper, the utterance
+vector is the input of the classifier.
 
 | paper | here | shape |
 |---|---|---|
@@ -36,12 +36,12 @@ Differences from the paper:
 
 - The paper classifies each utterance without its conversation; here a graph stage follows. A batch consists of dialogues, not of single
   utterances.
-- An utterance of n words has N windows of real frames. Word i has the window ⌊i N / n⌋, which may grow; all frames outside the window are
-  masked. In the paper, word i attends to window i. The paper has L = N = 50 words and windows, but real utterances have fewer words.
+- An utterance of n words has N windows of real frames. Word i attends only to the frames of window ⌊i N / n⌋, which may grow. In the paper,
+  word i attends to window i. The paper has L = N = 50 words and windows, but real utterances have fewer words.
 - Algorithm 1: a window at the start or end of an utterance grows in one direction only. The paper mentions "special processing" of such
-  windows but does not describe it. Lines 6 and 12 require 0.5 ω_X and ω_X key points, which are frames whose weight exceeds the mean. Both
-  numbers are half of the frames of the window. Here, half of the window's real frames must be key points. We compute the mean of line 11
-  over all weights computed so far. Lines 9 and 10 print indices with ω_X, although windows begin every h_X frames.
+  windows but does not describe it. Lines 6 and 12 require 0.5 ω_X and ω_X key points, half of the frames of the window. A key point is a
+  frame whose weight exceeds the mean weight. Here, half of the window's real frames must be key points. We compute the mean of line 11 over
+  all weights computed so far. The indices in lines 9 and 10 use ω_X, although windows begin every h_X frames.
 - In the paper, z is a weighted sum of frames and does not contain the word itself. Here the state of the word is added, and a layer norm
   follows, as in any cross-attention layer. `sawa.residual = false` gives the printed form.
 - By default, words, frames and states have the width 256, the hidden size of the paper. The paper states neither the number of heads nor
@@ -158,7 +158,7 @@ class DfcConfig(Checked):
     readout: Literal["mean", "flat"] = "mean"
 
     def least(self) -> int:
-        """Return the smallest length of the longest sequence with which every layer has at least one frame."""
+        """Return how many states the longest sequence must have at least, so that every layer has a frame."""
         length = 1
         for hop in reversed(self.hops):
             length = (length - 1) * hop + self.window
@@ -212,7 +212,7 @@ class MFDR(UtteranceMethod):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Return a schema with only the sequences that MFDR reads: words, frames, or both."""
+        """Return the schema of the corpus without the features that MFDR does not read; it reads words, frames, or both."""
         read = {name: schema.sequences[name] for name in (TEXT, AUDIO) if name in schema.sequences}
         if not read:
             found = ", ".join(schema.modalities) or "none"
@@ -233,7 +233,7 @@ class MFDR(UtteranceMethod):
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return a message for each limit (words, frames) that is exceeded; it states how many utterances are cut off."""
+        """Return a message for each limit (words, frames) that is exceeded; it states how many utterances are shortened."""
         config, found = self.config, []
         for name, lengths in self.fronts.count(batch).items():
             what, most, stride = ("words", config.words, 1) if name == TEXT else ("frames", config.frames, config.stride)
@@ -262,17 +262,17 @@ class MFDR(UtteranceMethod):
         return words, _or_else(frames, words)
 
     def combine(self, padded: Mapping[str, Padded]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Compute z `(n, L, width)`, its mask `(n, L)`, the attention weights `(n, L, T)`, and the mask of attended frames."""
+        """Compute z of `n` utterances, `(n, L, width)`, its mask `(n, L)`, the weights `(n, L, T)`, and the mask of attended frames."""
         (words, mask), (frames, real) = self.read(padded)
         mixed, weights, seen = self.attend(words, mask, frames, real)  # Algorithm 1
         return mixed if self.norm is None else self.norm(words + self.dropout(mixed)), mask, weights, seen
 
     def vectors(self, sequences: Mapping[str, Ragged]) -> Tensor:
-        """Compute one vector per utterance, `(N, vector_width)`; zero for an utterance without words and frames."""
+        """Compute the vectors of `N` utterances, `(N, vector_width)`; the vector of an utterance without words and frames is zero."""
         return encode_together(self.vector, sequences, self.vector_width, TOKENS)
 
     def vector(self, padded: Mapping[str, Padded]) -> Tensor:
-        """Compute the vectors of some utterances, `(n, vector_width)`."""
+        """Compute the vectors of `n` utterances that have words or frames, `(n, vector_width)`."""
         combined, mask, _, _ = self.combine(padded)
         hidden = self.dropout(self.perceive(combined, mask))  # Eqs. (1)-(6)
         frames, real = self.refine(hidden, mask)  # Eqs. (7), (8)
@@ -281,7 +281,7 @@ class MFDR(UtteranceMethod):
         return F.pad(frames, (0, 0, 0, self.refine.count - frames.shape[1])).flatten(1)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states after the graph stage, `(N, conversation.width)`."""
+        """Compute the states of `N` utterances after the graph stage, `(N, conversation.width)`."""
         sequences = self.fronts.prepared(given.batch).sequences
         vectors = self.vectors({name: sequences[name] for name in given.sequences})
         return self.conversation(vectors, given.here(given.sequences).any(1), given)
@@ -308,7 +308,8 @@ class MFDR(UtteranceMethod):
 
     @torch.no_grad()
     def heat(self, batch: Batch, windows: int = 10) -> Tensor:
-        """Compute the attention weights of Fig. 3: for each of the first windows, the mean weight of every frame over the window's words.
+        """Compute the attention weights of the paper's Fig. 3: for each of the first windows, the mean weight of every frame over the
+        window's words.
 
         Args:
             batch: Utterances with frames.

@@ -25,7 +25,7 @@ that module.
 **Differences from the paper and from its public code**
 
 - As in `erc_graph.methods.mfn`, a step is a word. If all modalities are vectors, each utterance is a sequence of one step (our choice), and
-  the recurrent weights are unused. For raw audio or video, the target of the decoder is the output of the front end. No gradient passes
+  the recurrent weights are unused. For raw audio or video, the decoder reconstructs the output of the front end, and no gradient passes
   through this target.
 - Eq. (7) averages squared errors over the steps and features of an utterance, then over utterances. The public code includes padding in
   these averages.
@@ -128,7 +128,7 @@ class MFM(UtteranceMethod):
             self.unused = dict.fromkeys(names, "a vector is a sequence of one step, with none before")  # type: ignore[misc]
 
     def decode(self, m: str, state: Tensor, steps: int) -> Tensor:
-        """Compute the reconstructed steps, Eq. (4): `(n, width)` → `(n, steps, inputs)`."""
+        """Reconstruct the steps of modality `m`, Eq. (4): `(n, width)` factors of `n` utterances → `(n, steps, inputs)`."""
         memory, states = None, [state]
         for _ in range(steps):
             memory = self.decoders[m](states[-1], memory)
@@ -136,7 +136,7 @@ class MFM(UtteranceMethod):
         return self.columns[m](torch.stack(states[1:], 1))
 
     def read(self, values: Mapping[str, Tensor], there: Tensor) -> Tensor:
-        """Compute `z_y` and, in training, also all `z_m` and the squared reconstruction errors, concatenated: `(n, sum of sizes)`."""
+        """Compute `z_y` of `n` utterances, in training concatenated with all `z_m` and the squared reconstruction errors: `(n, sizes)`."""
         label = self.latent[LABEL](self.memory.last(values, there))  # Eq. (2)
         if not self.training:
             return label

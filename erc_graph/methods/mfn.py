@@ -104,7 +104,7 @@ class MFN(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.output_dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, hidden)`; a graph stage appends its states."""
+        """Compute the states of `N` utterances, `(N, hidden)`; a graph stage concatenates its own states to them."""
         present = given.here(self.names)
         if self.over_dialogue is None:
             read = given.values, given.sequences, given.present

@@ -22,7 +22,7 @@ element-wise products of all subsets of modalities are fused. A recurrent memory
 
 **What is known, what was guessed, and what differs**
 
-- The abstract and a survey describe the modules, their order, and attention to steps with intense audio. According to them, the memory adds
+- The abstract and a survey describe the modules, their order, and attention to steps with intense audio. According to both, the memory adds
   to its state, and the classifier reads the states of the memory and of the recurrent networks. We had no access to the paper's text or to
   code, so **all formulas are guesses**. In particular, we guessed the difference in (2), the products in (3), the cell in (4), the inputs
   of (5), and all sizes.
@@ -78,7 +78,8 @@ class Intensity(OverTurns):
         self.strength, self.change = (nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False)) for _ in range(2))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map audio states `(N, 1, width)` to weights `(N, 1, 1)`; a node is present if the utterance has audio."""
+        """Map the audio states of `N` utterances, `(N, 1, width)`, to weights `(N, 1, 1)`; a state is present if the utterance has
+        audio."""
         h, here = batch.pad(nodes.masked()[:, 0]), batch.pad(nodes.present[:, 0])  # (D, L, width), (D, L)
         change = torch.cat([torch.zeros_like(h[:, :1]), (h[:, 1:] - h[:, :-1]) * here[:, :-1, None]], 1)
         e = torch.where(here, (self.strength(h) + self.change(change)).squeeze(-1), 0.0)
@@ -91,7 +92,7 @@ class Intensity(OverTurns):
 
 
 class ResidualMemory(OverTurns):
-    """A recurrent network with an additive state, Eq. (4)."""
+    """A recurrent network whose gated updates are added to its state, Eq. (4)."""
 
     causal = True
 
@@ -101,14 +102,14 @@ class ResidualMemory(OverTurns):
         self.gates, self.kept = nn.Linear(width, 2 * width, bias=False), nn.Linear(width, width, bias=False)
 
     def after(self, given: Tensor, state: Tensor) -> Tensor:
-        """Compute the next state `(D, width)` from the linear maps of u `(D, 3 width)` and the previous state."""
+        """Compute the next states of `D` dialogues, `(D, width)`, from the linear maps of u, `(D, 3 width)`, and the previous states."""
         normed, (update, reset, candidate) = self.norm(state), given.chunk(3, -1)
         more, other = self.gates(normed).chunk(2, -1)
         kept = self.kept((reset + other).sigmoid() * normed)
         return state + (update + more).sigmoid() * (candidate + kept).tanh()  # Eq. (4)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map fused vectors `(N, 1, width)` to states of the memory, `(N, 1, width)`."""
+        """Map the fused vectors of `N` utterances, `(N, 1, width)`, to states of the memory, `(N, 1, width)`."""
         given = batch.pad(self.given(nodes.states[:, 0]))
         states = [given.new_zeros(len(batch), nodes.width)]
         for one in given.unbind(1):
@@ -116,7 +117,7 @@ class ResidualMemory(OverTurns):
         return nodes.with_states(batch.unpad(torch.stack(states[1:], 1))[:, None])
 
     def step(self, nodes: Nodes, batch: Batch, memory: Tensor | None) -> tuple[Nodes, Tensor]:
-        """Process the next utterance; return its state as output, and again as the memory for the utterance after it."""
+        """Process one utterance; return its state twice: as the output, and as the memory that the next utterance reads."""
         rows = nodes.states[:, 0]
         state = self.after(self.given(rows), torch.zeros_like(rows) if memory is None else memory)
         return nodes.with_states(state[:, None]), state
@@ -150,7 +151,7 @@ class MFRM(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, width)`; a graph stage appends its states."""
+        """Compute the states of `N` utterances, `(N, width)`; a graph stage concatenates its own states to them."""
         batch, here = given.batch, given.here(self.names)
         rows = side_by_side(list(self.read.values()), [self.dropout(given.values[m]) for m in self.names], batch)  # type: ignore[arg-type]
         states = {m: self.project[m](row) for m, row in zip(self.names, rows, strict=True)}  # Eq. (1)

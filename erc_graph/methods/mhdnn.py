@@ -18,14 +18,14 @@ ours, because we had access only to the abstract.
 
 **What is guessed**
 
-- The abstract says "in a hierarchical manner". We assume a hierarchy of classes; a hierarchy of features is also possible.
+- The abstract says "in a hierarchical manner". We assume that the classes form the hierarchy; it could also be the features.
 - By default, there are two groups: emotions of high arousal, by our list `AROUSED`, and all other emotions. Our list does not contain
   disgust and powerful. If a corpus has labels of only one group, a single network predicts all labels. The paper compares its method with
   this model.
 - The number of layers, their widths, batch norm, dropout, and all training settings are guesses.
 - Eq. (4) always multiplies the probabilities of a group and of a label in it. If only the most probable group were considered, an error of
   the root network could not be corrected.
-- All networks are trained together with the cross entropy of (4). Its logarithm is a sum, so the network of a group learns only from
+- All networks are trained together with the cross entropy of (4). The logarithm of (4) is a sum, so the network of a group learns only from
   utterances of this group. There are two exceptions. The batch norm of a network uses all utterances. With a graph stage, all losses send a
   gradient to the root network through `c`.
 - The paper does not list its 33 audio features; here all features of the corpus are read. The paper uses ELMo for text; here text is a
@@ -83,7 +83,7 @@ class MHDNNConfig(InConversation):
 
 
 class Layers(nn.Module):
-    """The network of one inner node of the class tree."""
+    """The network of one inner node of the class tree, Eq. (2): of the root or of a group of labels."""
 
     def __init__(self, inputs: int, hidden: list[int], dropout: float) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Layers(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Map states `(N, 1, inputs)` to `(N, hidden[-1])`; zero for an utterance without any modality."""
+        """Map the inputs of `N` utterances, `(N, 1, inputs)`, to `(N, hidden[-1])`; zero for an utterance without any modality."""
         for linear, norm in zip(self.linear, self.norm, strict=True):
             nodes = norm(nodes.with_states(linear(nodes.states)), batch)
             nodes = nodes.with_states(self.dropout(nodes.states.relu()))
@@ -114,7 +114,7 @@ class MHDNN(UtteranceMethod):
     )
 
     def tree(self, config: MHDNNConfig) -> list[list[int]]:
-        """Return the label indices of every group."""
+        """Return the indices of the labels in each group."""
         labels = self.task.labels
         if self.task.kind != "classification":
             raise ConfigError("task: expected classes, because MHDNN builds a tree of them, found a score")
@@ -137,7 +137,7 @@ class MHDNN(UtteranceMethod):
         self.branches = nn.ModuleList(nn.Linear(self.conversation.width, count) for count in children)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute log-probabilities of the labels, `(N, C)`."""
+        """Compute the log-probabilities of `C` labels for `N` utterances, `(N, C)`."""
         turn, here = self.turn(given), given.here(self.turn.names)
         x = turn.with_states(torch.cat([turn.states, here[:, None].to(turn.states.dtype)], -1))  # Eq. (1)
         h = [net(x, given.batch) for net in self.nets]  # Eq. (2), each (N, hidden[-1])

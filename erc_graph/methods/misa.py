@@ -26,8 +26,8 @@ are all `(p_m, s_m)` and all `(p_m, p_n)`. The equations follow the public code;
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. For vectors, (1) is left out. Before (1), words and frames pass a linear map. The public code also
-  fine-tunes a text encoder; this is not done here.
+- We had no access to the paper's text. For a modality with one vector per utterance, (1) is left out. Before (1), a linear map reads words
+  and frames. The public code also fine-tunes a text encoder; here the text encoder is fixed.
 - The representations of a missing modality are masked keys in (5), and their output states are set to zero. Eqs. (6) to (8) leave these
   representations out. The public code needs all modalities.
 - Eq. (6) adds 1e-12 under each square root; the public code has NaN gradients for a batch of one utterance. A pair in (6) counts only if
@@ -94,11 +94,11 @@ class Frames(nn.Module):
         self.norm = nn.LayerNorm(2 * width)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Compute `u_m` of a sequence, `(N, 4 width)`; zero for an utterance without items."""
+        """Compute `u_m` of Eq. (1) for `N` utterances, `(N, 4 width)`; zero for an utterance without words or frames."""
         return encode_sequences(self.read, self.front.prepared(batch).sequences[self.name], 4 * self.second.hidden_size, TOKENS)
 
     def read(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """Map sequences `(n, L, *item)` and their mask `(n, L)` to vectors `(n, 4 width)`; no layer reads padding."""
+        """Map `n` sequences of length `L`, `(n, L, *item)`, and their mask `(n, L)` to vectors `(n, 4 width)`; no layer reads padding."""
         frames, mask = self.front[self.name](padded, mask)
         packed = pack_padded_sequence(frames, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
         states, (first, _) = self.first(packed)
@@ -107,7 +107,7 @@ class Frames(nn.Module):
 
 
 def share(present: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the weight of each utterance in the mean over a modality, `(N, M, 1)`, from the presence mask, `(N, M)`."""
+    """Map the presence mask of `N` utterances and `M` modalities, `(N, M)`, to the weights of a mean over utterances, `(N, M, 1)`."""
     return (present.to(dtype) / present.sum(0).clamp(min=1))[..., None]
 
 
@@ -161,7 +161,7 @@ class MISA(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def codes(self, given: Given) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute x, p and s of Eqs. (2) and (3), each `(N, M, width)`."""
+        """Compute x, p and s of Eqs. (2) and (3) for `N` utterances and `M` modalities, each `(N, M, width)`."""
         u = {**given.values, **{m: frames(given.batch) for m, frames in self.frames.items()}}
         x = torch.stack([self.project[m](u[m]) for m in self.names], 1)  # Eq. (2)
         p = torch.stack([self.private[m](x[:, i]) for i, m in enumerate(self.names)], 1).sigmoid()

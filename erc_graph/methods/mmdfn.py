@@ -1,7 +1,7 @@
 r"""MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations (Hu et al., ICASSP 2022).
 
-The graph is the graph of MMGCN (`erc_graph.methods.mmgcn`). A node state also contains the state of a GRU over the speaker's own
-utterances. An LSTM cell over the depth of the network gates the messages of each graph layer.
+The graph is the graph of MMGCN (`erc_graph.methods.mmgcn`). The node state of an utterance also contains the state of a GRU that reads only
+utterances of the same speaker. An LSTM cell over the depth of the network gates the messages of each graph layer.
 
 .. math::
     x^\tau &= W_\tau u^\tau + b_\tau, \qquad c^t = \mathrm{BiGRU}(x^t), \quad c^a = x^a, \quad c^v = x^v \tag{1} \\
@@ -32,8 +32,8 @@ The edges in (3) are the edges of MMGCN. The equations follow the public code; t
   the best of 32 or 48 settings on the test data.
 - The arccos in (3) is bounded as in `erc_graph.graphs.weights`. Edge weights differ from those of the public code by at most 0.0015. A node
   state of zeros makes the scores of the public code NaN.
-- The default loss is cross entropy. In the public code, no gradient passes through the factor of the focal loss. The option
-  `training.loss = "focal"` is nearly this loss.
+- The default loss is cross entropy. The public code has a focal loss, and no gradient passes through its factor. The option `training.loss
+  = "focal"` gives nearly this loss.
 - Speakers are numbered by first appearance. In the public code, 38 tensors, such as speaker embeddings, are unused; they are left out here.
 - A missing modality has no node; both GRUs read zeros for it, and its states in (7) are zero. The public code needs three modalities.
 - With `causal`, the GRUs read only forward, and edges from later utterances are left out. The paper reads whole conversations.
@@ -98,7 +98,7 @@ class MMDFN(Method):
     )
 
     def build(self, c: MMDFNConfig, shapes: Shapes) -> None:
-        """Build the encoders, graph and classifier."""
+        """Build the encoders, the graph network and the classifier."""
         net = partial(Recurrent, "gru", c.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
         self.streams = Streams(shapes.widths, c.width)
         self.context = net() if "text" in shapes.widths else None
@@ -110,7 +110,7 @@ class MMDFN(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(self.shares) * self.conv.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states before the classifier, `(N, S (width + hidden))`."""
+        """Compute the states of `N` utterances before the classifier, `(N, S (width + hidden))` for `S` modalities."""
         x = self.streams(given)  # Eq. (1), (N, S, width)
         rows = dict(zip(x.streams, x.masked().unbind(1), strict=True))
         if self.context is not None:

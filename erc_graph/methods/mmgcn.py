@@ -102,7 +102,7 @@ class MMGCN(Method):
     )
 
     def build(self, c: MMGCNConfig, shapes: Shapes) -> None:
-        """Build the encoders, speaker, graph and classifier."""
+        """Build the encoders, the speaker embedding, the graph network and the classifier."""
         lstm = Recurrent("lstm", c.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
         self.streams = Streams(shapes.widths, c.width, read={"text": lstm})
         spoken = c.speaker != "add_text" or "text" in shapes.widths
@@ -114,7 +114,7 @@ class MMGCN(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(shapes.widths) * self.conv.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states before the classifier, `(N, S (node width + hidden))`."""
+        """Compute the states of `N` utterances before the classifier, `(N, S (node width + hidden))` for `S` modalities."""
         nodes = self.streams(given)  # Eq. (1): (N, S, width)
         if self.speaker and self.config.speaker == "concat":
             spoken = self.speaker(given)[:, None].expand_as(nodes.states)
