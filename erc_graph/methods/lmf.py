@@ -115,6 +115,6 @@ class LMF(UtteranceMethod):
         return reduce(torch.mul, (nn.functional.pad(z[m], (1, 0), value=1.0) @ self.factors[m] for m in self.names))  # Eqs. (2)-(4)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the states of `N` utterances, `(N, K)`; a graph stage concatenates its own states to them."""
+        """Compute the states of `N` utterances, `(N, fused)`; a graph stage concatenates its own states to them."""
         o = torch.einsum("r,rnk->nk", self.weight[0], self.products(given)) + self.bias  # Eq. (5)
         return self.conversation(o, given.here(self.names).any(1), given)

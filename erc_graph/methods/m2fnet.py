@@ -1,8 +1,7 @@
 r"""After M2FNet: Multi-modal Fusion Network for Emotion Recognition in Conversation (after Chudasama et al., CVPR Workshops 2022).
 
 For each modality, Transformer encoders process the dialogue. Fusion layers follow: attention whose queries and values come from the text,
-and whose keys come from another modality. Eq. (2) below is Eq. (5) of the paper; (3) and (4) are its Eq. (6), and (5) is its Eqs. (7) and
-(8).
+and whose keys come from another modality. In the paper, (2) has the number (5); (3) and (4) have the number (6), and (5) has (7) and (8).
 
 .. math::
     x_m &= W_m u_m + b_m \tag{1} \\
@@ -73,7 +72,7 @@ class M2FNetConfig(Causal):
 
 
 class KeyedFusion(OverTurns):
-    """The fusion of Eqs. (3) and (4) over a dialogue: queries and values come from the text, keys from audio or video."""
+    """The fusion of Eqs. (3) and (4) over a dialogue: queries and values come from the text, keys from another modality."""
 
     def __init__(self, c: M2FNetConfig, others: tuple[str, ...]) -> None:
         super().__init__()

@@ -12,8 +12,7 @@ no access to the paper's text. The equations follow the public code; the numberi
     y_i &\leftarrow y_i + \textstyle\sum_j \tanh(g^\top [y_i ; y_j] + c) \, y_j / \sqrt{d_i d_j} \tag{5} \\
     \mathrm{scores}_i &= W \, \mathrm{ReLU}([z^\tau_i ; y^\tau_i]_\tau) + b \tag{6}
 
-Eq. (4) is computed in `N_L` layers, and (5) in `N_K` layers. A hyperedge joins all nodes of a modality in a dialogue, or all nodes of an
-utterance.
+Eq. (4) has `N_L` layers, and (5) has `N_K` layers. A hyperedge joins all nodes of a modality in a dialogue, or all nodes of an utterance.
 
 | symbol | attribute | shape |
 |---|---|---|

@@ -308,8 +308,7 @@ class MFDR(UtteranceMethod):
 
     @torch.no_grad()
     def heat(self, batch: Batch, windows: int = 10) -> Tensor:
-        """Compute the attention weights of the paper's Fig. 3: for each of the first windows, the mean weight of every frame over the
-        window's words.
+        """Compute the weights of the paper's Fig. 3: for each of the first windows, the mean weight of a frame over the window's words.
 
         Args:
             batch: Utterances with frames.

@@ -78,8 +78,7 @@ class Intensity(OverTurns):
         self.strength, self.change = (nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False)) for _ in range(2))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map the audio states of `N` utterances, `(N, 1, width)`, to weights `(N, 1, 1)`; a state is present if the utterance has
-        audio."""
+        """Map the audio states of `N` utterances, `(N, 1, width)`, which may be missing, to the weights `i_t`, `(N, 1, 1)`."""
         h, here = batch.pad(nodes.masked()[:, 0]), batch.pad(nodes.present[:, 0])  # (D, L, width), (D, L)
         change = torch.cat([torch.zeros_like(h[:, :1]), (h[:, 1:] - h[:, :-1]) * here[:, :-1, None]], 1)
         e = torch.where(here, (self.strength(h) + self.change(change)).squeeze(-1), 0.0)

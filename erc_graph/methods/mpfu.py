@@ -23,15 +23,15 @@ the loss and in the prediction.
   with :math:`p` as long as :math:`p < e^{-1/\gamma}`. For `beta = 1`, the bound :math:`e^{-1/\gamma}` is 0.37 for two channels and 0.14 for
   three channels. An untrained network predicts 0.25 for each of four classes. By default (`weight = "detached"`), `w` is therefore a
   constant in the backward pass. With `weight = "attached"`, (3) is computed as printed. As far as we remember, M3ER derives this loss from
-  the weights :math:`w_m = \prod_{n \ne m} (1 - p_n^e)^\gamma` (`weight = "others"`). These weights do not have this problem.
+  the weights :math:`w_m = \prod_{n \ne m} (1 - p_n^e)^\gamma` (`weight = "others"`). These weights train no channel against the label.
 - For a single channel, :math:`\gamma` is 0 and (3) is cross entropy. Eq. (3) is the whole loss: `training.loss`, class weights and label
   smoothing are ignored. The loss is divided by the number of all utterances of a batch, including utterances without a label.
 - Eq. (1): the encoder of a vector is a batch norm and three linear layers with ReLU. The encoder of words is an LSTM and a linear map of
   its last state. Other sequences first become vectors of their mean and standard deviation.
 - Eq. (2): the context is only the conversation, without a background image and a depth map. In the backward pass, `max(p)` is a constant.
   Eq. (4) does not depend on the option `weight`.
-- A missing modality has no term in (3) and (4), and is not counted in `M`. The memory of M3ER is left out. Its check for useless
-  modalities, which are replaced by proxies, is also left out.
+- A missing modality has no term in (3) and (4), and is not counted in `M`. The memory of M3ER is left out. Its proxies for useless
+  modalities are left out, too.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class MPFU(UtteranceMethod):
         self.context = self.head(config, self.conversation.width - self.size, shapes.outputs) if self.graph is not None else None
 
     def channels(self, given: Given) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute log-probabilities of every channel `(N, M, C)`, the mask of present channels `(N, M)`, and the concatenated states."""
+        """Compute the log-probabilities, `(utterances, channels, labels)`, the mask of present channels, and the concatenated states."""
         z = {m: self.encoders[m](Nodes.of_turns(given.values[m], given.present[m]), given.batch) for m in given.values}
         z |= {m: self.encoders[m](sequences) for m, sequences in given.sequences.items()}
         here = given.here(self.names)
@@ -111,7 +111,7 @@ class MPFU(UtteranceMethod):
         return torch.cat([p, heard[:, None]], 1), torch.cat([here, here.any(1, keepdim=True)], 1), around
 
     def answer(self, given: Given) -> Prediction:
-        """Compute log-probabilities `(N, C)` and, in training, the loss L; in training, only L has a gradient."""
+        """Compute the log-probabilities `(utterances, labels)` and, in training, the loss L; in training, only L has a gradient."""
         p, here, states = self.channels(given)
         others = here.to(p.dtype).sum(1, keepdim=True) - 1  # M - 1
         gamma = torch.where(others > 0, self.config.beta / others.clamp(min=1), 0.0)  # (N, 1)

@@ -94,7 +94,7 @@ class MulTNet(StepNet):
         self.widths, self.pools = self.crossed.widths, self.crossed.pools
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """Compute the states `h_m` of all steps."""
+        """Compute the states `h_m` of Eq. (5) for all steps of every modality."""
         x = {m: self.dropout(one.states) if m == "text" else one.states for m, one in steps.items()}
         return self.crossed({m: one.with_states(self.project[m](x[m])) for m, one in steps.items()})  # Eqs. (1)-(5)
 
@@ -123,7 +123,7 @@ class MulT(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, M · (M - 1) · width)`; a graph stage appends its states."""
+        """Compute the states of `N` utterances, `(N, M · (M - 1) · width)`; a graph stage concatenates its own states to them."""
         h = self.read(given.values, given.present, given.batch)  # Eq. (6)
         f = h + self.residual(h)  # Eq. (7)
         return self.conversation(f, given.here(self.read.names).any(1), given)

@@ -111,7 +111,8 @@ class Layer(nn.Module):
         self.feedforward = FeedForward(c.width, c.feedforward, c.dropout)
 
     def forward(self, z: Tensor, here: Tensor, nodes: Nodes, batch: Batch) -> Tensor:
-        """Compute the new states `z`, `(N, width)`, of one modality from its states, their presence mask `(N,)`, and all modalities."""
+        """Compute the new states `z` of one modality, `(N, width)`, from its states, their mask `(N,)`, and the states of all
+        modalities."""
         for n, attend in self.attend.items():
             k = nodes.streams.index(n)
             both = Nodes(torch.stack([nodes.states[:, k], z], 1), torch.stack([nodes.present[:, k], here], 1), (n, "asks"))
@@ -149,14 +150,14 @@ class MultiEMO(Method):
         self.register_buffer("counts", torch.zeros(len(self.task.labels)))
 
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Count the labels of the training split, which is the first batch, for the class weights of (7)."""
+        """Count the labels of each class in the first batch, which is the training split, for the class weights of (7)."""
         counts = self.get_buffer("counts")
         if self.task.labels and not counts.any():
             counts.copy_(torch.bincount(batch.target[batch.judged & (batch.target >= 0)], minlength=len(counts)))
         return batch
 
     def streams(self, given: Given) -> Nodes:
-        """Compute the recurrent states `x̃`: `(N, modalities, width)`."""
+        """Compute the recurrent states `x̃` of Eq. (2) for `N` utterances: `(N, modalities, width)`."""
         nodes = self.project(given)  # Eq. (1)
         found = dict(zip(self.names, nodes.masked().unbind(1), strict=True))
         if self.context is not None:
@@ -165,7 +166,7 @@ class MultiEMO(Method):
         return nodes.with_states(torch.stack(list(found.values()), 1))
 
     def attended(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Compute the attended states `z` of all modalities: `(N, modalities, width)`."""
+        """Compute the states `z` of Eqs. (3) and (4) for `N` utterances in all modalities: `(N, modalities, width)`."""
         found = []
         for k, stack in enumerate(self.stacks.values()):
             z, here = nodes.states[:, k], nodes.present[:, k]
@@ -189,7 +190,7 @@ class MultiEMO(Method):
         return Prediction(scores=self.classify(h), states=h, penalty=penalty)  # Eq. (6)
 
     def contrast(self, h: Tensor, target: Tensor) -> Tensor:
-        """Compute Eq. (7) for utterances `(n, width)` with labels `(n,)`; zero for fewer than two."""
+        """Compute the loss (7) of `n` utterances from their states, `(n, width)`, and labels, `(n,)`; zero for fewer than two."""
         c, unit, own = self.config, F.normalize(h, dim=-1), torch.eye(len(h), dtype=torch.bool, device=h.device)
         log = (unit @ unit.T / c.temperature).masked_fill(own, -torch.inf).log_softmax(-1).masked_fill(own, 0.0)
         alike = (target[:, None] == target) & ~own
@@ -199,6 +200,6 @@ class MultiEMO(Method):
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Compute the term of Eq. (8) for the states of two modalities, `(n, width)` each; zero for fewer than two utterances."""
+    """Compute the term of Eq. (8) for `n` utterances in two modalities, `(n, width)` each; zero for fewer than two utterances."""
     x, y, others = x - x.mean(0), y - y.mean(0), max(1, len(x) - 1)
     return ((x.T @ x) * (y.T @ y)).sum() / (2 * others**2) - (x * y).sum() / others

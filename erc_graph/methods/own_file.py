@@ -66,7 +66,7 @@ def same_method(first: str, second: str) -> bool:
 
 
 def absolute(method: str) -> str:
-    """Return a user's own method with the absolute path of its file, which is valid in any folder; other methods are unchanged."""
+    """Return a user's own method with the absolute path of its file, which is valid in any folder; return any other name unchanged."""
     if not is_own(method):
         return method
     file, kind = own_parts(method)

@@ -112,7 +112,7 @@ class MeanOfTexts(nn.Module):
         self.couples_batch = "the batch norm of texts" if self.norm else ""
 
     def forward(self, given: Given) -> Given:
-        """Return the input with a single text feature, the mean over the present text features."""
+        """Return the input with the mean over the present text features in place of all text features."""
         if self.names in ((), ("text",)) and not self.norm:
             return given
         rows = {name: Nodes.of_turns(given.values[name], given.present[name]) for name in self.names}
@@ -139,7 +139,7 @@ class Rowwise(nn.Module):
             self.width = linear[-1]
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map states `(N, S, width)` to `(N, S, any width)`."""
+        """Apply the layers to node states, `(N, S, width)`; the new states can have another width."""
         return nodes.with_states(self.layers(nodes.states))
 
 
@@ -147,7 +147,7 @@ class Stack(nn.ModuleList):
     """Modules that are applied one after another."""
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map states `(N, S, width)` to `(N, S, any width)`."""
+        """Apply the modules to node states, `(N, S, width)`; the new states can have another width."""
         for part in self:
             nodes = part(nodes, batch)
         return nodes
@@ -161,7 +161,7 @@ class Classifier(nn.Module):
         self.layers = nn.Sequential(Dropout(dropout), nn.Linear(inputs, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, outputs))
 
     def forward(self, states: Tensor) -> Tensor:
-        """Map states `(N, inputs)` to scores `(N, outputs)`."""
+        """Map the states of `N` utterances, `(N, inputs)`, to scores, `(N, outputs)`."""
         return self.layers(states)
 
 
@@ -190,7 +190,7 @@ class Highway(nn.Module):
         self.gate, self.nonlinear, self.linear = (nn.Linear(width, width) for _ in range(3))
 
     def forward(self, states: Tensor) -> Tensor:
-        """Map states `(N, width)` to `(N, width)`."""
+        """Map the states of `N` utterances, `(N, width)`, to new states of the same shape."""
         gate = self.gate(states).sigmoid()
         return gate * self.nonlinear(states).relu() + (1 - gate) * self.linear(states)
 
@@ -220,7 +220,7 @@ class Items(nn.Module):
         return states.new_zeros(len(states), 1, states.shape[2]), mask.new_zeros(len(states), 1)
 
     def forward(self, encode: Callable[[dict[str, Padded]], Tensor], given: Given, width: int) -> Tensor:
-        """Compute one vector per utterance, `(N, width)`; zero for an utterance without words or frames.
+        """Compute the vectors of `N` utterances, `(N, width)`; the vector of an utterance without words or frames is zero.
 
         Args:
             encode: Function that maps a dictionary (modality → padded sequences and mask) of `n` utterances to `(n, width)`. Each of these
@@ -258,7 +258,7 @@ class SubNets(nn.ModuleDict):
 
 
 def with_means(given: Given) -> Given:
-    """Return the input with every sequence of states replaced by its mean over time, a vector."""
+    """Return the input with a vector in place of every sequence of states: the mean of the sequence over time."""
     means = {name: encode_sequences(masked_mean, value, value.item[0], MEANS) for name, value in given.sequences.items()}
     return replace(given, values={**given.values, **means}, sequences={})
 

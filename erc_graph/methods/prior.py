@@ -8,8 +8,8 @@ the experts. The weights :math:`w` are learned and initially average the experts
 from classifiers that were not trained on the labels of these utterances; use `erc-graph features --cross-fit`. Otherwise, :math:`w` is
 learned on log-probabilities that are more accurate than those of new utterances.
 
-With the option `around`, the class frequencies in the conversation are a further expert with the learned weight :math:`v`. Here
-:math:`\bar p_d` is the mean probability over all experts and all utterances of dialogue `d`, with a minimum of 1e-6. It estimates the class
+With the option `around`, the class frequencies in the conversation are a further expert with the learned weight :math:`v`. Here :math:`\bar
+p_d` is the mean probability over all experts and all utterances of dialogue `d`, with a minimum of 1e-6. This mean estimates the class
 frequencies in the dialogue, which are a prior in Bayes' rule.
 """
 
@@ -33,7 +33,7 @@ class PriorConfig:
 
     Attributes:
         features: Feature sets of class log-probabilities; empty: no prior.
-        around: Add the class frequencies in the conversation, as predicted by these classifiers, with a learned weight.
+        around: Add the class frequencies in the conversation, as predicted by the classifiers in `features`, with a learned weight.
         stream: Also use these features as modalities that the method reads; off: they are only added to the scores.
     """
 
@@ -76,7 +76,7 @@ class Prior(nn.Module):
         self.around = Around() if config.around else None
 
     def forward(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Add the weighted log-probabilities to the scores `(N, C)`; utterances without log-probabilities are unchanged."""
+        """Add the weighted log-probabilities to the scores of utterances, `(N, C)`; scores without log-probabilities stay unchanged."""
         here = torch.stack([batch.present[name] for name in self.names], 1)
         said = torch.stack([batch.features[name] for name in self.names], 1)
         said = torch.where(here[..., None], said, 0.0).to(scores.dtype)  # (N, experts, C)
@@ -93,7 +93,7 @@ class Around(OverTurns):
         self.weight = nn.Parameter(torch.zeros(()))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Compute the weighted log class frequencies, `(N, experts, C)` → `(N, 1, C)`; for a score task, the weighted mean score."""
+        """Map the experts' log-probabilities `(N, experts, C)` to weighted log class frequencies `(N, 1, C)`, or scores to their mean."""
         here, values = nodes.present.to(nodes.states.dtype), nodes.masked()
         values = values.exp() if values.shape[-1] > 1 else values
         votes = torch.cat([(values * here[..., None]).sum(1), here.sum(1, keepdim=True)], 1)

@@ -41,7 +41,7 @@ class Checked:
         where: Path of the options in messages, such as `pipeline`.
 
     Raises:
-        ConfigError: an option is out of its range; one line per option, with its path, its range, and the value found.
+        ConfigError: an option is out of its range; the message has a line per option, with its path, its range, and the value found.
     """
 
     where: ClassVar[str] = "pipeline"
@@ -62,7 +62,7 @@ class Causal(Checked):
     """Options of a method that can be causal.
 
     Attributes:
-        causal: Read no later utterances.
+        causal: Predict each utterance without reading later utterances.
     """
 
     causal: bool = False

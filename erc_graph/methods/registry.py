@@ -29,7 +29,7 @@ class Registry(Mapping[str, "type[Method]"]):
 
     @cached_property
     def offered(self) -> dict[str, EntryPoint]:
-        """Return method name → entry point of other installed packages; these methods cannot replace methods of this package."""
+        """Return the methods of other installed packages, name → entry point; they cannot replace methods of this package."""
         found = {}
         for entry in entry_points(group=GROUP):
             if entry.name in self.homes or entry.name in found:

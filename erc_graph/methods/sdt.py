@@ -28,14 +28,14 @@ channel.
 
 - The public code also trains on the development data and selects the epoch on the test data. Here the epoch is selected on the development
   data.
-- Eq. (8): here padding is removed before the losses are computed. The public code masks padding afterwards, which gives NaN gradients in
-  current PyTorch.
+- Eq. (8): here padding is removed before the losses are computed. The public code masks padding after it has computed the losses, which
+  gives NaN gradients in current PyTorch.
 - Eq. (8): here the distillation sends no gradient to the joint classifier; in the public code, it does. The value of the loss is the same.
   As in the public code, no factor :math:`T^2` compensates for the temperature. With `T` = 8, the value for MELD, the distillation has
   almost no effect.
 - For MELD, the public code fixes `G` to the identity matrix; the option `gate = "identity"` does the same.
 - A missing modality is masked as a key in (2), has the weight zero in (6), and has no KL term in (8). The state `u_m` of a missing modality
-  is zero, so such utterances teach its classifier only the class frequencies. For a score task, (8) has no KL terms.
+  is zero, so such utterances teach the classifier of this modality only the class frequencies. For a score task, (8) has no KL terms.
 - Here each modality has one dropout, after (1); in the public code, each Transformer layer has its own dropout on this input. Layer norms
   that the public code does not use are left out. In the public code, the embedding `E` has no linear map. Here the eighth and all later
   speakers share a row of `E`.
@@ -97,7 +97,7 @@ class Pair(nn.Module):
         self.gate = nn.Linear(c.width, c.width, bias=False) if c.gate == "learned" else nn.Identity()
 
     def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Map the states of source and target, `(N, 2, width)`, to the gated states `g`: `(N, width)`."""
+        """Map the states of `N` utterances in modalities `a` and `b`, `(N, 2, width)`, to the gated states `g_ab`, `(N, width)`."""
         y = nodes.masked()[:, 1] + self.dropout(self.attend(nodes, batch).states[:, 0])  # Eq. (2)
         hidden = self.dropout(F.gelu(self.inner(self.norm(y)), approximate="tanh"))
         state: Tensor = y + self.dropout(self.outer(hidden))  # Eq. (3)
@@ -131,7 +131,7 @@ class SDT(Method):
         self.own = nn.ModuleDict({m: nn.Sequential(nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs)) for m in pupils})
 
     def streams(self, given: Given) -> Tensor:
-        """Compute the fused states `u`, `(N, modalities, width)`; zero for a missing modality."""
+        """Compute the states `u_b` of Eq. (5) for `N` utterances, `(N, modalities, width)`; zero for a missing modality."""
         rows = torch.stack([self.project[name](given.values[name]) for name in self.names], 1)
         nodes = self.positions(Nodes(rows, given.here(self.names), self.names), given.batch)
         nodes = nodes.with_states(self.dropout(nodes.states + self.speaker(given)[:, None]))  # Eq. (1)
@@ -156,6 +156,6 @@ class SDT(Method):
 
 
 def distilled(pupil: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Compute the KL divergence, `(N,)`, of teacher and pupil scores, `(N, C)` each, at a temperature; the teacher gets no gradient."""
+    """Compute the KL divergence of `N` utterances between teacher and pupil scores at a temperature; the teacher gets no gradient."""
     wanted = (teacher.detach() / temperature).log_softmax(-1)
     return F.kl_div((pupil / temperature).log_softmax(-1), wanted, reduction="none", log_target=True).sum(-1)

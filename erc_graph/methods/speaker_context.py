@@ -52,7 +52,7 @@ class SpeakerContextConfig(Causal):
     """Options of the recommended method.
 
     Attributes:
-        graph: Graph recipe; `none`: no message passing.
+        graph: Graph recipe of (4); `none`: (4) is left out.
         width: Width of all states.
         heads: Number of attention heads of (4).
         dropout: Dropout rate on the features, before (2), (4) and (5), and on the messages of (4).
@@ -82,7 +82,7 @@ class SpeakerContext(Method):
         self.classify = self.head(c, (1 + bool(self.graph)) * c.width, shapes.outputs)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `[n ; g]`, `(N, 2 width)`, or without a graph `n`, `(N, width)`. Rows of utterances without any modality are zero."""
+        """Return `[n ; g]` of `N` utterances, `(N, 2 width)`; with `graph = "none"`, only `n`. Utterances without modalities have zeros."""
         features = self.missing(given.values, given.present)
         own = {m: self.centred(Nodes.of_turns(given.values[m], given.present[m]), given.batch).states[:, 0] for m in features}
         rows = [torch.cat([features[m], own[m]], -1) for m in features]

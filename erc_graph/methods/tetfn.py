@@ -26,9 +26,9 @@ mask of MulT. Only the Transformers of (3) have position embeddings. The linear 
 **Differences from the paper and from its port**
 
 - We had no access to the paper's text, and we know of no code by the authors. The port belongs to the toolkit MMSA.
-- The port trains (7) with a label for each modality. These labels depend on the sign of a sentiment score, which classes do not have, and
-  on stored features of all utterances. Here (7) is trained with the label of the utterance. The weight of this loss, `alone_weight`, is a
-  guess.
+- The port trains (7) with a label for each modality. These labels are computed from stored features of all utterances and from the sign of
+  a sentiment score; emotion classes have no sign. Here (7) is trained with the label of the utterance. The weight of (7) in the loss,
+  `alone_weight`, is a guess.
 - The port also reads padding; here only real steps are read. Attention to a missing modality adds zero. The state `h_m` of a missing
   modality is zero, and (7) is not trained for it.
 - The linear maps `W` of (1) read one step at a time. The port can also read windows of several steps, but it uses the window width of the
@@ -106,7 +106,7 @@ class TETFNNet(StepNet):
         self.pools = [last] * len(inputs) + [largest] * len(inputs)
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """Compute the states `h_m` of all modalities, then `x_m`."""
+        """Return the states `h_m` of Eq. (4) for all modalities, followed by the states `x_m` of Eq. (1)."""
         states = {m: self.lstm[m](one) if m in self.lstm else one for m, one in steps.items()}
         x = {m: one.with_states(self.project[m](one.states)) for m, one in states.items()}  # Eq. (1)
         c = {(m, o): net(x[o], x["text"]) for m, nets in self.lower.items() for o, net in nets.items()}  # type: ignore[operator]
@@ -142,7 +142,7 @@ class TETFN(UtteranceMethod):
         self.classify = head(self.conversation.width, c.hidden, shapes.outputs)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores of the fused vector, and the scores (7) of each modality."""
+        """Compute the scores (6) of the fused vector and, for each modality, the scores (7)."""
         c, names = self.config, self.read.names
         h, *own = self.read(given.values, given.present, given.batch).split([self.fuse[0].in_features, *[c.width] * len(names)], -1)
         here = given.here(names)

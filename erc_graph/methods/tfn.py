@@ -83,7 +83,7 @@ class TFNConfig(InConversation):
 
 
 def products(z: Sequence[Tensor]) -> Tensor:
-    """Compute the tensor `Z` of vectors `(N, width_m)`, flattened with the last index fastest: `(N, product of all (width_m + 1))`."""
+    """Compute the tensor `Z` of Eq. (4) from vectors `(N, width_m)`, flattened, last index fastest: `(N, product of all (width_m + 1))`."""
     first, *others = (torch.cat([torch.ones_like(vectors[:, :1]), vectors], -1) for vectors in z)  # Eq. (3)
     for other in others:
         first = (first[:, :, None] * other[:, None]).flatten(1)  # Eq. (4)
@@ -118,11 +118,11 @@ class TFN(UtteranceMethod):
         self.classify = linear if self.task.kind == "classification" else nn.Sequential(linear, bounded)  # Eq. (6)
 
     def vectors(self, given: Given) -> dict[str, Tensor]:
-        """Compute the vectors `z_m`: modality → `(N, widths[m])`; zero for a missing modality."""
+        """Compute the vectors `z_m` of `N` utterances: modality → `(N, widths[m])`; zero for a missing modality."""
         z = self.subnets(given)  # Eqs. (1), (2)
         return {m: z[m] for m in self.names}
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states, `(N, hidden)`; a graph stage appends its states."""
+        """Compute the states of `N` utterances, `(N, hidden)`; a graph stage concatenates its own states to them."""
         u = self.after(products(list(self.vectors(given).values())))  # Eq. (5), (N, hidden)
         return self.conversation(u, given.here(self.names).any(1), given)

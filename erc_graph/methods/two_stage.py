@@ -74,7 +74,7 @@ class TwoStage(Method):
         self.classify = nn.Linear(wide + c.hidden, shapes.outputs)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the utterance states before the classifier, `(N, (S + 1) hidden)`."""
+        """Compute the states of `N` utterances before the classifier, `(N, (S + 1) hidden)` for `S` modalities."""
         x = self.streams(given)  # Eq. (1), (N, S, hidden)
         z = x.with_states(self.fuse(x.masked().flatten(1)).relu().view_as(x.states))  # Eq. (2)
         u = Nodes.of_turns(self.dropout(z.masked().flatten(1)), x.present.any(1))  # (N, 1, S hidden)

@@ -34,8 +34,8 @@ an LSTM.
   starts as the identity for h and as zero for a and v.
 - Eq. (4): in the public code, the mean includes padding, and this loss is switched off. Here (4) compares only utterances that have text
   and modality `m`.
-- A modality that an utterance lacks is zero in (2); a modality that the corpus lacks is left out. In (1), a vector is a sequence of one
-  step. Text is required.
+- A modality that an utterance lacks is zero in (2); a modality that the corpus lacks is left out. In (1), one vector per utterance is a
+  sequence of one step. Text is required.
 - A pretrained language model is frozen except its last layers and the adapters. We had no access to the paper's text.
 """
 
@@ -103,14 +103,14 @@ class Beside(nn.Module):
         self.lstm, self.dropout, self.linear = nn.LSTM(inputs, width, batch_first=True), Dropout(dropout), nn.Linear(width, width)
 
     def forward(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """Map sequences `(n, L, inputs)` and their mask `(n, L)` to `(n, 2 width)`; each sequence has at least one real item."""
+        """Map `n` sequences of length `L` and their mask, `(n, L)`, to vectors, `(n, 2 width)`; no sequence is empty."""
         states, _ = self.lstm(padded)
         last = states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
         return torch.cat([self.linear(self.dropout(last)), masked_mean(states, mask)], -1)  # Eq. (1)
 
 
 def info_nce(own: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Compute the contrastive loss (4) of projected rows `(n, d)`; rows with the same index are the positive pairs."""
+    """Compute the contrastive loss (4) between two projected matrices, `(n, d)` each; rows with the same index are the positive pairs."""
     cosine = F.normalize(own, dim=-1) @ F.normalize(other, dim=-1).T
     return F.cross_entropy(cosine / temperature, torch.arange(len(own), device=own.device))  # Eq. (4)
 
@@ -162,7 +162,7 @@ class UniMSE(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(width, shapes.outputs))  # Eq. (3)
 
     def attached(self, given: Given) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute `[a ; v]` `(N, beside)`, with zeros for a missing modality, and the mean LSTM states: modality → `(N, modality)`."""
+        """Compute `[a ; v]` of `N` utterances, with zeros for a missing modality, and the mean LSTM states: modality → `(N, modality)`."""
         last, means = [given.batch.speaker.new_zeros(given.batch.utterances, 0).to(next(self.classify.parameters()))], {}
         for name, net in self.beside.items():
             if name in given.sequences:
@@ -176,7 +176,7 @@ class UniMSE(Method):
         return torch.cat(last, -1), means
 
     def text_states(self, given: Given, beside: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute h of every utterance and its mean over tokens, `(N, width)` each; zero for an utterance without text."""
+        """Compute h of each utterance and the mean state over its tokens, `(N, width)` each; zero for an utterance without text."""
         if self.text is not None:
             return self.text(given.sequences["text"], beside, given.batch)
         words = given.sequences.get("text")
@@ -188,7 +188,7 @@ class UniMSE(Method):
         return h, h
 
     def contrast(self, mean: Tensor, means: Mapping[str, Tensor], given: Given) -> Tensor:
-        """Compute the sum of (4) over the modalities; each term uses the utterances that have text and this modality."""
+        """Compute the loss (4), summed over audio and video; each term uses the utterances that have text and this modality."""
         total = mean.new_zeros(())
         for name, project in self.others.items():
             here = given.present["text"] & given.present[name]

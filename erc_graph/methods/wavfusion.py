@@ -45,12 +45,12 @@ Differences from the paper:
   and is trained as a whole (see `frozen`). A small corpus has too little audio for this; with `sound = "mfcc"`, the deep layers read
   cepstral coefficients instead. If the corpus has audio frames, such as those of WavLM, X^a consists of these frames, scaled and projected.
 - Eqs. (8), (9): queries come from audio, keys and values from the other modality. In each deep layer, attention to every other modality
-  replaces self-attention. The residual connection remains and passes the audio states on.
+  replaces self-attention. The residual connection of the layer still adds the audio states.
 - Eq. (10): the gate is a softmax over the other modalities; for two, it equals the printed sigmoid. A missing modality has the gate zero.
   If an utterance has no other modality, the attention output is zero, and only the audio remains.
 - The paper does not connect (11) to the classifier. Here the classifier reads the mean over the frames.
 - If an utterance or the corpus has no audio, a single learned frame gives the queries. With a single modality (Table 3), there is no gate
-  and no margin loss. Audio alone passes unchanged wav2vec 2.0 layers; words or faces alone pass the encoder of (2) to (6).
+  and no margin loss. Audio alone is read by unchanged wav2vec 2.0 layers; words or faces alone are read by the encoder of (2) to (6).
 - `deep = 0` gives the variant "concat" of Table 6: the means over the frames of all modalities are concatenated.
 - Eq. (12): SD is a linear map that all modalities share, so it needs inputs of one width. The mean over the frames of each modality
   therefore first passes a layer norm and a projection. SD and the projection have no bias. With a bias, training of (13) moves all samples
@@ -240,7 +240,7 @@ class WavFusion(UtteranceMethod):
         return replace(batch, sequences={**batch.sequences, SHALLOW: self.frames(batch)})
 
     def states(self, batch: Batch) -> dict[str, Ragged]:
-        """Compute X^t and X^v: modality → frames of every utterance."""
+        """Compute X^t and X^v, Eqs. (6) and (4): modality → states of the words or face frames of every utterance."""
         found = {}
         for name in self.others:
 
@@ -260,7 +260,7 @@ class WavFusion(UtteranceMethod):
             others: Modality → frames X^t or X^v.
 
         Returns:
-            Vectors `(N, wav2vec.width)`, and the mean gate value of each other modality, `(N, others)`.
+            Vectors of `N` utterances, `(N, wav2vec.width)`, and the mean gate values of words and faces, `(N, others)`.
         """
 
         def function(padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
@@ -308,7 +308,7 @@ class WavFusion(UtteranceMethod):
         return Ragged(values, ptr)
 
     def vectors(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Compute X^F `(N, width)`, a mask of the utterances with any modality `(N,)`, and, if needed, the mean frame of each modality."""
+        """Compute X^F `(N, width)`, the mask of utterances with any modality, `(N,)`, and, if needed, the mean frame of each modality."""
         sound, others = self.frames(batch), self.states(batch)
         every = others if self.shallow is None else {"audio": sound, **others}
         present = torch.stack([value.present for value in every.values()]).any(0)
@@ -340,9 +340,9 @@ class WavFusion(UtteranceMethod):
 
     @torch.no_grad()
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the gate value of each other modality, averaged over channels, frames and deep layers.
+        """Return the gate values of words and faces, averaged over channels, frames and deep layers.
 
-        With fewer than two other modalities, or with `deep = 0`, there is no gate, and the result is empty.
+        Without words, without faces, or with `deep = 0`, there is no gate, and the result is empty.
         """
         if len(self.others) < 2 or not self.deep:
             return {}

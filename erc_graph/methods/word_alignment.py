@@ -22,14 +22,14 @@ aligns speech and text in time, lets their meanings interact, and has losses tha
 
 **Differences from the paper**
 
-- We do not know how TSIN aligns speech and text, and which constraints it has; (2), (3) and (5) are guesses. TSIN has no video; here video
+- We do not know how TSIN aligns speech and text, or which constraints it has; (2), (3) and (5) are guesses. TSIN has no video; here video
   is aligned in the same way as audio.
-- A vector is a sequence of one step. For vectors, (2) is therefore only a linear map, and only the gates and the consistency losses have an
-  effect.
+- A modality with one vector per utterance is a sequence of one step. Then (2) is only a linear map, and only the gates and the consistency
+  losses have an effect.
 - If an utterance or the corpus has no text, audio and video are pooled without alignment. A missing modality is zero in (4) and has no term
   in (5).
 - Eq. (5): the KL divergence, in both directions, compares the class predictions from the pooled text with those from another pooled
-  modality. For a score task, the squared difference replaces the KL divergence. The means run over all utterances.
+  modality. For a score task, the squared difference replaces the KL divergence. The bars denote means over all utterances.
 - After (4), this method has the same graph stage as other methods that read single utterances; `graph = "none"` removes it.
 """
 
@@ -81,7 +81,7 @@ class Refine(nn.Module):
         self.gate, self.message, self.norm = nn.Linear(2 * width, width), nn.Linear(width, width), nn.LayerNorm(width)
 
     def forward(self, own: Tensor, other: Tensor, heard: Tensor) -> Tensor:
-        """Update the states `own` by the states `other`, `(n, L, width)` each; where `heard`, `(n, 1, 1)` bool, is false, return `own`."""
+        """Update the states `own` by `other`, `(n, L, width)` each; where the mask `heard`, `(n, 1, 1)`, is false, return `own`."""
         refined = self.norm(own + self.gate(torch.cat([own, other], -1)).sigmoid() * self.message(other))  # Eq. (3)
         return torch.where(heard, refined, own)
 
@@ -159,7 +159,7 @@ class WordAlignment(UtteranceMethod):
         return Prediction(scores=self.classify(states), states=states, penalty=penalty)
 
     def disagreement(self, u: Tensor, here: Tensor) -> Tensor:
-        """Compute the mean distance between the predictions from text and from each other modality, summed over these modalities."""
+        """Compute the mean distance of the predictions from audio and from video to the prediction from text, summed over both."""
         total = u.new_zeros(())
         if not self.own:
             return total

@@ -24,8 +24,9 @@ MOST_WRITTEN, MOST_NAMES = 30, 60  # classes with figures in their cells; names 
 def plot_confusion(matrix: ArrayLike, labels: Sequence[str], path: str | Path, *, title: str | None = None) -> Path:
     """Draw a confusion matrix.
 
-    The shade and the large number of a cell give the share of the utterances of the true class; the small number gives the
-    count. If there are more than 30 classes, cells have no numbers. If there are more than 60 classes, some names are left out.
+    The shade and the large number of a cell give the share of the true class's utterances that got the predicted class. The small number
+    gives the count of these utterances. If there are more than 30 classes, cells have no numbers. If there are more than 60 classes, some
+    names are left out.
 
     Args:
         matrix: `(C, C)` counts; rows are true classes, columns are predicted classes.
@@ -37,7 +38,7 @@ def plot_confusion(matrix: ArrayLike, labels: Sequence[str], path: str | Path, *
         The path.
 
     Raises:
-        ConfigError: the matrix is not square, has a negative number, or has not one row per label; or the file type is unknown.
+        ConfigError: the matrix is not square, has a negative number, or does not have one row per label; or the file type is unknown.
         StorageError: the file cannot be written.
     """
     counts = np.asarray(matrix, dtype=np.float64)

@@ -15,7 +15,7 @@ _COLOURS = ("#006699", "#D55E00", "#00A060", "#8E5AA8", "#7F7F00")
 
 
 class EpochLike(Protocol):
-    """Protocol of an epoch, with the mean training `loss` and the development metrics `dev`."""
+    """Interface of an epoch (a typing protocol), with the mean training `loss` and the development metrics `dev`."""
 
     @property
     def loss(self) -> float:
@@ -23,11 +23,11 @@ class EpochLike(Protocol):
 
     @property
     def dev(self) -> Mapping[str, float]:
-        """Return metric → value on the development split; empty if there is no development split."""
+        """Return the value of each metric on the development split; empty if there is no development split."""
 
 
 class StageLike(Protocol):
-    """Protocol of a training stage, with its name, its epochs and the number of the selected epoch."""
+    """Interface of a training stage (a typing protocol), with its name, its epochs and the number of the selected epoch."""
 
     @property
     def name(self) -> str:
@@ -43,7 +43,7 @@ class StageLike(Protocol):
 
 
 class HistoryLike(Protocol):
-    """Protocol of a training history, such as `erc_graph.training.history.History`."""
+    """Interface of a training history (a typing protocol), such as `erc_graph.training.history.History`."""
 
     @property
     def stages(self) -> Sequence[StageLike]:

@@ -98,7 +98,7 @@ def joined_lines(graph: HeteroData, first: str, second: str, relations: list[str
 
 
 def carpet(count: int) -> tuple[int, int]:
-    """Return two limits for a picture of `count` utterances.
+    """Return two limits on the number of arcs in a picture of `count` utterances.
 
     The first limit is the largest number of connected pairs per node for which all arcs (edges within a modality) are drawn. If there are
     more pairs, only arcs to the strongest neighbours of each node are drawn; the second limit is the number of these neighbours.
@@ -146,7 +146,7 @@ def strongest(lines: Lines, count: int) -> np.ndarray:
 
 
 def strands(lines: Lines, apart: bool) -> tuple[Lines, np.ndarray]:
-    """Return one line per occurrence of an edge (at most three), and the position `(E,)` of each line among the lines of its nodes.
+    """Return one line per occurrence of an edge (at most three), and its position `(E,)` among the lines that connect the same nodes.
 
     Args:
         lines: The lines to draw.

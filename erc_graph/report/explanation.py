@@ -21,7 +21,7 @@ _SIDES = ("for", "against")
 
 
 class Explained(Protocol):
-    """Protocol of an explanation that can be drawn, for example the result of `erc_graph.explain`."""
+    """Interface of an explanation that can be drawn (a typing protocol), for example the result of `erc_graph.explain`."""
 
     @property
     def dialogue(self) -> Any:
@@ -37,7 +37,7 @@ class Explained(Protocol):
 
     @property
     def graphs(self) -> Mapping[str, HeteroData]:
-        """Return the graph of each graph operator, by the name of the operator."""
+        """Return the graphs that the method reads, each under the name of its graph operator."""
 
     def edges(self, most: int | None = None, part: str | None = None) -> Sequence[Any]:
         """Return edges (`source`, `source_turn`, `target`, `target_turn`, `attribution`), the largest absolute attribution first."""
@@ -46,9 +46,9 @@ class Explained(Protocol):
 def draw_explanation(explanation: Explained, path: str | Path, part: str | None = None, most: int = 12) -> Path:
     """Draw the edges of one graph operator with the largest attributions.
 
-    The relation `for` contains the edges that support the label. The relation `against` contains the edges that oppose the label. The
-    weight of an edge is its absolute attribution as a percentage of the sum of all absolute attributions. Self-loops are not drawn. An
-    edge to or from a hyperedge is drawn as a mark in the row of the hyperedge.
+    The picture shows two relations: `for` contains the edges that support the label, and `against` contains the edges that oppose it. The
+    weight of an edge is its absolute attribution as a percentage of the sum of all absolute attributions. Self-loops are not drawn. An edge
+    to or from a hyperedge is drawn as a mark in the row of the hyperedge.
 
     Args:
         explanation: Result of `erc_graph.explain`.

@@ -47,7 +47,7 @@ class HyperedgeMarks:
         """Draw the outlines and the rows of marks.
 
         Args:
-            pen: Pen for the axes.
+            pen: Pen that draws on the axes.
             x: `(N,)` x coordinate of every utterance.
             left: x coordinate of the left end of the lanes (the lines of nodes of a modality).
             top: y coordinate of the upper end of the rows.

@@ -226,7 +226,7 @@ class GraphView:
 
     @cached_property
     def html(self) -> str:
-        """Return the self-contained page."""
+        """Return the interactive page as HTML text; the page needs no other files."""
         return page([self.graph], predictions=[self.predictions], title=self.title)
 
     def _repr_html_(self) -> str:

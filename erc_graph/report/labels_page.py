@@ -76,7 +76,7 @@ def packed(page: LabelsPage) -> dict[str, Any]:
     | key | content |
     |---|---|
     | `a` | number of utterances per label, for each speaker |
-    | `c` | turning points `[turn, speaker's previous turn, change]`, largest change first; change in percent, or difference of scores |
+    | `c` | turning points `[utterance, speaker's previous utterance, change]`, largest first; change in percent, or difference of scores |
     """
     data = pack(page.conversations, page.labels, ())
     for one, c in zip(data["conversations"], page.conversations, strict=True):

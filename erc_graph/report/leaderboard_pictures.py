@@ -21,7 +21,7 @@ COLOURS = {"graph": "#006699", "recurrent": "#D55E00", "transformer": "#8E5AA8",
 
 
 def done(board: Board) -> list[Mapping[str, Any]]:
-    """Return the rows of the methods with at least one finished seed."""
+    """Return the rows of the leaderboard whose methods have at least one finished seed."""
     return [row for row in board["rows"] if row["seeds"]]
 
 
@@ -118,7 +118,7 @@ def plot_inflation(boards: Sequence[Board], path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Mean ranks of methods over blocks, such as corpora; in every block, the best method has rank 1.
+    """Mean ranks of methods over blocks of results, such as corpora; in every block, the best method has rank 1.
 
     Attributes:
         names: Names of the methods, the best first.
@@ -138,7 +138,7 @@ class Ranks:
 
     @property
     def groups(self) -> list[tuple[int, int]]:
-        """Return the first and last position of every group of adjacent methods without significant differences; no group can be larger."""
+        """Return the first and last position of every largest group of adjacent methods without significant differences."""
         found: list[tuple[int, int]] = []
         for start in range(len(self.names)):
             end = start

@@ -39,7 +39,7 @@ class Block:
 
 
 def columns(blocks: list[Block], room: float) -> list[list[Block]]:
-    """Arrange blocks in columns within `room` inches of width; long blocks are divided if this makes the legend lower."""
+    """Arrange blocks in columns within `room` inches of width; long blocks are divided if the legend then needs less height."""
     longest = max((len(block.entries) for block in blocks), default=0)
     for most in range(3, longest + 1):
         found = [[part] for block in blocks for part in _broken(block, most)]

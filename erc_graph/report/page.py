@@ -1,7 +1,7 @@
 """The report of a run as one page that opens offline, without remote scripts, styles, fonts or pictures.
 
 The content of a corpus is treated as data: jinja2 escapes it in the page, and `explorer.json_block` escapes it in the data of the script.
-The content security policy of the page lets only one script run: the script with the given SHA-256 hash.
+The content security policy of the page lets only one script run: the script whose SHA-256 hash the policy contains.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def write_page(path: str | Path, contents: Contents) -> Path:
 
 
 def render_page(contents: Contents) -> str:
-    """Return the page as text."""
+    """Return the report as the text of an HTML page."""
     from markupsafe import Markup
 
     found = contents.predictions

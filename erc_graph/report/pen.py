@@ -1,4 +1,4 @@
-"""Markers and text on axes in inches, so that long names or many utterances do not shift the layout."""
+"""Drawing of markers and text at positions in inches, so that long names or many utterances do not shift the layout."""
 
 from __future__ import annotations
 

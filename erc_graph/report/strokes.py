@@ -88,7 +88,7 @@ class Strokes:
         """Draw all lines and arrowheads.
 
         Args:
-            pen: Pen for the axes.
+            pen: Pen that draws on the axes.
             left: x coordinate of the left end of the lanes.
             y: y coordinate of every lane.
         """

@@ -1,6 +1,6 @@
-"""Return of freed memory to the operating system.
+"""Functions that return freed memory to the operating system.
 
-By default, the C library glibc gives every thread its own heap, which does not return the memory of large requests.
+By default, the C library glibc gives every thread its own heap. Such a heap keeps the memory of large requests.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Limits:
         queue: Largest number of waiting requests; further requests get HTTP status 503.
         body: Largest size of the body of a request in MiB.
         timeout: Largest number of seconds from the first byte of a request to its answer.
-        sessions: Largest number of live conversations. Together they may use at most 4 MiB of memory times this number.
+        sessions: Largest number of live conversations. All live conversations together may use at most 4 MiB of memory times this number.
         idle: Seconds without an utterance after which a live conversation is deleted.
 
     Raises:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_accelerator(config: TrainingConfig, device: str) -> Accelerator:
-    """Return an accelerator with the requested device and precision.
+    """Return an `Accelerator` of the library accelerate with the requested device and precision.
 
     Raises:
         ConfigError: the device or precision is not available.

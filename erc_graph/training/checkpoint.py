@@ -109,7 +109,7 @@ def refused(path: Path, advice: str = "") -> Iterator[None]:
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of a module's state that further training steps do not change."""
+    """Return a copy of the state of a module; further training steps do not change the copy."""
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 

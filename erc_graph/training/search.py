@@ -41,7 +41,7 @@ class Range:
     choices: tuple[Any, ...] = ()
 
     def problem(self) -> str | None:
-        """Return a description of what a valid range has, or `None` if this range is valid."""
+        """Return a text that says what a valid range needs, or `None` if this range is valid."""
         if self.choices:
             return None if self.low is None and self.high is None and not self.log else "choices or an interval, not both"
         ends = (self.low, self.high)
@@ -52,7 +52,7 @@ class Range:
         return "`low` above 0 with `log`" if self.log and self.low <= 0 else None  # type: ignore[operator]
 
     def distribution(self) -> BaseDistribution:
-        """Return the range as a distribution of optuna; choices become their indices, because optuna does not accept all TOML types."""
+        """Return the range as a distribution of optuna; indices replace the choices, because optuna does not accept all TOML types."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.choices:

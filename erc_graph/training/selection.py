@@ -39,6 +39,6 @@ def reduced(history: StageHistory, config: TrainingConfig) -> float:
 
 
 def figure(epoch: Epoch, config: TrainingConfig) -> dict[str, float]:
-    """Return a dict with name and value of the metric that selects the epoch, or of the training loss if there is no development split."""
+    """Return name → value of the metric that selects the epoch, or of the training loss if there is no development split."""
     name = config.criterion
     return {f"dev {name}": epoch.dev[name]} if epoch.dev else {"loss": epoch.loss}

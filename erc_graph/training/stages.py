@@ -79,7 +79,7 @@ class Run:
 
     @cached_property
     def judged(self) -> Tensor:
-        """Return the number of utterances that count in the loss in every training dialogue, `(D,)`, on the CPU."""
+        """Return for each training dialogue how many of its utterances count in the loss, `(D,)`, on the CPU."""
         counts = counted(self.train, self.task).long()
         return torch.zeros(len(self.train), dtype=torch.long).index_add(0, self.train.dialogue.cpu(), counts.cpu())
 
@@ -217,7 +217,7 @@ class StageRun:
         return mean
 
     def diverged(self, what: str) -> ConfigError:
-        """Return the error for values that are not finite."""
+        """Return the error for a loss or scores that are not finite; `what` names them."""
         return ConfigError(f"training.learning_rate: {what}; lower the rate ({self.learning_rate}) or set training.clip")
 
     def steps(self, train: Batch, batches: list[Tensor], judged: list[int], rows: list[int], number: int) -> Tensor:
@@ -287,7 +287,7 @@ class StageRun:
         return {**evaluate(scores[keep], dev.target[keep], self.run.task), "loss": loss}
 
     def scores(self, batch: Batch) -> Tensor:
-        """Compute the scores `(N, C)` after an epoch, and check that they are finite.
+        """Compute the scores of `N` utterances after an epoch, `(N, C)`, and check that the scores are finite.
 
         Raises:
             ConfigError: the scores are not finite; the training may have diverged in the last step.
@@ -298,12 +298,12 @@ class StageRun:
         return scores
 
     def asked(self, batch: Batch) -> Tensor:
-        """Compute the scores `(N, C)` of any dialogues with the current weights, for the function `watch`."""
+        """Compute the scores of dialogues with the current weights, `(N, C)`; the function `watch` gets this method as argument."""
         with torch.no_grad(), evaluating(self.run.method):
             return self.answers(self.run.method.start_stage(self.index, batch))  # type: ignore[operator]
 
     def answers(self, batch: Batch) -> Tensor:
-        """Compute the scores `(N, C)` without checking that they are finite."""
+        """Compute the scores of `N` utterances, `(N, C)`, without checking that the scores are finite."""
         with self.run.accelerator.autocast():
             return infer(self.run.method, batch, min(self.run.config.batch_size, len(batch)), forward=self.stage.forward).scores
 

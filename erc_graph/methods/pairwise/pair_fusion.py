@@ -82,7 +82,7 @@ class PairFusion(nn.Module):
         return Nodes(states, given.here(self.modalities), self.modalities)
 
     def forward(self, given: Given) -> Tensor:
-        """Compute the fused pair E^(m1m2): `(utterances, width)`."""
+        """Compute the fused states E^(m1m2) of the pair, Eq. (5): `(utterances, width)`."""
         nodes = self.nodes(given)
         return (self.conv(nodes, given.batch).states if self.enabled else nodes.masked()).flatten(1)  # Eqs. (3)-(5)
 

@@ -57,7 +57,7 @@ Differences from the paper:
   own GRU.
 - Eqs. (8), (11): by default, the GRUs read only forward, as printed. The option `mff.bidirectional` lets them read in both directions.
 - Between (11) and (12): the Transformer encoder has no position encodings, because the GRU before it encodes the order. Its feed-forward
-  layer is twice as wide as its states. The paper states neither.
+  layer is twice as wide as its states. The paper states neither choice.
 - Eq. (13): the paper does not give the number l of layers. With a single layer, h^(VA) is concatenated with its output; without attention,
   h^(VA) is concatenated with E^(MF). The option `mal.residual` adds a residual connection around each ATT. Without a residual connection,
   the state of an utterance reaches the classifier only through its attention to itself.
@@ -70,7 +70,7 @@ Differences from the paper:
 - `stages = "joint"` trains everything in one loop, with the PMF classifiers as auxiliary losses. With two stages, each stage selects its
   epoch by its own classifier on the development split.
 - A missing modality has a node without edges, which does not contribute to E. LSTM and GRU read a learned vector in place of a missing
-  modality. Their states at such an utterance depend on its neighbours and still pass through the skip connections.
+  modality. At such an utterance, the states of LSTM and GRU depend on its neighbours and still pass through the skip connections.
 - With `causal`, the method can label live conversations. The recurrent networks read only forward. ATT and the Transformer encoder attend
   to no later utterances, and to earlier utterances only as far back as the edges of the recipe. Edges from later utterances are left out.
   The paper reads whole conversations.
@@ -180,7 +180,7 @@ class Pairwise(Method):
 
     @property
     def fusions(self) -> dict[str, PairFusion]:
-        """Return pair of modalities → network of stage 1 (PMF)."""
+        """Return the networks of stage 1 (PMF), one per pair of modalities."""
         return cast("dict[str, PairFusion]", dict(self.fusion.items()))
 
     def stages(self) -> list[Stage]:
@@ -212,7 +212,7 @@ class Pairwise(Method):
         return {name: cache[name] if name in cache else fusion(given) for name, fusion in self.fusions.items()}
 
     def present(self, given: Given) -> Tensor:
-        """Return which fused pairs are present, `(utterances, pairs)` bool: those with at least one modality."""
+        """Return the mask of present pairs, `(utterances, pairs)`: the utterance has at least one modality of the pair."""
         return torch.stack([given.here(fusion.modalities).any(1) for fusion in self.fusions.values()], 1)
 
     def answer(self, given: Given) -> Prediction:
