@@ -37,7 +37,7 @@ class LinearConfig(Causal):
 
 
 class Linear(Method):
-    """A linear layer that reads only the features of the utterance itself, not its conversation."""
+    """A linear layer on the features of an utterance, without its conversation."""
 
     Config = LinearConfig
     family = "fusion"

@@ -111,8 +111,7 @@ class Layer(nn.Module):
         self.feedforward = FeedForward(c.width, c.feedforward, c.dropout)
 
     def forward(self, z: Tensor, here: Tensor, nodes: Nodes, batch: Batch) -> Tensor:
-        """Compute the new states `z` of one modality, `(N, width)`, from its states, their mask `(N,)`, and the states of all
-        modalities."""
+        """Compute the new states `z` of one modality, `(N, width)`, from its states, their mask `(N,)`, and all modalities' states."""
         for n, attend in self.attend.items():
             k = nodes.streams.index(n)
             both = Nodes(torch.stack([nodes.states[:, k], z], 1), torch.stack([nodes.present[:, k], here], 1), (n, "asks"))
