@@ -28,8 +28,8 @@ Differences from the paper and from its public code:
 
 - By default, all hyperedges and nodes have the weight one. In the public code, each position in the batch has a learned weight. The scores
   of a dialogue therefore depend on its position in the batch. Because the training order never changes, such a weight can memorise a
-  dialogue. Positions that do not occur in training have the weight one. With `weights = "kind"`, each kind of hyperedge and each modality
-  has a positive learned weight. The means in (4) are then weighted means.
+  dialogue. Positions that do not occur in training have the weight one. With the option `weights = "kind"`, each kind of hyperedge and each
+  modality has a positive learned weight. The means in (4) are then weighted means.
 - If the corpus has a single text feature, (1) is left out. Several text features (`text1` to `text4`: the last layers of RoBERTa) are
   averaged by (1). The batch norms in (1) use only utterances that have the feature; in the public code, they also use padding. In training,
   these batch norms make the dialogues of a batch depend on each other.

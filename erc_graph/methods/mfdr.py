@@ -18,8 +18,8 @@ Two layers of dynamic frame convolution (DFC) then reduce the number of states:
     \bar N_f &= \lfloor (L - \omega_f) / h_f \rfloor + 1 \tag{7} \\
     \Phi &= W(M) \tag{8}
 
-The output of (8) gives the utterance vector, which is the input of the graph stage. With `graph = "none"`, as in the paper, the utterance
-vector is the input of the classifier.
+The output of (8) gives the utterance vector, which is the input of the graph stage. With the option `graph = "none"`, as in the paper, the
+utterance vector is the input of the classifier.
 
 | paper | here | shape |
 |---|---|---|
@@ -43,7 +43,7 @@ Differences from the paper:
   frame whose weight exceeds the mean weight. Here, half of the window's real frames must be key points. We compute the mean of line 11 over
   all weights computed so far. The indices in lines 9 and 10 use ω_X, although windows begin every h_X frames.
 - In the paper, z is a weighted sum of frames and does not contain the word itself. Here the state of the word is added, and a layer norm
-  follows, as in any cross-attention layer. `sawa.residual = false` gives the printed form.
+  follows, as in any cross-attention layer. The option `sawa.residual = false` gives the printed form.
 - By default, words, frames and states have the width 256, the hidden size of the paper. The paper states neither the number of heads nor
   the dropout.
 - MGRU (Fig. 4) is an alternative recurrent unit. We assume that its update gate is computed from h, z and g, like its reset gate. We
@@ -51,9 +51,9 @@ Differences from the paper:
 - Eq. (8): the printed shape of Φ is N_f × f × f × D. A frame is reduced to one state, so the second dimension f would only be summed over.
   Here Φ has the shape N_f × D × ω_f. The learned map M has one column per word. The network W is a convolution, a layer norm, a ReLU and a
   second convolution. If a frame extends beyond the end of an utterance, its padding is ignored.
-- The paper's variant "linear" (`dfc.pooling = "linear"`) maps every state to a new state of equal width. With `dfc.readout = "flat"`, the
-  utterance vector is the concatenation of all frames, the paper's compact representation. By default, the utterance vector is the mean over
-  real frames. The mean does not depend on the length of the longest utterance.
+- The paper's variant "linear" (`dfc.pooling = "linear"`) maps every state to a new state of equal width. With the option
+  `dfc.readout = "flat"`, the utterance vector is the concatenation of all frames, the paper's compact representation. By default, the
+  utterance vector is the mean over real frames. The mean does not depend on the length of the longest utterance.
 - In an utterance without frames, the words attend to themselves. In an utterance without words, the mean frame of each window replaces a
   word. A corpus with only text or only audio therefore works.
 - A waveform is converted to MFCCs with 100 frames per second; WavLM features have 50 frames per second. Every `stride` neighbouring frames

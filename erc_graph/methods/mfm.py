@@ -35,8 +35,8 @@ that module.
 - As in the public code, the exponent in (6) is divided by `d` twice. For a large width `d`, the kernel is therefore almost constant, and
   the maximum mean discrepancy (MMD) is small. Eq. (6) is left out for fewer than eight utterances.
 - The public code ignores its learning-rate option, never shuffles its batches, and never trains on the last, incomplete batch.
-- We had no access to the paper's text. The paper does not model the conversation. Here a graph stage reads the label's factor `f_y`;
-  `graph = "none"` removes it.
+- We had no access to the paper's text. The paper does not model the conversation. Here a graph stage reads the label's factor `f_y`; the
+  option `graph = "none"` removes it.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ first modality.
 - Wider LSTMs have more channels, so the softmax of (3) gives each channel a smaller value. The public code has the same property.
 - The authors publish a separate trained model for each number in a table. Their code never shuffles its batches and never trains on the
   last, incomplete batch.
-- We had no access to the paper's text. The paper does not model the conversation. Here a graph stage follows (7); `graph = "none"` removes
-  it.
+- We had no access to the paper's text. The paper does not model the conversation. Here a graph stage follows (7); the option
+  `graph = "none"` removes it.
 """
 
 from __future__ import annotations

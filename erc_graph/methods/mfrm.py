@@ -31,8 +31,8 @@ element-wise products of all subsets of modalities are fused. A recurrent memory
 - The state of a missing modality is zero in (3) and (5), so all its products are zero. In (2), an utterance without audio gets the mean
   score `e` of the utterances with audio. For the next utterance, the difference in (2) is zero. If the corpus has no audio, (2) is left
   out. The memory also has a state for an utterance without any modality, but the graph has no node for this utterance.
-- In (2), `T` is the number of utterances of the dialogue. With `causal`, the recurrent networks read only forward. The softmax of (2) then
-  runs over the utterances up to `t`, and `T` is the number of these utterances. By default, no graph stage follows (5).
+- In (2), `T` is the number of utterances of the dialogue. With the option `causal`, the recurrent networks read only forward. The softmax
+  of (2) then runs over the utterances up to `t`, and `T` is the number of these utterances. By default, no graph stage follows (5).
 """
 
 from __future__ import annotations

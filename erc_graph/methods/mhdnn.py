@@ -31,8 +31,8 @@ ours, because we had access only to the abstract.
 - The paper does not list its 33 audio features; here all features of the corpus are read. The paper uses ELMo for text; here text is a
   vector of the corpus. A sequence becomes a vector of its mean and standard deviation over time. A missing modality is zero, which is its
   mean over the training data, and its presence bit is zero.
-- The paper does not model the conversation; `graph = "none"` removes the graph stage. The class tree is the classifier of the method, so
-  the output layers of all networks in (3) read the graph states `c`.
+- The paper does not model the conversation; the option `graph = "none"` removes the graph stage. The class tree is the classifier of the
+  method, so the output layers of all networks in (3) read the graph states `c`.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ are all `(p_m, s_m)` and all `(p_m, p_n)`. The equations follow the public code;
   each of its two modalities is present in at least two utterances.
 - The default hidden width of the Transformer layer is 512, four times `width`; in the public code, it is 2048. The public code has a
   discriminator that no loss uses; it is left out here.
-- The paper does not model the conversation. Here a graph stage follows (5); `graph = "none"` removes it.
+- The paper does not model the conversation. Here a graph stage follows (5); the option `graph = "none"` removes it.
 """
 
 from __future__ import annotations

@@ -32,11 +32,11 @@ The edges in (3) are the edges of MMGCN. The equations follow the public code; t
   the best of 32 or 48 settings on the test data.
 - The arccos in (3) is bounded as in `erc_graph.graphs.weights`. Edge weights differ from those of the public code by at most 0.0015. A node
   state of zeros makes the scores of the public code NaN.
-- The default loss is cross entropy. The public code has a focal loss, and no gradient passes through its factor. The option `training.loss
-  = "focal"` gives nearly this loss.
+- The default loss is cross entropy. The public code has a focal loss, and no gradient passes through its factor. The option
+  `training.loss = "focal"` gives nearly this loss.
 - Speakers are numbered by first appearance. In the public code, 38 tensors, such as speaker embeddings, are unused; they are left out here.
 - A missing modality has no node; both GRUs read zeros for it, and its states in (7) are zero. The public code needs three modalities.
-- With `causal`, the GRUs read only forward, and edges from later utterances are left out. The paper reads whole conversations.
+- With the option `causal`, the GRUs read only forward, and edges from later utterances are left out. The paper reads whole conversations.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ Differences from the paper and from its public code:
   model becomes certain of the right class. The option `training.loss = "legacy_focal"` reproduces it; the default is cross entropy, as in
   the paper.
 - A missing modality has no node, and its states in (7) are zero. A single modality works here, but not in the public code.
-- With `causal`, the LSTM reads only forward, and edges from later utterances are left out. The paper reads whole conversations.
+- With the option `causal`, the LSTM reads only forward, and edges from later utterances are left out. The paper reads whole conversations.
 """
 
 from __future__ import annotations

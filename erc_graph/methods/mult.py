@@ -35,7 +35,7 @@ values, and with twice the width.
   with mean and standard deviation of the training data.
 - The public code treats IEMOCAP as four binary tasks and reports four binary F1 scores. Here one classifier predicts all labels of the
   task.
-- The paper does not model the conversation. Here a graph stage follows (7); `graph = "none"` removes it.
+- The paper does not model the conversation. Here a graph stage follows (7); the option `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class MulTConfig(InConversation):
         width: Width `d` of the states.
         heads: Number of attention heads in every attention layer.
         layers: Number of layers of (3). SA has the same number of layers, but at least three.
-        mask: Let a step attend to no later steps.
+        mask: Let a step attend only to steps up to its own position.
         dropout: Dropout after attention, in the feed-forward networks, on the attention weights of SA, and on attention weights over text.
         embedding_dropout: Dropout on the steps of text and on the input of (3).
     """

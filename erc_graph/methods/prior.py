@@ -8,9 +8,9 @@ the experts. The weights :math:`w` are learned and initially average the experts
 from classifiers that were not trained on the labels of these utterances; use `erc-graph features --cross-fit`. Otherwise, :math:`w` is
 learned on log-probabilities that are more accurate than those of new utterances.
 
-With the option `around`, the class frequencies in the conversation are a further expert with the learned weight :math:`v`. Here :math:`\bar
-p_d` is the mean probability over all experts and all utterances of dialogue `d`, with a minimum of 1e-6. This mean estimates the class
-frequencies in the dialogue, which are a prior in Bayes' rule.
+With the option `around`, the class frequencies in the conversation are a further expert with the learned weight :math:`v`. Here
+:math:`\bar p_d` is the mean probability over all experts and all utterances of dialogue `d`, with a minimum of 1e-6. This mean estimates
+the class frequencies in the dialogue, which are a prior in Bayes' rule.
 """
 
 from __future__ import annotations

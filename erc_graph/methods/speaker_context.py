@@ -23,8 +23,8 @@ then adds messages from the neighbours, with a residual connection.
 | `W`, `b` | `classify` | `(classes, 2 width)`, `(classes,)` |
 
 The speaker network of (2) comes from DialogueCRN. Eq. (4) is the graph attention of COGMEN with a residual connection. All modules and
-settings were chosen on held-out dialogues of the training data (docs/searches.md). With `graph = "none"`, (4) is left out and (5) reads
-only `n_i`.
+settings were chosen on held-out dialogues of the training data (docs/searches.md). With the option `graph = "none"`, (4) is left out and
+(5) reads only `n_i`.
 """
 
 from __future__ import annotations

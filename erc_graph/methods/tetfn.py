@@ -36,7 +36,7 @@ mask of MulT. Only the Transformers of (3) have position embeddings. The linear 
   epoch, the port discards the gradients of the last batches. Its dropout after ReLU is 0.
 - If all modalities are vectors, the utterances of a dialogue are the steps (a guess). Eq. (7) then reads `x_m` of the utterance itself.
 - Text is required. With only one other modality, (3) is left out.
-- The paper does not model the conversation. Here a graph stage follows (5); `graph = "none"` removes it.
+- The paper does not model the conversation. Here a graph stage follows (5); the option `graph = "none"` removes it.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ The equations follow the public implementations; the numbering is ours. All line
   padding.
 - Eq. (6): for a task with classes, the scores are `o`. The default widths are far smaller than those of the first public implementation,
   whose tensor has 70 785 entries.
-- The paper does not model the conversation. Here a graph stage follows (5); `graph = "none"` removes it.
+- The paper does not model the conversation. Here a graph stage follows (5); the option `graph = "none"` removes it.
 """
 
 from __future__ import annotations

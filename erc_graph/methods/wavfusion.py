@@ -19,8 +19,8 @@ The method reads one utterance at a time and fuses audio, words and face frames 
     L_{task} &= -\frac{1}{N} \sum_j y_j \log \hat y_j \tag{14} \\
     L &= L_{task} + \lambda L_{mar} \tag{15}
 
-A graph stage over the conversation follows (`erc_graph.methods.conversation`); its input is X^F. With `graph = "none"`, there is no graph
-stage, as in the paper.
+A graph stage over the conversation follows (`erc_graph.methods.conversation`); its input is X^F. With the option `graph = "none"`, there is
+no graph stage, as in the paper.
 
 | paper | here | shape |
 |---|---|---|
@@ -42,8 +42,8 @@ Differences from the paper:
 - Eq. (3): a layer norm replaces batch norm, and a mean replaces the sum over time (`erc_graph.encoders.visual_centre`).
 - Eq. (7): wav2vec 2.0 base is loaded from a folder (`wav2vec.folder`). The deep layers replace its last `deep` layers. Their feed-forward
   networks and norms start with the weights of the replaced layers. Without a folder, the wav2vec 2.0 model is small, has random weights,
-  and is trained as a whole (see `frozen`). A small corpus has too little audio for this; with `sound = "mfcc"`, the deep layers read
-  cepstral coefficients instead. If the corpus has audio frames, such as those of WavLM, X^a consists of these frames, scaled and projected.
+  and is trained as a whole (see `frozen`). A small corpus has too little audio for this; with the option `sound = "mfcc"`, the deep layers
+  read cepstral coefficients instead. If the corpus has audio frames, such as those of WavLM, X^a consists of them, scaled and projected.
 - Eqs. (8), (9): queries come from audio, keys and values from the other modality. In each deep layer, attention to every other modality
   replaces self-attention. The residual connection of the layer still adds the audio states.
 - Eq. (10): the gate is a softmax over the other modalities; for two, it equals the printed sigmoid. A missing modality has the gate zero.
@@ -51,7 +51,7 @@ Differences from the paper:
 - The paper does not connect (11) to the classifier. Here the classifier reads the mean over the frames.
 - If an utterance or the corpus has no audio, a single learned frame gives the queries. With a single modality (Table 3), there is no gate
   and no margin loss. Audio alone is read by unchanged wav2vec 2.0 layers; words or faces alone are read by the encoder of (2) to (6).
-- `deep = 0` gives the variant "concat" of Table 6: the means over the frames of all modalities are concatenated.
+- The option `deep = 0` gives the variant "concat" of Table 6: the means over the frames of all modalities are concatenated.
 - Eq. (12): SD is a linear map that all modalities share, so it needs inputs of one width. The mean over the frames of each modality
   therefore first passes a layer norm and a projection. SD and the projection have no bias. With a bias, training of (13) moves all samples
   to the same point, where the gradient of (13) vanishes.

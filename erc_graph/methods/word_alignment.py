@@ -30,7 +30,7 @@ aligns speech and text in time, lets their meanings interact, and has losses tha
   in (5).
 - Eq. (5): the KL divergence, in both directions, compares the class predictions from the pooled text with those from another pooled
   modality. For a score task, the squared difference replaces the KL divergence. The bars denote means over all utterances.
-- After (4), this method has the same graph stage as other methods that read single utterances; `graph = "none"` removes it.
+- After (4), this method has the same graph stage as other methods that read single utterances; the option `graph = "none"` removes it.
 """
 
 from __future__ import annotations

@@ -38,10 +38,7 @@ class Membership:
 
     @property
     def upright(self) -> np.ndarray:
-        """Return the mask `(M,)` of the hyperedges that are drawn as outlines.
-
-        The rule of the graph recipe that made such a hyperedge joins, in this graph, only nodes of the same utterance.
-        """
+        """Return the mask `(M,)` of the hyperedges whose recipe rule joins, in this graph, only nodes of the same utterance."""
         low, high = (np.full(len(self.names), start) for start in (np.iinfo(np.int64).max, -1))
         np.minimum.at(low, self.edge, self.row)
         np.maximum.at(high, self.edge, self.row)

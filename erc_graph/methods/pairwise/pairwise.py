@@ -67,13 +67,13 @@ Differences from the paper:
   GRU states of the only pair. Without PMF, a pair is represented by its two concatenated BiLSTM states, which are trained in stage 2.
 - The second text feature "Bt" is the option `inputs.second_text`. Without this option, the text features of the corpus are also used as
   "Bt".
-- `stages = "joint"` trains everything in one loop, with the PMF classifiers as auxiliary losses. With two stages, each stage selects its
-  epoch by its own classifier on the development split.
+- The option `stages = "joint"` trains everything in one loop, with the PMF classifiers as auxiliary losses. With two stages, each stage
+  selects its epoch by its own classifier on the development split.
 - A missing modality has a node without edges, which does not contribute to E. LSTM and GRU read a learned vector in place of a missing
   modality. At such an utterance, the states of LSTM and GRU depend on its neighbours and still pass through the skip connections.
-- With `causal`, the method can label live conversations. The recurrent networks read only forward. ATT and the Transformer encoder attend
-  to no later utterances, and to earlier utterances only as far back as the edges of the recipe. Edges from later utterances are left out.
-  The paper reads whole conversations.
+- With the option `causal`, the method can label live conversations. The recurrent networks read only forward. ATT and the Transformer
+  encoder attend to no later utterances, and to earlier utterances only as far back as the edges of the recipe. Edges from later utterances
+  are left out. The paper reads whole conversations.
 - The options `pmf.project` (a linear layer before each BiLSTM) and `mff.project` (a linear layer before GRU2) are not in the paper.
 """
 
