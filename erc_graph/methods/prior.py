@@ -2,8 +2,8 @@ r"""Log-probabilities of other classifiers as a prior that the method corrects: 
 
 .. math:: s_i = f_i + \sum_k w_k \log p_i^k + v \log \bar p_{d(i)}
 
-The method computes the scores :math:`f`. The other classifiers, called experts, give the probabilities :math:`p^k`. This is a product of
-experts (Hinton, Neural Computation 14, 2002) in which all experts except the method are fixed. The method starts from the predictions of
+The method computes the scores :math:`f`. The other classifiers, called experts, give the probabilities :math:`p^k`. The model is a product
+of experts (Hinton, Neural Computation 14, 2002) in which all experts except the method are fixed. The method starts from the predictions of
 the experts. The weights :math:`w` are learned and initially average the experts. For training utterances, the log-probabilities must come
 from classifiers that were not trained on the labels of these utterances; use `erc-graph features --cross-fit`. Otherwise, :math:`w` is
 learned on log-probabilities that are more accurate than those of new utterances.

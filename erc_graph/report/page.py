@@ -125,7 +125,7 @@ def digest(script: str) -> str:
 
 
 def environment() -> Environment:
-    """Return the jinja2 environment of the page templates, which escapes all values that are not marked as HTML."""
+    """Return the jinja2 environment of the page templates; the environment escapes all values that are not marked as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

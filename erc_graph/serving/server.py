@@ -51,7 +51,7 @@ def make_server(app: FastAPI, timeout: float) -> uvicorn.Server:
 
     Args:
         app: Application made by `make_app`.
-        timeout: Largest duration of a request in seconds. When the server ends, it waits this time for running requests.
+        timeout: Largest duration of a request in seconds. When the server ends, it waits at most this time for running requests.
     """
     import uvicorn
 

@@ -112,7 +112,7 @@ class Service:
         """Begin a live conversation.
 
         Raises:
-            ConfigError: the model uses later utterances (it is not causal), or its input has sequences.
+            ConfigError: the model reads later utterances (it is not causal), or it reads sequences of words or frames.
         """
         return self.pipeline.stream()
 

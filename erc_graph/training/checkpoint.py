@@ -123,7 +123,7 @@ def save_weights(module: nn.Module, path: Path, metadata: Mapping[str, str] | No
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return the state tensors of an optimizer, named `{index of the parameter}.{name}`.
+    """Return the state tensors of an optimizer, each under the key `{index of the parameter}.{name of the tensor}`.
 
     Learning rates and other settings are not included, because they are in the configuration.
     """

@@ -19,7 +19,8 @@ def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int], batch_tok
 
     Args:
         lengths: `(D,)` number of utterances per dialogue, on the CPU.
-        batch_size: Largest number of dialogues per step. Without `batch_tokens`, the sizes of the steps differ by at most one.
+        batch_size: Largest number of dialogues per step. Without `batch_tokens`, the numbers of dialogues of any two steps differ by at
+            most one.
         seed: Integers that seed the order of this epoch.
         batch_tokens: Largest number of utterances per step, padding included; 0: no limit. A longer dialogue is alone in its step.
     """
@@ -73,7 +74,8 @@ def plateau(figures: Sequence[float], *, lower: bool, wait: int, factor: float) 
     Args:
         figures: Value of the metric after each epoch.
         lower: Whether lower values are better.
-        wait: Number of consecutive epochs without improvement that are allowed; the next such epoch reduces the rate and resets the count.
+        wait: Number of consecutive epochs without improvement that are allowed. After one more epoch without improvement, the rate is
+            reduced and the count starts again at zero.
         factor: Factor of each reduction.
 
     >>> plateau([0.5, 0.6, 0.6, 0.6], lower=False, wait=1, factor=0.1)

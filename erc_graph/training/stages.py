@@ -260,7 +260,7 @@ class StageRun:
         return total
 
     def loss(self, answer: Prediction, batch: Batch, count: int, rows: int) -> Tensor:
-        """Compute the loss that a step minimises; the whole batch has `rows` utterances, of which `count` count in the loss.
+        """Compute the loss that a step minimises; the whole batch has `rows` utterances, and the loss includes `count` of them.
 
         The loss is scaled so that its mean over all processes is the loss of the whole batch, because accelerate averages gradients. The
         loss of an ensemble is the sum of the losses of its networks, so that each network gets its own gradient.

@@ -57,7 +57,7 @@ def tracked(name: str | None, project: str, run: str, folder: Path | None, confi
 class Tracker:
     """One run in a tracker; the run is created when the first metrics are logged.
 
-    If the tracker fails after the creation, the failure is reported once, and the training continues.
+    If the tracker fails after the run is created, the failure is reported once, and the training continues.
     """
 
     def __init__(self, name: str, project: str, run: str, folder: Path, config: Mapping[str, Any]) -> None:

@@ -64,7 +64,7 @@ Differences from the paper:
 - We implement "without MAL" (Table 2) as no attention and no skip connection. On IEMOCAP, rows 15 and 41 of the paper's tables are equal,
   which supports this reading. On MELD, row 15 equals row 42, which has attention, so the paper contradicts itself.
 - With two modalities, there is one pair. A single modality has its own graph in stage 1. If every pair contains text, h^(VA) denotes the
-  GRU states of the only pair. Without PMF, a pair is represented by its two concatenated BiLSTM states, which are trained in stage 2.
+  GRU states of the only pair. Without PMF, a pair is represented by its two concatenated BiLSTM states, and stage 2 trains the BiLSTMs.
 - The second text feature "Bt" is the option `inputs.second_text`. Without this option, the text features of the corpus are also used as
   "Bt".
 - The option `stages = "joint"` trains everything in one loop, with the PMF classifiers as auxiliary losses. With two stages, each stage
