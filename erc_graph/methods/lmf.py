@@ -32,9 +32,9 @@ The equations follow the public implementations; the numbering is ours. The line
   modalities that are present.
 - If text has one vector per utterance, it is encoded like audio and video, because there is no sequence for an LSTM. Audio and video
   sequences first become vectors: their mean and standard deviation over time. Any number of modalities is fused.
-- The public implementations define a dropout layer after the fusion but never apply it; here this dropout layer is left out. They train the
-  factors with a separate learning rate. One implementation fails for a single utterance; another implementation never trains `w` and `c`.
-  Their script for IEMOCAP selects the best epoch but predicts with the last epoch.
+- The public implementations define a dropout layer after the fusion but never apply it; here this dropout layer is left out. In their code,
+  the factors have a separate learning rate. One implementation fails for a single utterance; another implementation never trains `w` and
+  `c`. The public script for IEMOCAP selects the best epoch but predicts with the last epoch.
 - In training, the batch norm makes the utterances of a batch depend on each other.
 """
 

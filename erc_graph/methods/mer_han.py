@@ -26,8 +26,8 @@ of a third party; the numbering is ours.
 - The third party's code masks nothing, although most of its 512 steps are padding. Here padding is masked, and (4)-(6) leave out a missing
   modality. With `join = "index"`, the channels of a missing modality are zero. The channels of a shorter sequence are zero after its end.
 - A modality with one vector per utterance is a sequence of one item. If all modalities are vectors, (2) and (4) do not depend on queries
-  and keys. If `F` has a single item, (6) becomes :math:`U \odot U` and loses all signs. This happens for an utterance with a single item,
-  and for vectors with `join = "index"`.
+  and keys. If `F` has a single item, (6) becomes :math:`U \odot U` and loses all signs. `F` has one item for an utterance with a single
+  item, and for vectors with `join = "index"`.
 - The third party's code has no dropout and no graph stage, and only two modalities. For three modalities, we apply (4) to every ordered
   pair, and every modality except text has a BiLSTM.
 """

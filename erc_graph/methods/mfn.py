@@ -30,11 +30,11 @@ first modality.
   each step, and no state depends on later utterances.
 - The public code cuts an utterance to its last 20 words, pads shorter utterances at the start, and reads the padding. Here all words are
   read, without padding.
-- The LSTM states of a missing modality do not change. Eq. (3) masks the cell state at `t` if the modality is missing at `t`. It also masks
-  the cell state at `t - 1` if the modality was never present before. An utterance without any modality does not change the memory.
+- The LSTM states of a missing modality do not change. Eq. (3) masks the cell state at `t` if the modality is missing at `t`. Eq. (3) also
+  masks the cell state at `t - 1` if the modality was never present before. An utterance without any modality does not change the memory.
 - Wider LSTMs have more channels, so the softmax of (3) gives each channel a smaller value. The public code has the same property.
-- The authors publish a separate trained model for each number in a table. Their code never shuffles its batches and never trains on the
-  last, incomplete batch.
+- The authors publish a separate trained model for each number in a table. The public code never shuffles its batches and never trains on
+  the last, incomplete batch.
 - We had no access to the paper's text. The paper does not model the conversation. Here a graph stage follows (7); the option
   `graph = "none"` removes it.
 """

@@ -18,7 +18,7 @@ ours, because we had access only to the abstract.
 
 **What is guessed**
 
-- The abstract says "in a hierarchical manner". We assume that the classes form the hierarchy; it could also be the features.
+- The abstract says "in a hierarchical manner". We assume a hierarchy of classes, but the features could also form a hierarchy.
 - By default, there are two groups: emotions of high arousal, by our list `AROUSED`, and all other emotions. Our list does not contain
   disgust and powerful. If a corpus has labels of only one group, a single network predicts all labels. The paper compares its method with
   this model.

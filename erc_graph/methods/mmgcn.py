@@ -25,8 +25,8 @@ Differences from the paper and from its public code:
 
 - We had no access to the paper's text. The equations follow the public code, except where others report that the paper differs from its
   code. In these points, we follow the paper: γ = 0.7, A + I, a square `W_l`, few layers, and speaker embeddings in all modalities. The
-  public code has γ = 1 and no I (recipe `mmgcn`), the option `variant`, and 64 layers. It adds the speaker embedding only to the text
-  (`speaker = "add_text"`). The published results come from the public code.
+  public code has γ = 1 and no I (recipe `mmgcn`), the option `variant`, and 64 layers. The public code adds the speaker embedding only to
+  the text (`speaker = "add_text"`). The published results come from the public code.
 - The width of a speaker embedding is unknown; here it equals `width`. Speakers are numbered by first appearance, not by a list of all
   speakers of the corpus, so the names of speakers have no effect.
 - The arccos in (3) is bounded as in `erc_graph.graphs.weights`. Edge weights differ by at most 0.0015 from those of the public code, which

@@ -30,7 +30,7 @@ the loss and in the prediction.
   its last state. Other sequences first become vectors of their mean and standard deviation.
 - Eq. (2): the context is only the conversation, without a background image and a depth map. In the backward pass, `max(p)` is a constant.
   Eq. (4) does not depend on the option `weight`.
-- A missing modality has no term in (3) and (4), and is not counted in `M`. The memory of M3ER is left out. Its proxies for useless
+- A missing modality has no term in (3) and (4), and is not counted in `M`. The memory of M3ER is left out. The proxies of M3ER for useless
   modalities are left out, too.
 """
 

@@ -29,11 +29,11 @@ DialogueRNN has no listener states, and its attention weights do not depend on t
 
 - We had no access to the paper's text. In the public code, attention and recurrence read padding, so the scores depend on the batch. Here
   padding is not read.
-- Eq. (8) follows the definition of Soft-HGR correlation. The public code does not subtract the mean of the states. It computes the
-  covariance between utterances instead of channels, and divides the sum by `N` once more.
+- Eq. (8) follows the definition of Soft-HGR correlation. The public code does not subtract the mean of the states. The public code computes
+  the covariance between utterances, not channels, and divides the sum by `N` once more.
 - Cross entropy has the weight one; the weights of (7) and (8) are relative to it. Eq. (7) uses only the utterances that the cross entropy
   uses.
-- For MELD, the public code has no recurrent network for text (`text_context = false`). Its other networks read only forward
+- For MELD, the public code has no recurrent network for text (`text_context = false`). The other recurrent networks read only forward
   (`bidirectional = false`); (2) is then `ReLU(e)`.
 - A missing modality is zero in (2), its keys are masked in (3), and its `z` is zero in (5). With a single modality, (3) is left out. For a
   score task, (7) is left out.

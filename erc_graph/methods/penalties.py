@@ -41,8 +41,8 @@ def margin_loss(states: Tensor, modality: Tensor, target: Tensor, margin: float 
 
     Here :math:`m_i` is the modality and :math:`c_i` the class of sample i. Triples (i, j, k) are not enumerated. For given i and j, a
     sample k contributes if :math:`\cos(x_i, x_k)` exceeds :math:`\cos(x_i, x_j) - \alpha`. The cosines of each sample are sorted once. A
-    binary search then gives the number of contributing samples, and prefix sums give the sum of their cosines. This needs `n² log n` time
-    for up to `n³` triples.
+    binary search then gives the number of contributing samples, and prefix sums give the sum of their cosines. The computation needs
+    `n² log n` time for up to `n³` triples.
 
     Args:
         states: `(n, d)`, one row per sample, which is an utterance in one modality.

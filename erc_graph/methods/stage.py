@@ -21,8 +21,8 @@ class Prediction:
         scores: `(N, C)` logits, or `(N, 1)` for a score task.
         penalty: Term that is added to the loss without a weight, for example a density loss that is already weighted.
         penalty_reduction: Whether the penalty is a `mean` or a `sum` over utterances; needed if several processes share a batch.
-        auxiliary: Further scores, each of the shape of `scores`, such as those of single modalities. They are trained with the same loss
-            function as `scores`.
+        auxiliary: Further scores, each of the shape of `scores`, such as those of single modalities. These scores are trained with the same
+            loss function as `scores`.
         auxiliary_weight: Weight of the losses of `auxiliary`.
         states: `(N, width)` states before the classifier, for plots.
         members: Prediction of each network of an ensemble (`erc_graph.methods.ensemble`). Each of these predictions has its own loss, and

@@ -33,7 +33,7 @@ mask of MulT. Only the Transformers of (3) have position embeddings. The linear 
   modality is zero, and (7) is not trained for it.
 - The linear maps `W` of (1) read one step at a time. The port can also read windows of several steps, but it uses the window width of the
   audio for the video. The port ignores its option for the number of layers (always two) and predicts only one score. At the end of an
-  epoch, the port discards the gradients of the last batches. Its dropout after ReLU is 0.
+  epoch, the port discards the gradients of the last batches. The dropout of the port after ReLU is 0.
 - If all modalities are vectors, the utterances of a dialogue are the steps (a guess). Eq. (7) then reads `x_m` of the utterance itself.
 - Text is required. With only one other modality, (3) is left out.
 - The paper does not model the conversation. Here a graph stage follows (5); the option `graph = "none"` removes it.

@@ -23,13 +23,13 @@ an LSTM.
 **Differences from the paper and from its public code**
 
 - In the paper, T5 generates the labels of four corpora as text. An utterance gets labels of the other corpora from its nearest utterances.
-  These include test utterances, so test labels leak into training. In the public code, the epoch is selected manually on the test set. Here
-  labels are not transferred, and the epoch is selected on the development data. Eq. (3) reads the state of the first token of the
-  utterance. The text also contains the two utterances before and the two after it. This is a guess, because the data files of the public
-  code have such texts.
+  The nearest utterances can be test utterances, so test labels leak into training. In the public code, the epoch is selected manually on
+  the test set. Here labels are not transferred, and the epoch is selected on the development data. Eq. (3) reads the state of the first
+  token of the utterance. The text also contains the two utterances before and the two after it. This context is a guess from the texts in
+  the data files of the public code.
 - Any encoder of the library `transformers` can replace T5; of T5 itself, only the encoder is used. If text is given as token states or as
-  vectors, a Transformer over the utterances of the dialogue replaces the language model. Its input is then a linear map of the vector, or
-  of the mean over the token states.
+  vectors, a Transformer over the utterances of the dialogue replaces the language model. The input of this Transformer is a linear map of
+  the vector, or of the mean over the token states.
 - Eq. (2): the public code initialises `W_o` at random, which destroys the output of the last layers. Here (2) initially returns h: `W_o`
   starts as the identity for h and as zero for a and v.
 - Eq. (4): in the public code, the mean includes padding, and this loss is switched off. Here (4) compares only utterances that have text

@@ -93,9 +93,9 @@ def fit(
         quiet: `True`: no progress is shown. Default: a progress bar on a terminal; without a terminal, one line per minute.
         description: Text before the progress bar.
         on_epoch: Function that is called with the history after every epoch, once the checkpoint is written.
-        watch: Function that is called after every epoch, before the checkpoint is written. Its arguments are the index of the stage, the
-            number of finished epochs of this stage, and a function that predicts a batch with the current weights. The call does not affect
-            the training.
+        watch: Function that is called after every epoch, before the checkpoint is written. The arguments of `watch` are the index of the
+            stage, the number of finished epochs of this stage, and a function that predicts a batch with the current weights. The call does
+            not affect the training.
 
     Raises:
         ConfigError: the device, precision, criterion or selection is not available, or the loss is not finite.

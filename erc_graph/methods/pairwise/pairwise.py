@@ -42,7 +42,7 @@ Differences from the paper:
 - Eqs. (2), (9): speakers are numbered by first appearance in the dialogue, and a learned embedding of this number is added. The paper also
   mentions concatenated vectors of a speaker recognition model. Speaker vectors of the corpus (`inputs.given_speakers`) are added like
   learned embeddings.
-- The printed Eq. (3) has m1 and m2 for an edge within a modality. This is a misprint, because both nodes belong to one modality.
+- The printed Eq. (3) has m1 and m2 for an edge within a modality. These indices are a misprint, because both nodes belong to one modality.
 - Eqs. (5), (10): the operator is MMGCN's deep spectral GCN (GCNII). The paper does not state its depth, so the depth is an option. As in
   MMGCN, the output is concatenated with the input; the density loss (6) therefore includes the input.
 - Eqs. (6), (14): by default, the L1 norm is a mean over the entries of E; λ then does not depend on batch size and width. The paper
@@ -52,12 +52,12 @@ Differences from the paper:
   gradient, like a loss term `(w / 2) ‖θ‖²`. Decoupled weight decay (AdamW) is a training option. Gradients are clipped before the weight
   decay is added; the paper does not mention clipping.
 - Eqs. (3), (4): the gradient of arccos is infinite at ±1. Cosines are therefore first multiplied by 1 − 10⁻⁵, and the result is scaled back
-  to [0, 1] (`erc_graph.graphs.weights`). This changes an edge weight by at most 0.0015.
+  to [0, 1] (`erc_graph.graphs.weights`). The scaling changes an edge weight by at most 0.0015.
 - The printed Eq. (8) has VA twice; the third line should be AT. In the printed equations, all pairs share one GRU1; here every pair has its
   own GRU.
 - Eqs. (8), (11): by default, the GRUs read only forward, as printed. The option `mff.bidirectional` lets them read in both directions.
-- Between (11) and (12): the Transformer encoder has no position encodings, because the GRU before it encodes the order. Its feed-forward
-  layer is twice as wide as its states. The paper states neither choice.
+- Between (11) and (12): the Transformer encoder has no position encodings, because the GRU before it encodes the order. The feed-forward
+  layer of the encoder is twice as wide as its states. The paper states neither choice.
 - Eq. (13): the paper does not give the number l of layers. With a single layer, h^(VA) is concatenated with its output; without attention,
   h^(VA) is concatenated with E^(MF). The option `mal.residual` adds a residual connection around each ATT. Without a residual connection,
   the state of an utterance reaches the classifier only through its attention to itself.
