@@ -43,8 +43,7 @@ Differences from the paper:
 - Eq. (7): wav2vec 2.0 base is loaded from a folder (`wav2vec.folder`). The deep layers replace its last `deep` layers. The feed-forward
   networks and norms of the deep layers start with the replaced weights. Without a folder, the wav2vec 2.0 model is small, has random
   weights, and is trained as a whole (see `frozen`). A small corpus has too little audio for this; with the option `sound = "mfcc"`, the
-  deep layers read cepstral coefficients instead. If the corpus has audio frames, such as those of WavLM, X^a consists of them, scaled and
-  projected.
+  deep layers read cepstral coefficients instead. If the corpus has audio frames, such as those of WavLM, X^a is their scaled projection.
 - Eqs. (8), (9): queries come from audio, keys and values from the other modality. In each deep layer, attention to every other modality
   replaces self-attention. The residual connection of the layer still adds the audio states.
 - Eq. (10): the gate is a softmax over the other modalities; for two, it equals the printed sigmoid. A missing modality has the gate zero.
