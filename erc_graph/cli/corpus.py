@@ -107,7 +107,9 @@ def _write(corpus: Corpus, options: argparse.Namespace) -> int:
     elif options.action == "convert" and options.out.suffix and not options.out.is_dir():
         from erc_graph.errors import ConfigError
 
-        raise ConfigError(f"{options.out}: expected a folder, or a file ending in {' or '.join(TABLES)}, found {options.out.suffix!r}")
+        raise ConfigError(
+            f"{options.out}: expected a folder, or a file name ending in {' or '.join(TABLES)}, found the ending {options.out.suffix!r}"
+        )
     else:
         corpus.save(options.out)
     if options.json:

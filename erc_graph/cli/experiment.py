@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
 
     if method is None:
         raise ConfigError(
-            "method: expected the name of a method or --method FILE.py:CLASS, found none; `erc-graph list methods` lists the names"
+            "method: expected the name of a method, or --method FILE.py:CLASS, found neither; `erc-graph list methods` lists the names"
         )
     find_method(method)  # an unknown one is refused before its options are read
     return experiment(method, others)

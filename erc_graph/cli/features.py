@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     values.pop("config")
     config = FeaturesConfig(**values)
     if not config.fine_tune and tuning != TuningConfig():
-        raise ConfigError("tuning: expected --fine-tune as well, because the options --tuning.* belong to fine-tuning")
+        raise ConfigError("tuning: expected --fine-tune as well, because the options --tuning.* are settings of fine-tuning")
     return _features(config, tuning)
 
 

@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
     options = make_parser().parse_args(argv)
     check_name("--out", options.out)
     if options.first < 1:
-        raise ConfigError(f"--first: expected 1 or more, found {options.first}")
+        raise ConfigError(f"--first: expected a number of conversations of 1 or more, found {options.first}")
     recipe, corpus, graphs, predictions = _by_recipe(options) if options.model is None else _by_model(options)
     ids = list(corpus.dialogue_ids)
     files = write_graphs(graphs, options.out, corpus, predictions)
@@ -104,7 +104,7 @@ def _by_recipe(options: argparse.Namespace) -> tuple[str, Corpus, list[HeteroDat
 
     for name in ("method", "part"):
         if getattr(options, name) is not None:
-            raise ConfigError(f"--{name}: expected --model RUN as well, found none")
+            raise ConfigError(f"--{name}: expected a trained model as well, found none; give its folder with --model RUN")
     recipe = load_recipe(options.recipe or "pairwise")
     corpus = wanted(load_corpus(options.data, task=options.task, strict=options.strict), options)
     return recipe.name, corpus, [build_graph(dialogue, recipe, options.modalities) for dialogue in corpus], None
@@ -115,7 +115,8 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
     for name in ("recipe", "modalities", "task"):
         if getattr(options, name) is not None:
             raise ConfigError(
-                f"--{name}: expected no value with --model, because the model has its own value, found {getattr(options, name)!r}"
+                f"--{name}: expected no value, because the model of --model already determines it, found {getattr(options, name)!r}; "
+                f"leave out --{name}"
             )
     from erc_graph.data.files.load import load_corpus
     from erc_graph.inference.prepare import prepare
@@ -163,7 +164,10 @@ def model_graphs(pipeline: Pipeline, corpus: Corpus, part: str | None = None) ->
     graphs = [pipeline.graph(dialogue, part) for dialogue in corpus]
     drawn = [graph for graph in graphs if graph is not None]
     if len(drawn) < len(graphs):
-        raise ConfigError(f"{type(pipeline.method).__name__} has no graph; expected a model of a method with a graph, such as pairwise")
+        raise ConfigError(
+            f"the method {type(pipeline.method).__name__} builds no graph; expected a trained model of a method that builds one, "
+            "such as the method `pairwise`"
+        )
     return drawn
 
 
@@ -219,8 +223,10 @@ def chosen(corpus: Corpus, names: Sequence[str] | None, first: int) -> list[str]
             found.append(corpus.dialogue_ids[int(name)])
         else:
             some = ", ".join(corpus.dialogue_ids[:3])
-            found_none = f"no {one_line(name)!r} among {len(corpus)} dialogues"
-            raise ConfigError(f"--dialogue: {found_none}; expected an id ({some}, …) or a position from 0")
+            raise ConfigError(
+                f"--dialogue: no {one_line(name)!r} among {len(corpus)} dialogues; "
+                f"expected a dialogue id, such as {some}, or the position of a dialogue, counted from 0"
+            )
     return list(dict.fromkeys(found))
 
 

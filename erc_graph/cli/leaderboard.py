@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         if options.dry_run or any(getattr(options, name) is not None for name in others):
             raise ConfigError(
                 "--resume: expected no other options than --seeds, --methods (to add methods, and to name your own files again), --data "
-                "(for corpora that have moved), --workers and --launcher; all other settings are those of the first start"
+                "(for corpora that have moved), --workers and --launcher; leave out the others, because --resume keeps their first values"
             )
         return go_on(options.resume, launch, data=options.data, methods=methods, seeds=options.seeds)
     return begin(

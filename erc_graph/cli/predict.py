@@ -129,30 +129,35 @@ def _check(options: argparse.Namespace) -> None:
         if options.html.suffix.lower() not in (".html", ".htm"):
             raise ConfigError(f"--html: expected a file name ending in .html, found {options.html.name!r}")
         if options.html.absolute() in [Path(other).absolute() for other in (*paths, *([options.draw] if options.draw else []))]:
-            raise ConfigError(f"--html: expected a separate file, found {options.html}, which is the input or the file of --draw")
+            raise ConfigError(f"--html: {options.html} is already the input or the file of --draw; give another file name to --html")
         if options.out is not None or len(paths) > 1:
-            raise ConfigError("--html: expected one input and no --out; run the command once for each file")
+            raise ConfigError("--html: expected one input and no --out, because the page shows one input; run the command once per input")
     if options.out is None:
         if options.workers is not None or options.launcher != "local":
-            raise ConfigError("--workers, --launcher: expected --out FOLDER as well; without --out, a single process prints the labels")
+            raise ConfigError(
+                "--workers, --launcher: expected --out FOLDER as well; without --out, a single process labels one input and prints the labels"
+            )
         if len(paths) > 1:
             raise ConfigError(f"expected one input, found {len(paths)}; for several inputs, give a folder for the results: --out FOLDER")
         if Path(paths[0]).is_dir() and not is_corpus(Path(paths[0])):
             raise ConfigError(
-                f"{paths[0]}: expected a file, found a folder; give one of its files, or a folder for the results of all files: "
-                "--out FOLDER"
+                f"{paths[0]}: expected a file, found a folder; give one file of this folder, or label all its files with the option "
+                "--out FOLDER, a folder for the results"
             )
     else:
         if options.draw is not None:
-            raise ConfigError("--draw: expected no option --out, because --draw draws one input; run the command once for each file")
+            raise ConfigError(
+                "--draw: this option draws one input and cannot be used with --out; leave out --out, and run the command once per input"
+            )
         if options.out.suffix.lower() in FILES and not options.out.is_dir():
             raise ConfigError(
-                f"--out: expected a folder for the results, found {options.out.name!r}, which looks like a file; see --csv, --json"
+                f"--out: expected a folder for the results, found the file name {options.out.name!r}; "
+                "give a folder, and choose the file format with --csv or --json"
             )
         if "-" in paths:
-            raise ConfigError("--out: expected files and folders, found -; leave out --out for standard input")
+            raise ConfigError("--out: expected files and folders as inputs, found -, the standard input; to label it, leave out --out")
         if options.workers is not None and options.workers < 1:
-            raise ConfigError(f"--workers: expected 1 or more, found {options.workers}")
+            raise ConfigError(f"--workers: expected a number of processes of 1 or more, found {options.workers}")
 
 
 def _label(options: argparse.Namespace) -> int:
@@ -247,7 +252,7 @@ def _share(text: str) -> float:
     with suppress(ValueError):
         if 0 <= (value := float(text)) <= 1:
             return value
-    raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
+    raise argparse.ArgumentTypeError(f"expected a probability from 0 to 1, found {text!r}")
 
 
 def extractor_pairs(values: Sequence[str]) -> dict[str, str]:
@@ -260,7 +265,9 @@ def extractor_pairs(values: Sequence[str]) -> dict[str, str]:
     for value in values:
         name, equals, encoder = value.partition("=")
         if not (name and equals and encoder):
-            raise ConfigError(f"--extractor: expected NAME=ENCODER, such as text=all-MiniLM-L6-v2, found {value!r}")
+            raise ConfigError(
+                f"--extractor: expected NAME=ENCODER, a modality and its encoder, such as text=all-MiniLM-L6-v2, found {value!r}"
+            )
         pairs[name] = encoder
     return pairs
 

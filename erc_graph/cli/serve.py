@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
     options = make_parser().parse_args(argv)
     extractors = extractor_pairs(options.extractor)
     if lacking := [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]:
-        raise ConfigError(f"serve: expected the package {lacking[0]}, found none; install it with pip install 'erc_graph[serve]'")
+        raise ConfigError(f"serve: the package {lacking[0]} is not installed; install it with pip install 'erc_graph[serve]'")
     from erc_graph.serving.limits import Limits
 
     names = ("workers", "queue", "body", "timeout", "sessions", "idle")

@@ -47,7 +47,7 @@ class Attention(Conv):
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe, *, heads: int = 1, dropout: float = 0.0) -> None:
         super().__init__(recipe)
         if width % heads:
-            raise ConfigError(f"Attention: heads: expected a divisor of the width {width}, found {heads}")
+            raise ConfigError(f"Attention: heads: expected a number that divides the width {width}, found {heads} attention heads")
         self.width, self.heads, self.dropout = width, heads, dropout
         self.query, self.key, self.value, self.skip = (nn.Linear(inputs, width) for _ in range(4))
 

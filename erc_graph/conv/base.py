@@ -37,7 +37,9 @@ class Conv(OverTurns):
         super().__init__()
         if recipe.hyperedges and not self.reads_hyperedges:
             kind = type(self).__name__
-            raise ConfigError(f"{kind}: graph recipe {recipe.name!r}: expected only edges, found a [[hyperedge]]; use another recipe")
+            raise ConfigError(
+                f"{kind}: graph recipe {recipe.name!r}: expected only edges, found a table [[hyperedge]]; use a recipe without hyperedges"
+            )
         self.recipe, self.causal, self.past = recipe, recipe.causal, recipe.past
         self.label = ""
         self.layout: Layout = "auto"

@@ -107,7 +107,9 @@ def _folder() -> Path:
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     chosen = os.path.expanduser(os.environ.get("ERC_GRAPH_CACHE") or os.path.join(caches, "erc_graph"))
     if chosen.startswith("~"):
-        raise FileNotFoundError("expected a home folder for the cache, found none; set ERC_GRAPH_CACHE to a folder")
+        raise FileNotFoundError(
+            "expected a home folder for the cache of compiled code, found none; set the environment variable ERC_GRAPH_CACHE to a folder"
+        )
     folder = Path(chosen).absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return _own(folder)
@@ -121,7 +123,10 @@ def _own(path: Path) -> Path:
     """
     found = path.stat()
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(f"{path}: other users own it or can write to it; set ERC_GRAPH_CACHE to a folder that only you can write to")
+        raise PermissionError(
+            f"{path}: the file or folder belongs to another user, or other users can write to it; "
+            "set the environment variable ERC_GRAPH_CACHE to a folder that only you can write to"
+        )
     return path
 
 

@@ -54,13 +54,16 @@ class Directed(Conv):
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe) -> None:
         super().__init__(recipe)
         if inputs != width:
-            raise ConfigError(f"Directed: width: expected the width of the input states, {inputs}, found {width}; add a linear layer")
+            raise ConfigError(
+                f"Directed: width: expected {inputs}, the width of the input states, found {width}; "
+                "put a linear layer before this operator to change the width of the input states"
+            )
         ahead = [rule.relation for rule in recipe.edges if rule.scope == "within" and (rule.future != 0 or rule.self_loops)]
         if ahead:
             where = ", ".join(ahead)
             raise ConfigError(
-                f"Directed: graph recipe {recipe.name!r}: expected edges from earlier utterances only, found others in {where}; "
-                "set future = 0 and self_loops = false"
+                f"Directed: graph recipe {recipe.name!r}: expected edges from earlier utterances only, found edges from the same or later "
+                f"utterances in {where}; set future = 0 and self_loops = false there"
             )
         self.width, self.layout, self.past = width, "list", None  # a recurrence reads all earlier turns
         self.key = nn.Parameter(torch.empty(width))
@@ -157,4 +160,7 @@ class Directed(Conv):
 
     def _check_streams(self, nodes: Nodes) -> None:
         if len(nodes.streams) != 1:
-            raise ConfigError(f"Directed: expected one stream, found {len(nodes.streams)} ({', '.join(nodes.streams)}); fuse the streams")
+            raise ConfigError(
+                f"Directed: expected one stream, which has one node per utterance, found {len(nodes.streams)} streams "
+                f"({', '.join(nodes.streams)}); combine the streams before this operator"
+            )

@@ -61,7 +61,10 @@ class Gated(Conv):
     ) -> None:
         super().__init__(recipe)
         if inputs != width:
-            raise ConfigError(f"Gated: width: expected the width of the input states, {inputs}, found {width}; add a linear layer")
+            raise ConfigError(
+                f"Gated: width: expected {inputs}, the width of the input states, found {width}; "
+                "put a linear layer before this operator to change the width of the input states"
+            )
         self.width, self.layers, self.residual, self.share, self.degree = width, layers, residual, share, degree
         self.gate = nn.Parameter(torch.empty(layers, 2, width).uniform_(-1, 1) / (2 * width) ** 0.5) if gate else None
         self.bias = nn.Parameter(torch.zeros(layers)) if gate else None

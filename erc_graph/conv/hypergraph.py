@@ -53,9 +53,14 @@ class Hypergraph(Conv):
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe, *, layers: int = 1, streams: int | None = None) -> None:
         super().__init__(recipe)
         if inputs != width:
-            raise ConfigError(f"Hypergraph: width: expected the width of the input states, {inputs}, found {width}; add a linear layer")
+            raise ConfigError(
+                f"Hypergraph: width: expected {inputs}, the width of the input states, found {width}; "
+                "put a linear layer before this operator to change the width of the input states"
+            )
         if not recipe.hyperedges:
-            raise ConfigError(f"Hypergraph: graph recipe {recipe.name!r}: expected a [[hyperedge]], found none; use another recipe")
+            raise ConfigError(
+                f"Hypergraph: graph recipe {recipe.name!r}: expected a table [[hyperedge]], found none; use a recipe with hyperedges"
+            )
         self.width, self.past = width, self.back(layers)
         self.bias = nn.Parameter(torch.zeros(layers, width))
         kinds = [streams or 1 if rule.over == "stream" else 1 for rule in recipe.hyperedges]

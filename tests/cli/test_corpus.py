@@ -86,4 +86,4 @@ def test_convert_to_a_table(small: Path, tmp_path: Path, capsys: pytest.CaptureF
         assert "text, audio, visual are left out" in shown.err
         assert load_corpus(out, task="sample6").target.equal(load_corpus(small).target)
     assert main(["corpus", "convert", str(small), str(tmp_path / "turns.xlsx")]) == 2
-    assert "a file ending in .csv or .jsonl, found '.xlsx'" in capsys.readouterr().err
+    assert "a file name ending in .csv or .jsonl, found the ending '.xlsx'" in capsys.readouterr().err

@@ -109,8 +109,8 @@ def test_help_of_the_command_and_of_ones_own_method(place: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "method: expected the name of a method or --method FILE.py:CLASS"),
-        (["--data", "sample"], "or --method FILE.py:CLASS, found none"),
+        ([], "method: expected the name of a method, or --method FILE.py:CLASS"),
+        (["--data", "sample"], "or --method FILE.py:CLASS, found neither"),
         (["nothing"], "or FILE.py:CLASS, found 'nothing'"),
         (["bigru", "--method", "hff"], "method: expected one method, found 'bigru' and 'hff'"),
         (["--method", "nowhere.py:Own"], "found no file nowhere.py"),

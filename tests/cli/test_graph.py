@@ -164,9 +164,9 @@ def test_a_corpus_of_other_labels_is_drawn_by_what_is_predicted(small: Path, mod
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--recipe", "window"], "--recipe: expected no value with --model, because the model has its own value, found 'window'"),
-        (["--modalities", "text"], "--modalities: expected no value with --model"),
-        (["--task", "sample6"], "--task: expected no value with --model"),
+        (["--recipe", "window"], "--recipe: expected no value, because the model of --model already determines it, found 'window'"),
+        (["--modalities", "text"], "--modalities: expected no value, because the model of --model"),
+        (["--task", "sample6"], "--task: expected no value, because the model of --model"),
         (["--model", "./nowhere"], "./nowhere: no such file or folder; expected a saved model"),
     ],
 )
@@ -181,4 +181,4 @@ def test_what_does_not_go_with_a_model(
 def test_a_model_without_a_graph_draws_none(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Pipeline(BiGRU(Schema.of(load_corpus(small)), BiGRUConfig(width=8))).save_pretrained(tmp_path / "model")
     assert main(["graph", str(small), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "g.png")]) == 2
-    assert "BiGRU has no graph; expected a model of a method with a graph" in capsys.readouterr().err
+    assert "the method BiGRU builds no graph; expected a trained model of a method that builds one" in capsys.readouterr().err

@@ -135,7 +135,7 @@ def test_without_the_extra_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(serve, "find_spec", lambda name: None if name == "uvicorn" else name)
     assert main(["serve", "--model", str(model)]) == 2
-    expected = "error: serve: expected the package uvicorn, found none; install it with pip install 'erc_graph[serve]'\n"
+    expected = "error: serve: the package uvicorn is not installed; install it with pip install 'erc_graph[serve]'\n"
     assert capsys.readouterr().err == expected
 
 

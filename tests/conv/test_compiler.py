@@ -49,7 +49,10 @@ def test_a_folder_that_others_may_write_to_is_not_used(source: Path, caplog: pyt
     folder.chmod(0o777)
     with caplog.at_level(logging.WARNING):
         assert library(source) is None
-    assert f"answer.c cannot be compiled, the slower code in PyTorch is used instead: {folder}: other users own it" in caplog.text
+    assert (
+        f"answer.c cannot be compiled, the slower code in PyTorch is used instead: {folder}: the file or folder belongs to another user"
+        in caplog.text
+    )
     assert kept(source) == []
 
 
@@ -108,7 +111,7 @@ def test_no_home(source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does where there is none
     with caplog.at_level(logging.WARNING):
         assert library(source) is None
-    assert "expected a home folder for the cache, found none; set ERC_GRAPH_CACHE to a folder" in caplog.text
+    assert "for the cache of compiled code, found none; set the environment variable ERC_GRAPH_CACHE to a folder" in caplog.text
 
 
 def fake(folder: Path, name: str, body: str) -> None:

@@ -102,17 +102,19 @@ def test_without_messages_every_turn_is_a_first_turn() -> None:
     ],
 )
 def test_edges_from_the_same_or_later_turns_are_refused(recipe: GraphRecipe, where: str) -> None:
-    with pytest.raises(ConfigError, match=f"expected edges from earlier utterances only, found others in {where}"):
+    with pytest.raises(
+        ConfigError, match=f"expected edges from earlier utterances only, found edges from the same or later utterances in {where}"
+    ):
         Directed(WIDTH, WIDTH, recipe)
 
 
 def test_another_width_and_several_streams_are_refused() -> None:
-    with pytest.raises(ConfigError, match="width: expected the width of the input states, 6, found 4"):
+    with pytest.raises(ConfigError, match="width: expected 6, the width of the input states, found 4"):
         Directed(WIDTH, 4, PAST["dag"])
     conv, batch = Directed(WIDTH, WIDTH, PAST["dag"]).double(), make_batch()
-    with pytest.raises(ConfigError, match="expected one stream, found 3"):
+    with pytest.raises(ConfigError, match="expected one stream, which has one node per utterance, found 3"):
         conv(make_nodes(batch, STREAMS), batch)
-    with pytest.raises(ConfigError, match="expected one stream, found 3"):
+    with pytest.raises(ConfigError, match="expected one stream, which has one node per utterance, found 3"):
         conv.step(make_nodes(batch, STREAMS), batch, None)
 
 

@@ -77,7 +77,7 @@ def test_pyg() -> None:
 
 
 def test_impossible_ones_are_refused() -> None:
-    with pytest.raises(ConfigError, match="width: expected the width of the input states, 6, found 4"):
+    with pytest.raises(ConfigError, match="width: expected 6, the width of the input states, found 4"):
         Hypergraph(WIDTH, 4, HYPER["speakers"])
-    with pytest.raises(ConfigError, match=r"expected a \[\[hyperedge\]\], found none"):
+    with pytest.raises(ConfigError, match=r"expected a table \[\[hyperedge\]\], found none"):
         Hypergraph(WIDTH, WIDTH, RECIPES["complete"])

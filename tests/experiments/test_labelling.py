@@ -384,12 +384,12 @@ def gone(labelling: Labelling, shard: shards.Shard) -> None:
     ("options", "message"),
     [
         (["TALKS", "TALKS"], "expected one input, found 2; for several inputs, give a folder for the results: --out FOLDER"),
-        (["FOLDER"], "expected a file, found a folder; give one of its files, or a folder for the results of all files: --out FOLDER"),
-        (["TALKS", "--out", "labels.csv"], "expected a folder for the results, found 'labels.csv', which looks like a file"),
+        (["FOLDER"], "expected a file, found a folder; give one file of this folder, or label all its files with the option --out FOLDER"),
+        (["TALKS", "--out", "labels.csv"], "expected a folder for the results, found the file name 'labels.csv'"),
         (["TALKS", "--workers", "2"], "--workers, --launcher: expected --out FOLDER as well"),
-        (["TALKS", "--out", "OUT", "--draw", "x.svg"], "--draw: expected no option --out"),
-        (["-", "--out", "OUT"], "--out: expected files and folders, found -"),
-        (["TALKS", "--out", "OUT", "--workers", "0"], "--workers: expected 1 or more, found 0"),
+        (["TALKS", "--out", "OUT", "--draw", "x.svg"], "--draw: this option draws one input and cannot be used with --out"),
+        (["-", "--out", "OUT"], "--out: expected files and folders as inputs, found -"),
+        (["TALKS", "--out", "OUT", "--workers", "0"], "--workers: expected a number of processes of 1 or more, found 0"),
         (["nowhere", "--out", "OUT"], "nowhere: no such file or folder"),
     ],
 )

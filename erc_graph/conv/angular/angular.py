@@ -340,9 +340,9 @@ def _mixed(config: AngularConvConfig, weights: Sequence[Tensor]) -> list[Tensor]
 
 
 def _refuse(recipe: GraphRecipe) -> None:
-    found = [f"{rule.relation!r}, whose weights are learned" for rule in recipe.edges if rule.weight == "learned"]
+    found = [f"the relation {rule.relation!r}, whose weights are learned" for rule in recipe.edges if rule.weight == "learned"]
     if found:
-        raise ConfigError(f"recipe {recipe.name}: expected edges for angular weights, found {found[0]}; use another recipe")
+        raise ConfigError(f"graph recipe {recipe.name}: expected edges without learned weights, found {found[0]}; use another recipe")
 
 
 def autocast(x: Tensor) -> bool:

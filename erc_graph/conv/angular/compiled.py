@@ -184,7 +184,7 @@ class Plan:
         with record_function(f"{EVENT}{'layers' if grad is None else 'layers_backward'}"):
             failed = compiled.run(ctypes.byref(task), int(grad is not None))
         if failed:
-            raise MemoryError("the graph convolution cannot allocate memory for its layers; use smaller batches")
+            raise MemoryError("the graph convolution could not allocate memory for its layers; use smaller batches")
 
 
 def _workers(dialogues: int) -> int:

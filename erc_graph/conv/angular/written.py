@@ -179,8 +179,9 @@ def windows_only(recipe: GraphRecipe) -> None:
     for rule in recipe.edges:
         if not rule.windowed:
             raise ConfigError(
-                f"recipe {recipe.name}: relation {rule.relation!r}: expected past and future in utterances, speaker any, same or other, "
-                "weight angular or unit, all streams, times 1; use layout = 'list' for other rules"
+                f"graph recipe {recipe.name}: relation {rule.relation!r}: expected an edge rule with past and future counted in utterances; "
+                "with speaker any, same or other; with weight angular or unit; for all streams; and with times = 1; "
+                "set layout = 'list', which supports every edge rule"
             )
 
 
@@ -195,8 +196,8 @@ def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]
     for rule in across:
         if rule.past != 0 or rule.future != 0:
             raise ConfigError(
-                f"recipe {recipe.name}: relation {rule.relation!r}: expected past = 0 and future = 0 across streams, found a wider window; "
-                f"use layout = 'list'"
+                f"graph recipe {recipe.name}: relation {rule.relation!r}: expected past = 0 and future = 0 for edges across streams, found "
+                "a wider window; set layout = 'list', which supports wider windows"
             )
     # Across, the one source is the utterance itself: its own speaker, and no edge at all without "self-loops".
     across = [rule for rule in across if rule.self_loops and rule.speaker != "other"]

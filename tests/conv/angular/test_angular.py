@@ -313,10 +313,12 @@ def test_other_recipes_go_by_lists_of_edges_and_give_a_loop(name: str) -> None:
 
 
 def test_recipes_that_have_no_angular_weights_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"recipe test: expected edges for angular weights, found 'near', whose weights are learned; use"):
+    with pytest.raises(
+        ConfigError, match=r"recipe test: expected edges without learned weights, found the relation 'near', whose weights are learned; use"
+    ):
         AngularConv(3, of(rule("near", 1, 1)))
     both = replace(of(rule("near", 1, 1, weight="angular")), hyperedges=(HyperedgeRule(relation="all", over="stream"),))
-    with pytest.raises(ConfigError, match=r"AngularConv: graph recipe \'test\': expected only edges, found a \[\[hyper"):
+    with pytest.raises(ConfigError, match=r"AngularConv: graph recipe \'test\': expected only edges, found a table \[\[hyper"):
         AngularConv(3, both)
 
 

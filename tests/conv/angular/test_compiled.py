@@ -346,5 +346,5 @@ def test_no_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(compiled, "library", lambda *_: Full)
     batch, states, present = some((6, 5), 2, 8)
-    with pytest.raises(MemoryError, match="the graph convolution cannot allocate memory for its layers"):
+    with pytest.raises(MemoryError, match="the graph convolution could not allocate memory for its layers"):
         ask(operator(8), states, present, batch)

@@ -25,9 +25,9 @@ def changed(relation: str, **values: Any) -> GraphRecipe:
 def test_streams_joined_at_other_turns_are_for_lists_of_edges(reach: dict[str, int | None]) -> None:
     batch, states, present = make_batch(4, 2), torch.randn(6, 2, 3), torch.ones(6, 2, dtype=torch.bool)
     recipe = changed("cross", **reach)
-    with pytest.raises(ConfigError, match=r"'cross': expected past = 0 and future = 0 across streams, .* use layout = 'list'"):
+    with pytest.raises(ConfigError, match=r"'cross': expected past = 0 and future = 0 for edges across streams, .* set layout = 'list'"):
         FORMS["auto"](recipe, batch, states, present)
-    with pytest.raises(ConfigError, match=r"'cross': expected past = 0 and future = 0 across streams, .* use layout = 'list'"):
+    with pytest.raises(ConfigError, match=r"'cross': expected past = 0 and future = 0 for edges across streams, .* set layout = 'list'"):
         FORMS["tiled"](recipe, batch, states, present)
 
 
@@ -38,7 +38,7 @@ def test_streams_joined_at_other_turns_are_for_lists_of_edges(reach: dict[str, i
 def test_rules_that_are_more_than_windows_are_for_lists_of_edges(words: dict[str, Any], form: str) -> None:
     batch, states, present = make_batch(4, 2), torch.randn(6, 2, 3), torch.ones(6, 2, dtype=torch.bool)
     with pytest.raises(
-        ConfigError, match=r"relation 'context': expected past and future in utterances, .* use layout = 'list' for other rules"
+        ConfigError, match=r"relation 'context': expected an edge rule with past and future counted in utterances; .* set layout = 'list'"
     ):
         FORMS[form](changed("context", **words), batch, states, present)
 

@@ -101,5 +101,8 @@ def test_it_agrees_with_the_default_layout_in_float32(name: str) -> None:
 def test_a_rule_that_is_no_window_is_refused() -> None:
     for words in ({"past": "own:1"}, {"past": 2, "speaker": "pair"}, {"past": 1, "weight": "learned"}, {"past": 1, "times": 2}):
         own = recipe(EdgeRule(relation="near", scope="within", future=0, **words))  # type: ignore[arg-type]
-        with pytest.raises(ConfigError, match="recipe own: relation 'near': expected past and future in utterances, speaker any"):
+        with pytest.raises(
+            ConfigError,
+            match="recipe own: relation 'near': expected an edge rule with past and future counted in utterances; with speaker any",
+        ):
             AngularMemory(own, 1)
