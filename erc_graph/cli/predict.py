@@ -135,7 +135,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.out is None:
         if options.workers is not None or options.launcher != "local":
             raise ConfigError(
-                "--workers, --launcher: expected --out FOLDER as well; without --out, a single process labels one input and prints the labels"
+                "--workers, --launcher: expected --out FOLDER as well; without --out, one process labels one input and prints the labels"
             )
         if len(paths) > 1:
             raise ConfigError(f"expected one input, found {len(paths)}; for several inputs, give a folder for the results: --out FOLDER")

@@ -108,7 +108,8 @@ class Batch:
             object.__setattr__(self, "sizes", tuple(self.ptr.diff().tolist()))
         elif len(self.sizes) != len(self.ptr) - 1:
             raise ValueError(
-                f"batch: expected the sizes of {len(self.ptr) - 1} dialogues, found {len(self.sizes)}; replace `sizes` together with `ptr`"
+                f"batch: expected {len(self.ptr) - 1} numbers in `sizes`, one per dialogue of `ptr`, found {len(self.sizes)}; "
+                "replace `sizes` together with `ptr`"
             )
 
     def __len__(self) -> int:

@@ -170,7 +170,9 @@ class Corpus:
         """
         if name not in self.splits:
             known = ", ".join(self.splits) or "none"
-            raise CorpusError(f"{self.name}: no split {name!r}; the corpus has {known}; give `splits` in corpus.toml")
+            raise CorpusError(
+                f"{self.name}: no split {name!r}; splits of the corpus: {known}; give a split file as `splits` in corpus.toml"
+            )
         return self.subset(self.splits[name])
 
     def subset(self, dialogue_ids: Iterable[str]) -> Corpus:
@@ -182,7 +184,7 @@ class Corpus:
         ids = tuple(dialogue_ids)
         unknown = [name for name in ids if name not in self.position]
         if unknown:
-            raise CorpusError(f"{self.name}: unknown dialogue {unknown[0]!r} ({len(unknown)} of {len(ids)} unknown)")
+            raise CorpusError(f"{self.name}: unknown dialogue {unknown[0]!r} ({len(unknown)} of the {len(ids)} given ids are unknown)")
         chosen = set(ids)
         if len(chosen) < len(ids):
             twice = Counter(ids).most_common(1)[0][0]
@@ -245,7 +247,7 @@ class Corpus:
         for kind, wanted, found in (("modality", names, self.features), ("sequences", inner, self.sequences)):
             for name in wanted:
                 if name not in found:
-                    raise CorpusError(f"{self.name}: no {kind} {name!r}; the corpus has {', '.join(found) or 'none'}")
+                    raise CorpusError(f"{self.name}: no {kind} {name!r}; found in the corpus: {', '.join(found) or 'none'}")
         return Batch(
             ptr=self.ptr,
             speaker=self.speaker,

@@ -20,5 +20,5 @@ def make_frame(columns: Mapping[str, Sequence[Any]]) -> pandas.DataFrame:
     try:
         import pandas
     except ImportError as problem:
-        raise ConfigError(f'to_frame: pandas cannot be imported ({problem}); pip install "erc_graph[pandas]"') from None
+        raise ConfigError(f'to_frame: pandas cannot be imported ({problem}); install it with pip install "erc_graph[pandas]"') from None
     return pandas.DataFrame(dict(columns))

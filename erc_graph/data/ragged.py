@@ -50,9 +50,15 @@ class Ragged:
     def __post_init__(self) -> None:
         ptr = self.ptr
         if ptr.dtype != torch.long or ptr.ndim != 1 or ptr.device.type != "cpu":
-            raise CorpusError(f"sequences: expected 1-D int64 offsets on the CPU, found {ptr.dtype} of shape {tuple(ptr.shape)}")
+            raise CorpusError(
+                f"sequences: expected offsets as a 1-D int64 tensor on the CPU, "
+                f"found {ptr.dtype} of shape {tuple(ptr.shape)} on {ptr.device}"
+            )
         if not len(ptr) or int(ptr[0]) or bool((ptr.diff() < 0).any()) or int(ptr[-1]) != len(self.values):
-            raise CorpusError(f"sequences: expected offsets that increase from 0 to {len(self.values)}, the number of items")
+            raise CorpusError(
+                f"sequences: expected offsets (the first item of each sequence) that increase from 0 to {len(self.values)}, "
+                "the number of all items"
+            )
 
     @classmethod
     def of(cls, sequences: Sequence[Tensor]) -> Ragged:

@@ -35,7 +35,7 @@ def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
         if twice:
-            raise CorpusError(f"{path}: {twice[0]!r} is in the file twice; expected each split once; join the two lists")
+            raise CorpusError(f"{path}: the split {twice[0]!r} is in the file twice; expected each split once; join its two lists")
         return dict(pairs)
 
     try:
@@ -45,7 +45,10 @@ def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise CorpusError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(value, dict):
-        raise CorpusError(f"{path}: expected a JSON object of train/dev/test → dialogue ids, found a {type(value).__name__}")
+        raise CorpusError(
+            f"{path}: expected a JSON object with the keys train, dev and test, each with a list of dialogue ids, "
+            f"found a {type(value).__name__}"
+        )
     return value
 
 
@@ -106,9 +109,11 @@ def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) 
         ConfigError: the fraction is not between 0 and 1, or there are fewer than two dialogues.
     """
     if not 0 < fraction < 1:
-        raise ConfigError(f"development fraction: expected a number between 0 and 1, found {fraction}")
+        raise ConfigError(f"fraction of development dialogues: expected a number between 0 and 1, found {fraction}")
     if len(dialogue_ids) < 2:
-        raise ConfigError(f"development split: expected two or more training dialogues, found {len(dialogue_ids)}")
+        raise ConfigError(
+            f"development split: expected two or more training dialogues, from which one can be taken, found {len(dialogue_ids)}"
+        )
     order = _shuffled(dialogue_ids, seed)
     chosen = set(order[: min(max(1, round(fraction * len(order))), len(order) - 1)])
     return tuple(n for n in dialogue_ids if n not in chosen), tuple(n for n in dialogue_ids if n in chosen)
@@ -135,7 +140,10 @@ def development_split(corpus: Corpus, fraction: float = 0.1, seed: int = 0) -> C
     if "dev" in corpus.splits:
         return corpus
     if "train" not in corpus.splits:
-        raise ConfigError(f"{corpus.name}: no training split to take a development split from; give `splits` in corpus.toml")
+        raise ConfigError(
+            f"{corpus.name}: no training split, from which development dialogues could be taken; give a split file as `splits` "
+            "in corpus.toml"
+        )
     train, dev = hold_out(corpus.splits["train"], fraction, seed)
     splits = {"train": train, "dev": dev, **{name: ids for name, ids in corpus.splits.items() if name != "train"}}
     return replace(corpus, splits=splits)
@@ -176,7 +184,9 @@ def judged_rows(corpus: Corpus, dialogue_ids: Collection[str], speakers: Collect
     """
     unknown = [name for name in dialogue_ids if name not in corpus.position]
     if unknown:
-        raise CorpusError(f"{corpus.name}: unknown dialogue {unknown[0]!r} ({len(unknown)} of {len(dialogue_ids)} unknown)")
+        raise CorpusError(
+            f"{corpus.name}: unknown dialogue {unknown[0]!r} ({len(unknown)} of the {len(dialogue_ids)} given ids are unknown)"
+        )
     judged = torch.zeros(corpus.utterances, dtype=torch.bool)
     judged[corpus.rows(corpus.position[name] for name in dialogue_ids)] = True
     if speakers is not None:
@@ -191,7 +201,7 @@ def judged_rows(corpus: Corpus, dialogue_ids: Collection[str], speakers: Collect
 def _official(corpus: Corpus, seed: int) -> list[Fold]:
     missing = [name for name in ("train", "test") if name not in corpus.splits]
     if missing:
-        raise ConfigError(f"the split{'s' if len(missing) > 1 else ''} {' and '.join(missing)} (`splits` in corpus.toml)")
+        raise ConfigError(f"the corpus has no split {' and no split '.join(missing)}; give a split file as `splits` in corpus.toml")
     splits = development_split(corpus, seed=seed).splits
     return [Fold(name="official", train=splits["train"], dev=splits["dev"], test=splits["test"])]
 
@@ -202,10 +212,10 @@ def _sessions(corpus: Corpus) -> dict[str, tuple[str, ...]]:
     for name in corpus.dialogue_ids:
         match = re.match(r"Ses(\d\d)", name)
         if match is None:
-            raise ConfigError(f"dialogue ids that name their session, such as Ses05F_impro01; found {name!r}")
+            raise ConfigError(f"expected dialogue ids that name their session, such as Ses05F_impro01, found {name!r}")
         sessions.setdefault(match[1], []).append(name)
     if len(sessions) < 3:
-        raise ConfigError(f"dialogues of three or more sessions; the dialogue ids of {corpus.name} name {len(sessions)}")
+        raise ConfigError(f"expected dialogues of three or more sessions, found {len(sessions)} in the dialogue ids of {corpus.name}")
     return {name: tuple(sessions[name]) for name in sorted(sessions)}
 
 
@@ -230,10 +240,12 @@ def _speaker10(corpus: Corpus, seed: int) -> list[Fold]:
         speakers = sorted({corpus.speakers[row] for row in rows.tolist()})
         if len(speakers) != 2:
             raise ConfigError(
-                f"two speakers per session, with the same names in all dialogues of the session; session {session} has {len(speakers)}"
+                f"expected two speakers per session, with the same names in all its dialogues, found {len(speakers)} in session {session}"
             )
         if seen & set(speakers):
-            raise ConfigError(f"speakers that each belong to only one session; {min(seen & set(speakers))!r} is in several")
+            raise ConfigError(
+                f"expected speakers that each belong to only one session, found {min(seen & set(speakers))!r} in several sessions"
+            )
         seen |= set(speakers)
         for held_out, partner in (speakers, speakers[::-1]):
             folds.append(
@@ -298,14 +310,13 @@ def folds(corpus: Corpus, protocol: str = "official", *, seed: int = 0) -> list[
         ConfigError: the protocol is unknown, or cannot be used with the corpus. The message lists the protocols that can be used.
     """
     if protocol not in PROTOCOLS:
-        raise ConfigError(f"protocol: unknown {protocol!r}; known: {', '.join(PROTOCOLS)}")
+        raise ConfigError(f"protocol: unknown {protocol!r}; known protocols: {', '.join(PROTOCOLS)}")
     try:
         return PROTOCOLS[protocol](corpus, seed)
     except ConfigError as error:
         fitting = [name for name in PROTOCOLS if name != protocol and _fits(corpus, name)]
         raise ConfigError(
-            f"protocol {protocol} does not fit {corpus.name}: the protocol needs {error}; protocols that fit: "
-            f"{', '.join(fitting) or 'none'}"
+            f"protocol {protocol} does not fit {corpus.name}: {error}; protocols that fit: {', '.join(fitting) or 'none'}"
         ) from None
 
 

@@ -105,7 +105,7 @@ def get_task(name: str) -> Task:
         ConfigError: the name is unknown. The message lists the known names.
     """
     if name not in TASKS:
-        raise ConfigError(f"task: unknown {name!r}; known: {', '.join(sorted(TASKS))}")
+        raise ConfigError(f"task: unknown {name!r}; known tasks: {', '.join(sorted(TASKS))}")
     return TASKS[name]
 
 
@@ -120,7 +120,7 @@ def apply_task(task: Task, annotations: Mapping[str, tuple[Any, ...]], utterance
     """
     if task.column not in annotations:
         known = ", ".join(annotations) or "none"
-        raise CorpusError(f"task {task.name}: needs the annotation {task.column!r}; the corpus has {known}")
+        raise CorpusError(f"task {task.name}: needs the annotation {task.column!r}; annotations of the corpus: {known}")
     values = annotations[task.column]
     if task.kind == "score":
         return torch.tensor([float("nan") if value is None else float(value) for value in values], dtype=torch.float32)
@@ -133,7 +133,7 @@ def apply_task(task: Task, annotations: Mapping[str, tuple[Any, ...]], utterance
         if name not in index:
             raise CorpusError(
                 f"task {task.name}: label {value!r} of utterance {row} is not in the label set {', '.join(task.labels)}; "
-                "choose another task, or name the labels in corpus.toml"
+                "choose another task, or list the names of all labels as `labels` in corpus.toml"
             )
         target[row] = index[name]
     return target

@@ -147,5 +147,7 @@ def test_slopes_of_padding(backwards):
 
 def test_sizes_that_are_those_of_another_batch():
     batch = batch_of([2, 3])
-    with pytest.raises(ValueError, match="expected the sizes of 5 dialogues, found 2; replace `sizes` together with `ptr`"):
+    with pytest.raises(
+        ValueError, match="expected 5 numbers in `sizes`, one per dialogue of `ptr`, found 2; replace `sizes` together with `ptr`"
+    ):
         replace(batch, ptr=torch.arange(6))

@@ -83,7 +83,7 @@ def test_dialogues_by_position_and_by_name():
         corpus[2]
     with pytest.raises(CorpusError, match=r"no dialogue 'd7'; the corpus has 2 dialogues, the first is 'd0'"):
         corpus["d7"]
-    with pytest.raises(CorpusError, match=r"unknown dialogue 'd7' \(1 of 2 unknown\)"):
+    with pytest.raises(CorpusError, match=r"unknown dialogue 'd7' \(1 of the 2 given ids are unknown\)"):
         corpus.subset(["d0", "d7"])
     with pytest.raises(CorpusError, match="tiny: dialogue 'd1' is given twice; expected each dialogue once"):
         corpus.subset(["d0", "d1", "d1"])
@@ -92,7 +92,7 @@ def test_dialogues_by_position_and_by_name():
 def test_splits():
     corpus = corpus_of([["a", "b"], ["c"]])
     assert corpus.split("train").dialogue_ids == ("d0", "d1")
-    with pytest.raises(CorpusError, match=r"no split 'dev'; the corpus has train; give `splits` in corpus.toml"):
+    with pytest.raises(CorpusError, match=r"no split 'dev'; splits of the corpus: train; give a split file as `splits` in corpus.toml"):
         corpus.split("dev")
 
 
@@ -104,7 +104,7 @@ def test_a_batch_has_all_rows_and_the_modalities_asked_for():
     assert torch.equal(batch.row, torch.arange(corpus.utterances))
     assert torch.equal(batch.judged, corpus.labelled)
     assert torch.equal(corpus[1].batch(["audio"]).features["audio"], batch.select(torch.tensor([1])).features["audio"])
-    with pytest.raises(CorpusError, match=r"no modality 'smell'; the corpus has text, audio, visual"):
+    with pytest.raises(CorpusError, match=r"no modality 'smell'; found in the corpus: text, audio, visual"):
         corpus.batch(["smell"])
 
 

@@ -40,5 +40,5 @@ def test_scores_are_numbers() -> None:
 
 def test_without_pandas_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ConfigError, match=r'to_frame: pandas cannot be imported \(.*\); pip install "erc_graph\[pandas\]"'):
+    with pytest.raises(ConfigError, match=r'to_frame: pandas cannot be imported \(.*\); install it with pip install "erc_graph\[pandas\]"'):
         make_frame({"a": [1]})

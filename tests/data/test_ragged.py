@@ -63,7 +63,7 @@ def test_taking_has_a_gradient() -> None:
 def test_slices_that_do_not_cover_are_refused(ptr: list[int]) -> None:
     with pytest.raises(CorpusError, match="increase from 0 to 3"):
         Ragged(torch.zeros(3, 1), torch.tensor(ptr, dtype=torch.long))
-    with pytest.raises(CorpusError, match="1-D int64 offsets"):
+    with pytest.raises(CorpusError, match="offsets as a 1-D int64 tensor"):
         Ragged(torch.zeros(3, 1), torch.tensor([0.0, 3.0]))
     with pytest.raises(IndexError, match="no sequence at position 2; expected a position below 2"):
         example([1, 1])[0][2]

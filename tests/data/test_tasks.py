@@ -36,9 +36,9 @@ def test_a_score_keeps_its_holes():
 
 
 def test_what_does_not_fit():
-    with pytest.raises(ConfigError, match=r"task: unknown 'iemocap5'; known: dailydialog7, .*sentiment"):
+    with pytest.raises(ConfigError, match=r"task: unknown 'iemocap5'; known tasks: dailydialog7, .*sentiment"):
         get_task("iemocap5")
-    with pytest.raises(CorpusError, match=r"task meld3: needs the annotation 'sentiment'; the corpus has label"):
+    with pytest.raises(CorpusError, match=r"task meld3: needs the annotation 'sentiment'; annotations of the corpus: label"):
         apply_task(get_task("meld3"), {"label": ("joy",)}, 1)
     with pytest.raises(CorpusError, match=r"label 'joi' of utterance 1 is not in the label set neutral, surprise"):
         apply_task(get_task("meld7"), {"label": (None, "joi")}, 2)

@@ -179,8 +179,8 @@ def windows_only(recipe: GraphRecipe) -> None:
     for rule in recipe.edges:
         if not rule.windowed:
             raise ConfigError(
-                f"graph recipe {recipe.name}: relation {rule.relation!r}: expected an edge rule with past and future counted in utterances; "
-                "with speaker any, same or other; with weight angular or unit; for all streams; and with times = 1; "
+                f"graph recipe {recipe.name}: relation {rule.relation!r}: expected a rule with past and future counted in utterances, "
+                "with speaker any, same or other, with weight angular or unit, for all streams, and with times = 1; "
                 "set layout = 'list', which supports every edge rule"
             )
 

@@ -85,7 +85,7 @@ def assemble(
     unknown = sorted(set(extractors or {}) - set(tensors) - set(inner))
     if unknown:
         there = ", ".join(dict.fromkeys([*tensors, *inner])) or "none"
-        raise CorpusError(f"extractors.{unknown[0]}: the corpus has no such modality; it has {there}")
+        raise CorpusError(f"extractors.{unknown[0]}: the corpus has no modality of this name; modalities of the corpus: {there}")
     where, divided = (str(splits), read_splits(splits)) if splits else (annotations.format, annotations.splits)
     parts = check_splits(divided, annotations.dialogue_ids, where)
     left_out = len(annotations.dialogue_ids) - sum(map(len, parts.values()))
@@ -132,8 +132,8 @@ def _check_structure(annotations: Annotations) -> None:
         raise CorpusError(f"{where}: no dialogue found; expected one or more")
     if len(annotations.lengths) != len(annotations.dialogue_ids) or sum(annotations.lengths) != rows:
         raise CorpusError(
-            f"{where}: {len(annotations.dialogue_ids)} dialogues with {len(annotations.lengths)} lengths that sum to "
-            f"{sum(annotations.lengths)}, but {rows} utterances"
+            f"{where}: expected one length per dialogue ({len(annotations.dialogue_ids)}), which sum to the number of utterances ({rows}), "
+            f"found {len(annotations.lengths)} lengths with the sum {sum(annotations.lengths)}"
         )
     for dialogue, length in zip(annotations.dialogue_ids, annotations.lengths, strict=True):
         if length < 1:
@@ -149,7 +149,7 @@ def _check_structure(annotations: Annotations) -> None:
         sized["texts"] = annotations.texts
     for what, values in sized.items():
         if len(values) != rows:
-            raise CorpusError(f"{where}: {what}: {len(values)} values for {rows} utterances")
+            raise CorpusError(f"{where}: {what}: expected one value for each of {rows} utterances, found {len(values)} values")
 
 
 def _own_labels(dataset: str | None) -> tuple[str, ...]:
@@ -226,10 +226,10 @@ def _check_labels(task: Task, columns: Mapping[str, tuple[Any, ...]], annotation
     if outside:
         row = outside[0]
         indices = all(whole(values[one]) is not None for one in outside)
-        way = "set `dataset` in corpus.toml, or `labels` in the order of these numbers" if indices else "name the labels in corpus.toml"
+        way = "set `dataset` in corpus.toml, or `labels` in the order of these numbers" if indices else "set `labels` in corpus.toml"
         raise CorpusError(
             f"{_place(annotations, row)}: label {values[row]!r} is not in the label set of task {task.name} ({', '.join(task.labels)}); "
-            f"{len(outside)} labels are not in the set; choose another task, or {way}"
+            f"labels outside the set: {len(outside)}; choose another task, or {way}"
         )
 
 

@@ -45,7 +45,7 @@ def _floor() -> int:
     said = os.environ.get(OPTION, "")
     found = re.fullmatch(r"(\d{1,9})\s*([KMGT]?)", said.strip().upper()) if said else None
     if said and not found:
-        raise ConfigError(f"{OPTION}: expected a size such as 8G, found {said[:40]!r}")
+        raise ConfigError(f"environment variable {OPTION}: expected a size of memory such as 8G, found {said[:40]!r}")
     return max(FLOOR, int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[found[2]]) if found else FLOOR
 
 
@@ -160,7 +160,10 @@ def count_cells(cells: int, size: int, path: str | os.PathLike[str]) -> None:
 
 
 def _far_more(what: str, path: str | os.PathLike[str]) -> str:
-    return f"{path}: needs far more {what} than its size allows, so it may be malicious; if you trust it, {OPTION}=8G allows more"
+    return (
+        f"{path}: needs far more {what} than its size allows, so it may be malicious; "
+        f"if you trust the file, set the environment variable {OPTION}=8G to allow more"
+    )
 
 
 def content_of(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> bytes:

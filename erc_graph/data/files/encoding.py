@@ -48,7 +48,7 @@ def decode(content: bytes, path: str | Path) -> str:
     except UnicodeDecodeError as error:
         if not mark.startswith("utf-8"):
             raise CorpusError(
-                f"{path}: begins like {mark.upper()} text, but byte {error.start} is not valid; save the file as UTF-8"
+                f"{path}: the file begins like {mark.upper()} text, but its byte {error.start} is not valid; save the file as UTF-8"
             ) from None
         if _CONTROL.search(content):
             raise CorpusError(f"{path}: binary content of no known format; expected text, a table, JSON or a pickle") from None
@@ -86,7 +86,8 @@ def _detected(content: bytes, path: str | Path) -> str:
     except ImportError:
         if western is None or _PAIR.search(content):
             raise CorpusError(
-                f'{path}: the text is not UTF-8; pip install "erc_graph[transcripts]" to detect its encoding, or save it as UTF-8'
+                f"{path}: the text is not UTF-8; save it as UTF-8, or install the detection of encodings: "
+                'pip install "erc_graph[transcripts]"'
             ) from None
         note(as_western)
         return western

@@ -38,7 +38,7 @@ def test_streams_joined_at_other_turns_are_for_lists_of_edges(reach: dict[str, i
 def test_rules_that_are_more_than_windows_are_for_lists_of_edges(words: dict[str, Any], form: str) -> None:
     batch, states, present = make_batch(4, 2), torch.randn(6, 2, 3), torch.ones(6, 2, dtype=torch.bool)
     with pytest.raises(
-        ConfigError, match=r"relation 'context': expected an edge rule with past and future counted in utterances; .* set layout = 'list'"
+        ConfigError, match=r"relation 'context': expected a rule with past and future counted in utterances, .* set layout = 'list'"
     ):
         FORMS[form](changed("context", **words), batch, states, present)
 

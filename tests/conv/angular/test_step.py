@@ -103,6 +103,6 @@ def test_a_rule_that_is_no_window_is_refused() -> None:
         own = recipe(EdgeRule(relation="near", scope="within", future=0, **words))  # type: ignore[arg-type]
         with pytest.raises(
             ConfigError,
-            match="recipe own: relation 'near': expected an edge rule with past and future counted in utterances; with speaker any",
+            match="recipe own: relation 'near': expected a rule with past and future counted in utterances, with speaker any",
         ):
             AngularMemory(own, 1)

@@ -72,7 +72,7 @@ def test_the_floor_is_raised_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     with reading("talk"):
         assert len(bytearray(FLOOR + (64 << 20)))
     monkeypatch.setenv(budget.OPTION, "much")
-    with pytest.raises(ConfigError, match="ERC_GRAPH_READING: expected a size such as 8G, found 'much'"), reading("talk"):
+    with pytest.raises(ConfigError, match="ERC_GRAPH_READING: expected a size of memory such as 8G, found 'much'"), reading("talk"):
         pass
     assert gc.isenabled()
 

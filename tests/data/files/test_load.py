@@ -179,7 +179,7 @@ def test_extractors_travel(folder):
     (folder.path / "corpus.toml").write_text((folder.path / "corpus.toml").read_text().replace("[features]\n", "features."))
     assert folder.load().provenance["extractors"] == {"text": "wins"}
     folder.manifest(extra='extractors.adio = "free words"')
-    with pytest.raises(CorpusError, match=r"extractors\.adio: the corpus has no such modality; it has audio"):
+    with pytest.raises(CorpusError, match=r"extractors\.adio: the corpus has no modality of this name; modalities of the corpus: audio"):
         folder.load()
 
 
@@ -256,7 +256,7 @@ def test_broken_files(folder):
 def test_labels_outside_the_set(folder):
     folder.table([*ROWS[:4], ("d1", 1, "d1_1", "Cy", "So", "bliss"), ("d2", 0, "d2_0", "Di", "Hm", "bliss")])
     message = (
-        r"dialogue 'd1', utterance 'd1_1': label 'bliss' is not in the label set of task meld7 \(neutral, .*\); 2 labels are not in the set"
+        r"dialogue 'd1', utterance 'd1_1': label 'bliss' is not in the label set of task meld7 \(neutral, .*\); labels outside the set: 2"
     )
     with pytest.raises(CorpusError, match=message):
         folder.load()

@@ -223,7 +223,7 @@ def test_a_manifest_names_sequences_and_the_saved_form_keeps_them(tmp_path: Path
     again = load_corpus(tmp_path / "saved", strict=True)
     assert torch.equal(again.sequences["text"].values, WORDS.values) and corpus_sha256(again) == corpus_sha256(corpus)
     assert json.loads((tmp_path / "saved" / "corpus.json").read_text())["version"] == 2
-    with pytest.raises(CorpusError, match="no sequences 'audio'; the corpus has text"):
+    with pytest.raises(CorpusError, match="no sequences 'audio'; found in the corpus: text"):
         corpus.batch((), ["audio"])
 
 
