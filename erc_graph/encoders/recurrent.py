@@ -49,7 +49,7 @@ class Recurrent(OverRows):
         net = nn.LSTM if cell == "lstm" else nn.GRU
         directions = 2 if bidirectional else 1
         if width % directions:
-            raise ConfigError(f"width: expected an even number, because each of the two directions has half of it, found {width}")
+            raise ConfigError(f"width: expected an even number, because each of the two directions has half of the width, found {width}")
         self.cell, self.width, self.causal = cell, width, not bidirectional
         self.layers = nn.ModuleList(
             nn.ModuleList(net(width if layer else inputs, width // directions, batch_first=True) for _ in range(directions))

@@ -100,7 +100,10 @@ class TextLayers(nn.Module):
         own = {name: value.shape for name, value in self.layers.layers.state_dict().items()}
         if given != own or bert.encode.layers[0].self_attn.num_heads != self.config.heads:
             heads, hidden = config["num_attention_heads"], config["intermediate_size"]
-            raise ConfigError(f"inputs.text_layers: expected heads {heads} and hidden {hidden}, the values of {name}, found other values")
+            raise ConfigError(
+                f"inputs.text_layers: expected heads = {heads} and hidden = {hidden}, the values of {name}, found other values; "
+                "give these values to the options inputs.text_layers.heads and inputs.text_layers.hidden"
+            )
         self.layers.layers.load_state_dict(bert.encode.layers[layer:].state_dict())
 
     def forward(self, words: Ragged) -> Tensor:

@@ -165,7 +165,7 @@ def test_what_cannot_be_found_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
 
     def no_network(name: str, patterns: tuple[str, ...]) -> Path:
         assert name == "sentence-transformers/all-MiniLM-L6-v2" and not any("bin" in pattern or "py" in pattern for pattern in patterns)
-        raise CheckpointError(f"{name}: neither a local folder nor found on the hub")
+        raise CheckpointError(f"{name}: neither a local folder nor a name on the Hugging Face hub")
 
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.setattr(module, "hub_folder", no_network)

@@ -60,7 +60,8 @@ def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
     _check_array(array, path)
     if array.ndim == 3:
         raise CorpusError(
-            f"{path}: features of shape {array.shape}; expected one row per utterance (2-D); list sequences under [sequences]"
+            f"{path}: features of shape {array.shape}; expected one row per utterance (2-D); "
+            "list a file of sequences under [sequences] of corpus.toml"
         )
     if array.ndim != 2 or array.shape[1] == 0:
         raise CorpusError(f"{path}: expected features of shape (utterances, width), found {array.shape}")
@@ -106,8 +107,9 @@ def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> t
     found = row >= 0
     if not found.any():
         raise CorpusError(
-            f"{where}: none of its {len(ids)} rows matches an utterance (first row {next(iter(ids), '')!r}, first utterance "
-            f"{next(iter(utterance_ids), '')!r}); the features belong to another corpus, or their ids are written differently"
+            f"{where}: none of the {len(ids)} rows has the id of an utterance (id of the first row: {next(iter(ids), '')!r}, id of the "
+            f"first utterance: {next(iter(utterance_ids), '')!r}); the features belong to another corpus, "
+            "or their ids are written differently"
         )
     report = []
     left_over = len(ids) - len(np.unique(row[found]))
@@ -150,8 +152,8 @@ def join_features(
         bad = [utterance_ids[i] for i in np.flatnonzero(~finite)[:3]]
         if strict:
             raise CorpusError(
-                f"{where}: {int((~finite).sum())} rows with {UNFIT} (first: {', '.join(bad)}), which `strict` does not allow; without "
-                f"`strict`, these rows count as missing"
+                f"{where}: {int((~finite).sum())} rows with {UNFIT} (first: {', '.join(bad)}), which the option `strict` does not allow; "
+                "without this option, the features of these utterances count as missing"
             )
         report.append(f"{where}: {int((~finite).sum())} rows with {UNFIT} are masked as missing (first: {', '.join(bad)})")
         features[~finite] = 0
@@ -180,7 +182,7 @@ def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
             for name in loaded.files:
                 arrays[name] = loaded[name] if name in names else None
                 if isinstance(arrays[name], bytes):  # what numpy gives for a member that is no .npy
-                    raise CorpusError(f"{path}: the member {name!r} is not a numpy array; save the arrays with np.savez")
+                    raise CorpusError(f"{path}: the file {name!r} in this archive is not a numpy array; save the arrays with np.savez")
             return arrays
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such file") from None
@@ -191,7 +193,9 @@ def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, SyntaxError) as error:
         if "allow_pickle" in str(error) or "pickled" in str(error):  # what numpy supposes of anything that it does not know
             if not _known(path):
-                raise CorpusError(f"{path}: the content is neither .npy nor .npz, perhaps text; save the array with numpy") from error
+                raise CorpusError(
+                    f"{path}: the content is not in the format .npy or .npz, perhaps text; save the array with numpy"
+                ) from error
             raise CorpusError(
                 f"{path}: holds Python objects (an object array), which can run code and are never loaded; "
                 "save plain arrays: numbers for `features`, fixed-width text for `utterance`"
@@ -207,7 +211,7 @@ def _known(path: Path) -> bool:
 
 def _check_array(array: Any, path: Path) -> None:
     if not isinstance(array, np.ndarray):
-        raise CorpusError(f"{path}: an .npz archive; expected a single array, or the ending .npz")
+        raise CorpusError(f"{path}: contains an .npz archive; expected a single array, or a file name ending in .npz")
     if array.dtype.kind not in "fiub":
         raise CorpusError(f"{path}: features of type {array.dtype}; expected numbers (floating point or integer)")
 
@@ -220,7 +224,9 @@ def as_ids(values: Any, path: Path) -> list[str]:
     """
     if isinstance(values, np.ndarray):
         if values.ndim != 1 or values.dtype.kind not in "USiu":
-            raise CorpusError(f"{path}: `utterance` has type {values.dtype} and shape {values.shape}; expected one id as text per row")
+            raise CorpusError(
+                f"{path}: the array `utterance` has type {values.dtype} and shape {values.shape}; expected one id per row, as text"
+            )
         if values.dtype.kind == "S":
             values = np.char.decode(values, "utf-8", "surrogateescape")
         return [str(value) for value in values.tolist()]
@@ -245,7 +251,7 @@ def parse_ids(text: str, path: Path) -> list[str]:
 def _read_npz(path: Path) -> tuple[list[str], np.ndarray]:
     arrays = load_array(path)
     if not isinstance(arrays, dict):
-        raise CorpusError(f"{path}: a single array; expected an .npz archive with `utterance` and `features`")
+        raise CorpusError(f"{path}: contains a single array; expected an .npz archive with the arrays `utterance` and `features`")
     for key in NPZ_ARRAYS:
         if key not in arrays:
             raise CorpusError(f"{path}: no array {key!r}; expected `utterance` and `features`, found {', '.join(arrays) or 'none'}")
@@ -292,7 +298,9 @@ def _read_folder(path: Path) -> tuple[list[str], np.ndarray]:
                 "name the folder under [sequences] of corpus.toml, or average each array over time"
             )
         if row.ndim != 1 or (rows and row.shape != rows[0].shape):
-            raise CorpusError(f"{file}: expected a vector{f' of {rows[0].shape[0]} numbers' if rows else ''}, found shape {row.shape}")
+            raise CorpusError(
+                f"{file}: expected a vector{f' of {rows[0].shape[0]} numbers' if rows else ''}, found an array of shape {row.shape}"
+            )
         rows.append(row)
     return [file.stem for file in files], np.stack(rows)
 

@@ -39,6 +39,6 @@ def hub_folder(name: str, patterns: Sequence[str]) -> Path:
     except Exception as error:  # the hub's own classes, those of two HTTP libraries, and OSError: all mean that it cannot be had
         reason = (str(error).strip().splitlines() or [""])[0][:160]
         raise CheckpointError(
-            f"{name}: neither a local folder nor found on the hub ({type(error).__name__}: {reason}); download its files "
+            f"{name}: neither a local folder nor a name on the Hugging Face hub ({type(error).__name__}: {reason}); download its files "
             f"({', '.join(patterns)}) to a folder and give that folder"
         ) from None

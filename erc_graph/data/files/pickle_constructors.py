@@ -128,7 +128,7 @@ def _encode(reader: Reader, text: Any, encoding: Any = "latin1") -> bytes:
 
 
 def _refuse(reader: Reader, *arguments: Any) -> Any:
-    raise pickle.UnpicklingError("a class used as a function")
+    raise pickle.UnpicklingError("a call of a class that may not be called")
 
 
 def _collect(make: Callable[[Any], Any]) -> Constructor:
@@ -156,7 +156,7 @@ def hashable(keys: Any) -> Any:
         UnpicklingError: a key is neither text nor a number.
     """
     if not all(isinstance(key, _KEYS) for key in keys):
-        raise pickle.UnpicklingError("keys must be text or numbers")
+        raise pickle.UnpicklingError("keys of dicts and members of sets must be text or numbers")
     return keys
 
 

@@ -89,13 +89,18 @@ def loads_pickle(content: bytes, path: Path) -> Any:
     try:
         value = _PlainUnpickler(content, path).load()
         if (items := spelled_out(value)) > max(_ITEMS, _GROWTH * len(content)):
-            raise CorpusError(f"{path}: nested lists with {items:.0e} items in total; the file may be damaged or malicious")
+            raise CorpusError(
+                f"{path}: nested lists with {items:.0e} items in total, too many for the size of the file; "
+                "the file may be damaged or malicious"
+            )
         return value
     except CorpusError:
         raise
     except _DAMAGE as error:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise CorpusError(f"{path}: truncated or corrupt pickle ({reason}); {len(content)} bytes; fetch the file again") from None
+        raise CorpusError(
+            f"{path}: truncated or corrupt pickle of {len(content)} bytes ({reason}); download or copy the file again"
+        ) from None
 
 
 _FORBIDDEN = (
@@ -161,14 +166,14 @@ class _PlainUnpickler(_PythonUnpickler):
         arguments = self.stack.pop()
         constructor = self.stack[-1]
         if not isinstance(constructor, Constructor) or not isinstance(arguments, tuple):
-            raise pickle.UnpicklingError("a call of something that is not a constructor")
+            raise pickle.UnpicklingError("a call of an object that is not a constructor")
         self.stack[-1] = constructor.make(self, *arguments)
 
     def load_build(self) -> None:
         """Run the opcode BUILD (set the state of an object), only for arrays and their data types."""
         state = self.stack.pop()
         if not isinstance(self.stack[-1], Array | Dtype):
-            raise pickle.UnpicklingError("a state for an object that has no state")
+            raise pickle.UnpicklingError("an operation that sets the state of an object without a state")
         self.stack[-1].restore(self, state)
 
     def load_inst(self) -> None:
@@ -208,7 +213,7 @@ class _PlainUnpickler(_PythonUnpickler):
 
     def load_forbidden(self) -> None:
         """Raise an error for an operation (opcode) that arrays, numbers and text do not need."""
-        raise pickle.UnpicklingError("an opcode that arrays, numbers and text do not need")
+        raise pickle.UnpicklingError("an operation (opcode) that arrays, numbers and text do not need")
 
     dispatch: ClassVar[dict[int, Callable[..., Any]]] = {
         **_PythonUnpickler.dispatch,

@@ -60,7 +60,7 @@ def _array(path: Path, most: int) -> Tensor:
     array = load_array(path)
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 4 or 3 not in (array.shape[1], array.shape[3]):
         found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "an archive"
-        raise CorpusError(f"{path.name}: expected frames (T, 3, H, W) or (T, H, W, 3) uint8, found {found}")
+        raise CorpusError(f"{path.name}: expected a uint8 array of frames, of shape (T, 3, H, W) or (T, H, W, 3), found {found}")
     _expect_some(array.size, path)
     frames = torch.from_numpy(array[evenly_spaced(len(array), most)])
     return frames if array.shape[1] == 3 else frames.permute(0, 3, 1, 2).contiguous()
@@ -73,7 +73,7 @@ def _picture(path: Path) -> Tensor:
         admit(path)
         with Image.open(path, formats=("PNG", "JPEG", "BMP")) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise CorpusError(f"{path.name}: {image.width} x {image.height} pixels; expected up to {MOST_PIXELS}")
+                raise CorpusError(f"{path.name}: an image of {image.width} x {image.height} pixels; expected at most {MOST_PIXELS} pixels")
             pixels = np.asarray(image.convert("RGB"))
     except CorpusError:
         raise

@@ -89,7 +89,8 @@ def read_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> dict[
         raise CorpusError(f"{file}: missing, but {path.name} needs this file; save the corpus again")
     if sha256(file) != manifest["files"].get(TENSORS):
         raise CorpusError(
-            f"{file}: its SHA-256 is not the one in {path.name}, so the file is damaged, incomplete or edited; save the corpus again"
+            f"{file}: its SHA-256 hash differs from the hash in {path.name}, so the file is damaged, incomplete or edited; "
+            "save the corpus again"
         )
     try:
         tensors, _ = load_tensors(file)
@@ -119,11 +120,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     version = manifest.get("version")
     if not isinstance(version, int) or version > VERSION:
         raise CorpusError(
-            f"{path}: saved in version {version!r} of the format; this erc_graph reads versions up to {VERSION}; upgrade erc_graph"
+            f"{path}: the corpus was saved in version {version!r} of its format; this erc_graph reads versions up to {VERSION}; "
+            "upgrade erc_graph"
         )
     written = manifest.pop("sha256", None)
     if written != _digest(manifest) or not isinstance(manifest.get("files"), dict):
-        raise CorpusError(f"{path}: its content does not match its SHA-256, so the file is damaged or edited; save the corpus again")
+        raise CorpusError(f"{path}: its content does not match its SHA-256 hash, so the file is damaged or edited; save the corpus again")
     return manifest
 
 
@@ -144,7 +146,8 @@ def _fields(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, st
     speakers, texts = names(manifest["speakers"]), names(manifest["texts"])
     if len(speakers) != rows or len(texts) not in (0, rows) or any(len(values) not in (0, rows) for values in annotations.values()):
         raise CorpusError(
-            f"{path}: expected {rows} speakers, texts and annotations, one per utterance, found another number; save the corpus again"
+            f"{path}: expected {rows} entries, one per utterance, in every list of speakers, texts and annotations, "
+            "found a list of another length; save the corpus again"
         )
     ptr, target = tensors["ptr"], tensors["target"]
     expect(
@@ -168,8 +171,8 @@ def _fields(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, st
         expect(present[name].dtype == torch.bool and present[name].shape == (rows,), f"present/{name}: expected {rows} bools")
         if strict and not fit(features[name][present[name]]).all():
             raise CorpusError(
-                f"{path.with_name(TENSORS)}: features/{name}: rows with {UNFIT}, which `strict` does not allow; correct them, or leave out "
-                f"`strict`"
+                f"{path.with_name(TENSORS)}: features/{name}: rows with {UNFIT}, which the option `strict` does not allow; "
+                "correct these rows, or leave out `strict`"
             )
     sequences = {
         name: Ragged(tensors[f"sequences/{name}"], tensors[f"sequences_ptr/{name}"]) for name in names(manifest.get("sequences", []))
@@ -178,8 +181,8 @@ def _fields(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, st
         expect(len(value) == rows, f"sequences/{name}: expected {rows} sequences, found {len(value)}")
         if strict and value.values.is_floating_point() and not fit(value.values).all():
             raise CorpusError(
-                f"{path.with_name(TENSORS)}: sequences/{name}: words, frames or samples with {UNFIT}, which `strict` does not allow; "
-                f"correct them, or leave out `strict`"
+                f"{path.with_name(TENSORS)}: sequences/{name}: words, frames or samples with {UNFIT}, which the option "
+                "`strict` does not allow; correct them, or leave out `strict`"
             )
     return {
         "name": manifest["name"],

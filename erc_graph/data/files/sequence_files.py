@@ -65,11 +65,12 @@ def read_sequences(
     else:
         raise CorpusError(f"{path}: not a file of sequences; expected {FORMS}")
     if not len(values.shape) or any(size == 0 for size in values.shape[1:]):
-        raise CorpusError(f"{path}: expected values of shape (items, ...), found {tuple(values.shape)}")
+        raise CorpusError(f"{path}: expected `values` of shape (items, ...), where items are words or frames, found {tuple(values.shape)}")
     values = _checked_items(values, path, notes)
     if offsets.ndim != 1 or len(offsets) != len(ids) + 1:
         raise CorpusError(
-            f"{path}: {len(ids)} utterance ids but offsets of shape {tuple(offsets.shape)}; expected one offset more than ids"
+            f"{path}: {len(ids)} utterance ids but offsets of shape {tuple(offsets.shape)}; "
+            "expected one offset (number of the first item) per id, and one more for the end"
         )
     check_unique(ids, path)
     try:
@@ -122,8 +123,8 @@ def join_sequences(
             first = ids[int(owner[~finite][0])]
             if strict:
                 raise CorpusError(
-                    f"{where}: {UNFIT} in words, frames or samples: {count} (first in {first}), which `strict` does not allow; without "
-                    f"`strict`, they are left out"
+                    f"{where}: words, frames or samples with {UNFIT}: {count} (first in {first}), which the option `strict` does not "
+                    "allow; without this option, they are left out"
                 )
             report.append(f"{where}: words, frames or samples with {UNFIT} are left out: {count} (first in {first})")
             values, lengths = values[finite], torch.zeros_like(lengths).index_add(0, owner, finite.long())
@@ -148,7 +149,9 @@ def _checked_items(values: Tensor, path: Path, notes: list[str]) -> Tensor:
     if values.ndim == 1 and len(values):
         most = float(torch.where(values.isfinite(), values, 0).abs().max())
         if values.dtype == torch.uint8 or most > 2:  # a little beyond 1 is what resampling does
-            raise CorpusError(f"{path}: samples up to {most:g}; expected a waveform in [-1, 1]; divide 16-bit samples by 32768")
+            raise CorpusError(
+                f"{path}: audio samples up to {most:g}; expected a waveform with samples in [-1, 1]; divide 16-bit samples by 32768"
+            )
     return values
 
 
@@ -202,7 +205,7 @@ def _read_folder(path: Path, strict: bool, notes: list[str], sound: bool) -> tup
     here = {kind: files for kind, files in kinds.items() if files}
     if len(here) > 1:
         found_here = " and ".join(f"{len(files)} {kind}" for kind, files in here.items())
-        raise CorpusError(f"{path}: {found_here}; expected files of one kind; move files of other kinds to another folder")
+        raise CorpusError(f"{path}: contains {found_here}; expected files of one kind; move the files of other kinds to another folder")
     if not here:
         raise CorpusError(
             f"{path}: contains no readable file; expected per utterance one <utterance>.npy of shape (items, ...), one audio file "
@@ -223,7 +226,8 @@ def _read_arrays(files: Mapping[str, Path]) -> tuple[list[str], Tensor, Tensor]:
         values = _numbers(load_array(stay_inside(file)), file)
         if not values.ndim or (found and values.shape[1:] != found[0].shape[1:]):
             raise CorpusError(
-                f"{file}: expected items of one shape {tuple(found[0].shape[1:]) if found else ''}, found {tuple(values.shape)}"
+                f"{file}: expected items of one shape {tuple(found[0].shape[1:]) if found else ''} in all files of the folder, "
+                f"found an array of shape {tuple(values.shape)}, whose first axis counts the items"
             )
         found.append(values)
     if len({values.dtype for values in found}) > 1:
@@ -285,7 +289,7 @@ def _readable(
         raise CorpusError(f"{path}: none of {len(files)} {kind} can be used; the first error: {bad[0]}")
     if bad and strict:
         raise CorpusError(
-            f"{path}: {len(bad)} of {len(files)} {kind} cannot be used, which `strict` does not allow; the first error: {bad[0]}"
+            f"{path}: {len(bad)} of {len(files)} {kind} cannot be used, which the option `strict` does not allow; the first error: {bad[0]}"
         )
     if bad:
         notes.append(f"{path.name}: {len(bad)} of {len(files)} {kind} are left out; the first error: {bad[0]}")

@@ -383,7 +383,7 @@ class _Rows:
             if row < begins + rows:
                 return group, begins
             begins += rows
-        raise CorpusError(f"row {row}: expected up to {begins} rows; the file has changed")
+        raise CorpusError(f"row {row}: the file now has only {begins} rows, so it was changed during reading; run the command again")
 
 
 @lru_cache(maxsize=1)

@@ -154,7 +154,7 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
     try:
         tidy(path.parent, path.name)
         if path.exists() and not path.is_dir():
-            raise StorageError(f"{path}: is a file; expected a new folder or a folder that was saved before; choose another name")
+            raise StorageError(f"{path}: is a file; expected a new folder, or a folder that erc_graph saved before; choose another name")
         others = sorted(file.name for file in path.iterdir() if file.name not in names) if path.exists() else []
         if others:
             raise StorageError(
@@ -287,7 +287,7 @@ def stay_inside(path: Path) -> Path:
         except (OSError, RuntimeError):
             inside = False
         if not inside:
-            raise CorpusError(f"{path}: a link that leads out of its folder; copy the file into the folder")
+            raise CorpusError(f"{path}: a symbolic link to a file outside the folder of the link; copy the file into this folder")
     return path
 
 

@@ -201,8 +201,8 @@ def table_annotations(
     columns = find_columns(there)
     if "text" not in columns:
         raise CorpusError(
-            f"{path}: {format} without a column for the text; a table of utterances has {', '.join(NEEDED)} and may have "
-            f"{', '.join(OPTIONAL)}; found {', '.join(there[:20]) or 'none'}"
+            f"{path}: {format} without a column for the text; a table of utterances has the columns {', '.join(NEEDED)} and may have the "
+            f"columns {', '.join(OPTIONAL)}; found the columns {', '.join(there[:20]) or 'none'}"
         )
     table = [_plain_row(row, columns, path, place) for row, place in zip(rows, places, strict=True)]
     if columns.keys() == WHISPER and are_milliseconds(path, columns, [row[what] for row in table for what in ("start", "end")]):
@@ -265,7 +265,7 @@ def assemble_rows(rows: list[dict[str, str]], path: Path, places: list[str], for
         if turn in turns:
             first = places[turns[turn]]
             raise CorpusError(
-                f"{path}: {place}: turn {turn} of dialogue {name!r} occurs twice (first in {first}); give each utterance another number"
+                f"{path}: {place}: turn {turn} of dialogue {name!r} occurs twice (first in {first}); give each utterance its own number"
             )
         turns[turn] = number
         value = row.get("split", "").strip().lower()

@@ -34,7 +34,7 @@ def read_workbook(path: Path) -> Table:
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(part.file_size for part in archive.infolist())
     if unpacked > _MOST[0] * path.stat().st_size + _MOST[1]:
-        raise CorpusError(f"{path}: an Excel workbook of {unpacked >> 20} MiB unpacked; save the sheet as CSV")
+        raise CorpusError(f"{path}: an Excel workbook of {unpacked >> 20} MiB after unpacking, which is too large; save the sheet as CSV")
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         cells = _Cells(path)

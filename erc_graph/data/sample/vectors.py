@@ -95,9 +95,11 @@ class SampleConfig:
             low, high = getattr(self, name)
             least = {"turns": 1, "speakers": 2}[name]
             if not least <= low <= high:
-                raise ConfigError(f"sample.{name}: expected {least} <= fewest <= most, found ({low}, {high})")
+                raise ConfigError(
+                    f"sample.{name}: expected two numbers (fewest, most) with {least} <= fewest <= most, found ({low}, {high})"
+                )
         if self.speakers[1] > len(NAMES):
-            raise ConfigError(f"sample.speakers: expected at most {len(NAMES)}, found {self.speakers[1]}")
+            raise ConfigError(f"sample.speakers: expected at most {len(NAMES)} speakers, found {self.speakers[1]}")
         for name in ("repeat", "inertia", "contagion", "missing", "detail"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"sample.{name}: expected a number from 0 to 1, found {getattr(self, name)}")

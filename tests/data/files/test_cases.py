@@ -77,7 +77,10 @@ def test_dyadic_meld_without_its_old_numbers_is_refused(tmp_path: Path) -> None:
     head, row, *_ = (CASES / "02-meld-dyadic" / "dev_sent_emo_dya.csv").read_text().splitlines()
     path = tmp_path / "dev.csv"
     path.write_text(f"{head}\n{row.replace(',0,0,0,0,', ',0,0,,,')}\n")
-    with pytest.raises(CorpusError, match="line 2: empty Old_Dialogue_ID or Old_Utterance_ID; expected the numbers of MELD"):
+    with pytest.raises(
+        CorpusError,
+        match="line 2: empty Old_Dialogue_ID or Old_Utterance_ID; expected dialogue and utterance numbers",
+    ):
         load_corpus(path)
 
 
@@ -234,7 +237,7 @@ def test_manifests_and_splits_in_other_spellings(name: str) -> None:
         ("back2.toml", "expected / between folders, write 'feat/text.npz'"),
         ("curly.toml", "the file has curly quotes; TOML needs straight quotes"),
         ("s_utt.toml", "a split lists dialogues, not utterances"),
-        ("splits.json", "a list of splits; .* name the file under `splits` in corpus.toml"),
+        ("splits.json", "a list of splits; .* give this file as `splits` in corpus.toml"),
     ],
 )
 def test_manifests_that_are_refused_with_the_way_out(name: str, match: str) -> None:

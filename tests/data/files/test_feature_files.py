@@ -72,11 +72,11 @@ def test_bfloat16_is_read(tmp_path):
         ({"utterance": IDS, "features": ROWS[:, :0]}, r"expected features of shape"),
         (
             {"utterance": IDS, "features": np.zeros((3, 4, 2))},
-            r"shape \(3, 4, 2\); expected one row per utterance \(2-D\); list sequences under \[sequences\]",
+            r"shape \(3, 4, 2\); expected one row per utterance \(2-D\); list a file of sequences under \[sequences\]",
         ),
         ({"utterance": IDS, "features": np.array([["x"], ["y"], ["z"]])}, r"features of type <U1; expected numbers"),
         ({"utterance": IDS, "features": np.zeros((3, 2), complex)}, r"features of type complex128; expected numbers"),
-        ({"utterance": [IDS], "features": ROWS}, r"`utterance` has type <U1 and shape \(1, 3\); expected one id as text per row"),
+        ({"utterance": [IDS], "features": ROWS}, r"`utterance` has type <U1 and shape \(1, 3\); expected one id per row, as text"),
         ({"utterance": [0.1, 0.2, 0.3], "features": ROWS}, r"`utterance` has type float64"),
     ],
 )
@@ -113,7 +113,7 @@ def test_broken_archives(tmp_path):
         read_features(path)
     np.save(tmp_path / "one.npy", ROWS)
     (tmp_path / "one.npy").rename(path)
-    with pytest.raises(CorpusError, match=r"a single array; expected an \.npz archive"):
+    with pytest.raises(CorpusError, match=r"contains a single array; expected an \.npz archive"):
         read_features(path)
     with pytest.raises(CorpusError, match=r"none\.npz: no such file"):
         read_features(tmp_path / "none.npz")
@@ -127,7 +127,7 @@ def test_a_member_that_is_no_array(tmp_path, name):
             if not member.startswith(name[:5]):
                 new.writestr(member, old.read(member))
         new.writestr(name, "0.5 0.25\n")
-    with pytest.raises(CorpusError, match=rf"f\.npz: the member '{name.removesuffix('.npy')}' is not a numpy array"):
+    with pytest.raises(CorpusError, match=rf"f\.npz: the file '{name.removesuffix('.npy')}' in this archive is not a numpy array"):
         read_features(tmp_path / "f.npz")
 
 
@@ -135,11 +135,11 @@ def test_a_file_under_a_wrong_name(tmp_path):
     write(tmp_path, "npy+txt")
     np.savez(tmp_path / "g.npz", features=ROWS)
     (tmp_path / "g.npz").rename(tmp_path / "f.npy")
-    with pytest.raises(CorpusError, match=r"f\.npy: an \.npz archive; expected a single array"):
+    with pytest.raises(CorpusError, match=r"f\.npy: contains an \.npz archive; expected a single array"):
         read_features(tmp_path / "f.npy")
     for name in ("f.npy", "f.npz"):
         (tmp_path / name).write_text("0.5 0.25\n")
-        with pytest.raises(CorpusError, match=rf"{name}: the content is neither \.npy nor \.npz"):
+        with pytest.raises(CorpusError, match=rf"{name}: the content is not in the format \.npy or \.npz"):
             read_features(tmp_path / name)
     np.savez(tmp_path / "f.npz", utterance=np.array(IDS), features=np.array(IDS))
     with pytest.raises(CorpusError, match=r"f\.npz: features of type <U1; expected numbers"):
@@ -153,11 +153,13 @@ def test_links_out_of_the_folder(tmp_path):
     (tmp_path / "f" / "b.npy").symlink_to("a.npy")  # stays within
     assert read_features(tmp_path / "f")[0] == ["a", "b"]
     (tmp_path / "f" / "c.npy").symlink_to("../elsewhere.npy")
-    with pytest.raises(CorpusError, match=r"c\.npy: a link that leads out of its folder; copy the file into the folder"):
+    with pytest.raises(
+        CorpusError, match=r"c\.npy: a symbolic link to a file outside the folder of the link; copy the file into this folder"
+    ):
         read_features(tmp_path / "f")
     (tmp_path / "f" / "c.npy").unlink()
     (tmp_path / "f" / "c.npy").symlink_to("c.npy")
-    with pytest.raises(CorpusError, match=r"c\.npy: a link that leads out of its folder"):
+    with pytest.raises(CorpusError, match=r"c\.npy: a symbolic link to a file outside the folder of the link"):
         read_features(tmp_path / "f")
 
 
@@ -167,7 +169,7 @@ def test_an_id_list_that_is_a_link_out_of_the_folder(tmp_path, kind):
     path = write(tmp_path / "f", f"npy+{kind}")
     (tmp_path / "f" / f"f.ids.{kind}").rename(tmp_path / "ids")
     (tmp_path / "f" / f"f.ids.{kind}").symlink_to("../ids")
-    with pytest.raises(CorpusError, match=rf"f\.ids\.{kind}: a link that leads out of its folder"):
+    with pytest.raises(CorpusError, match=rf"f\.ids\.{kind}: a symbolic link to a file outside the folder of the link"):
         read_features(path)
 
 
@@ -221,7 +223,7 @@ def test_folders_that_do_not_fit(tmp_path):
         read_features(tmp_path)
     np.save(tmp_path / "a.npy", np.ones(3))
     np.save(tmp_path / "b.npy", np.ones(4))
-    with pytest.raises(CorpusError, match=r"b\.npy: expected a vector of 3 numbers, found shape \(4,\)"):
+    with pytest.raises(CorpusError, match=r"b\.npy: expected a vector of 3 numbers, found an array of shape \(4,\)"):
         read_features(tmp_path)
     np.save(tmp_path / "b.npy", np.ones((7, 3)))
     with pytest.raises(CorpusError, match=r"b\.npy: expected one vector per utterance \(1-D\), found a sequence of shape \(7, 3\)"):
@@ -230,7 +232,7 @@ def test_folders_that_do_not_fit(tmp_path):
     with pytest.raises(CorpusError, match=r"b\.npy: features of type <U1"):
         read_features(tmp_path)
     (tmp_path / "b.npy").write_bytes(b"PK\x05\x06" + bytes(18))
-    with pytest.raises(CorpusError, match=r"b\.npy: an \.npz archive; expected a single array"):
+    with pytest.raises(CorpusError, match=r"b\.npy: contains an \.npz archive; expected a single array"):
         read_features(tmp_path)
 
 
@@ -274,7 +276,8 @@ def test_the_join_by_loop(utterances, ids, spoilt):
     assert len(report) == bool(left_over) + bool(bad) + bool(absent)
     if bad:
         with pytest.raises(
-            CorpusError, match=rf"{len(bad)} rows with NaN, inf or numbers beyond 1e15 \(first: {bad[0]}.*which `strict` does not allow"
+            CorpusError,
+            match=rf"{len(bad)} rows with NaN, inf or numbers beyond 1e15 \(first: {bad[0]}.*which the option `strict` does not allow",
         ):
             join_features(ids, array, utterances, strict=True)
 

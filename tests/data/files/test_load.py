@@ -203,7 +203,8 @@ def test_rows_that_are_missing_left_over_or_not_finite(folder, caplog):
         assert sum(sentence in record.message for record in caplog.records) == 1
     with pytest.raises(
         CorpusError,
-        match=r"features\.audio \(audio\.npz\): 1 rows with NaN, inf or numbers beyond 1e15 \(first: d0_1\), which `strict` does not allow",
+        match=r"features\.audio \(audio\.npz\): 1 rows with NaN, inf or numbers beyond 1e15 "
+        r"\(first: d0_1\), which the option `strict` does not allow",
     ):
         folder.load(strict=True)
 
@@ -211,7 +212,11 @@ def test_rows_that_are_missing_left_over_or_not_finite(folder, caplog):
 @pytest.mark.parametrize(
     ("ids", "array", "message"),
     [
-        (["x", "y"], np.ones((2, 2)), r"none of its 2 rows matches an utterance \(first row 'x', first utterance 'd0_0'\)"),
+        (
+            ["x", "y"],
+            np.ones((2, 2)),
+            r"none of the 2 rows has the id of an utterance \(id of the first row: 'x', id of the first utterance: 'd0_0'\)",
+        ),
         (IDS[:5], np.ones((6, 2)), r"audio\.npz: 5 utterance ids but 6 rows"),
         (["d0_0", "d0_0"], np.ones((2, 2)), r"audio\.npz: utterance id 'd0_0' occurs twice"),
         (IDS, np.ones((6, 2), dtype=object), r"audio\.npz: holds Python objects"),

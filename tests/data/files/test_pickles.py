@@ -131,7 +131,7 @@ def test_conversion_of_samples_that_the_message_shows_is_python() -> None:
 @pytest.mark.parametrize("use", [b"K\x01s.", b"\x90.", b"\x91."])
 def test_deep_tuples_are_no_keys(use: bytes) -> None:
     container = {b"K\x01s.": b"}", b"\x90.": b"\x8f(", b"\x91.": b"("}[use]
-    refused(b"\x80\x04" + container + b")" + b"\x85" * 100_000 + use, "keys must be text or numbers")
+    refused(b"\x80\x04" + container + b")" + b"\x85" * 100_000 + use, "keys of dicts and members of sets must be text or numbers")
 
 
 def test_repetition_cannot_ask_for_gigabytes() -> None:

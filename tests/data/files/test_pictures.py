@@ -57,7 +57,7 @@ def test_a_video_without_the_library_says_what_to_install(tmp_path: Path, monkey
     [
         (np.zeros((0, 3, 4, 4), np.uint8), "a.npy: contains no face frames"),
         (np.zeros((2, 3, 4, 4)), "found float64 of shape"),
-        (np.zeros((2, 4, 4), np.uint8), r"expected frames \(T, 3, H, W\)"),
+        (np.zeros((2, 4, 4), np.uint8), r"expected a uint8 array of frames, of shape \(T, 3, H, W\)"),
     ],
 )
 def test_arrays_that_are_no_frames(tmp_path: Path, array: np.ndarray, message: str) -> None:
@@ -77,5 +77,5 @@ def test_folders_that_have_no_frames(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(CorpusError, match="images of 2 different sizes"):
         read_frames(tmp_path, 4)
     monkeypatch.setattr(module, "MOST_PIXELS", 15)
-    with pytest.raises(CorpusError, match=r"a.png: 4 x 4 pixels; expected up to 15"):
+    with pytest.raises(CorpusError, match=r"a.png: an image of 4 x 4 pixels; expected at most 15"):
         read_frames(tmp_path, 4)

@@ -195,17 +195,17 @@ def edit(folder: Path, **changes) -> None:
 def test_an_edited_label_is_noticed(folder):
     path = folder / "corpus.json"
     path.write_text(path.read_text().replace('"joy"', '"anger"', 1))
-    with pytest.raises(CorpusError, match=r"corpus\.json: its content does not match its SHA-256, so the file is damaged or edited"):
+    with pytest.raises(CorpusError, match=r"corpus\.json: its content does not match its SHA-256 hash, so the file is damaged or edited"):
         load_corpus(folder)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 3}, r"corpus\.json: saved in version 3 of the format; this erc_graph reads versions up to 2; upgrade erc_graph"),
+        ({"version": 3}, r"corpus\.json: saved in version 3 of its format; this erc_graph reads versions up to 2; upgrade erc_graph"),
         ({"version": None}, r"saved in version None"),
         ({"format": "other"}, r"not a saved corpus; expected the field \"format\""),
-        ({"speakers": ["x"]}, r"corpus\.json: expected \d+ speakers, texts and annotations, one per utterance"),
+        ({"speakers": ["x"]}, r"corpus\.json: expected \d+ entries, one per utterance, in every list of speakers, texts and annotations"),
         ({"dialogue_ids": ["x"]}, r"corpus\.safetensors: ptr: expected the first utterance of each dialogue, and the number of utterances"),
         ({"dialogue_ids": 3}, r"corpus\.json: not a complete corpus \(TypeError: expected a list of strings"),
         ({"utterance_ids": [1]}, r"not a complete corpus"),
@@ -270,7 +270,9 @@ def test_strict_refuses_what_is_not_finite(corpus, tmp_path):
     audio[corpus.present["audio"].nonzero()[0]] = float("nan")
     save_corpus(replace(corpus, features={**corpus.features, "audio": audio}), tmp_path / "nan")
     assert load_corpus(tmp_path / "nan").features["audio"].isnan().any()
-    with pytest.raises(CorpusError, match=r"features/audio: rows with NaN, inf or numbers beyond 1e15, which `strict` does not allow"):
+    with pytest.raises(
+        CorpusError, match=r"features/audio: rows with NaN, inf or numbers beyond 1e15, which the option `strict` does not allow"
+    ):
         load_corpus(tmp_path / "nan", strict=True)
 
 

@@ -116,11 +116,12 @@ def test_bad_sound_files_are_left_out_and_named(tmp_path: Path) -> None:
     assert any(note.startswith("wav: 2 of 3 audio files are left out; the first error: a.wav") for note in corpus.provenance["notes"])
     with pytest.raises(
         CorpusError,
-        match=r"wav: 2 of 3 audio files cannot be used, which `strict` does not allow; the first error: a.wav: not a readable audio file",
+        match=r"wav: 2 of 3 audio files cannot be used, which the option `strict` does not allow; "
+        r"the first error: a.wav: not a readable audio file",
     ):
         load_corpus(tmp_path, strict=True)
     (folder / "c.npy").write_bytes(b"")
-    with pytest.raises(CorpusError, match=r"wav: 1 .npy files and 3 audio files; expected files of one kind"):
+    with pytest.raises(CorpusError, match=r"wav: contains 1 .npy files and 3 audio files; expected files of one kind"):
         read_sequences(folder)
 
 
@@ -150,7 +151,9 @@ def test_items_that_are_not_finite_are_left_out() -> None:
     joined, report = join_sequences(IDS, broken, ["c", "b", "a"])
     assert joined.sizes == (1, 0, 1) and joined.values.tolist() == [[4.0, 5.0], [1.0, 2.0]]
     assert report == ["sequences: words, frames or samples with NaN, inf or numbers beyond 1e15 are left out: 2 (first in a)"]
-    with pytest.raises(CorpusError, match=r"NaN, .* in words, frames or samples: 2 .first in a., which `strict` does not allow"):
+    with pytest.raises(
+        CorpusError, match=r"words, frames or samples with NaN, .*: 2 .first in a., which the option `strict` does not allow"
+    ):
         join_sequences(IDS, broken, IDS, strict=True)
 
 
@@ -168,7 +171,7 @@ def bad(path: Path, **arrays: np.ndarray) -> Path:
         ({"offsets": np.array([0.0, 2, 2, 3])}, "expected integers"),
         ({"utterance": np.array(["a", "a", "c"])}, "'a' occurs twice"),
         ({"values": np.array(["x", "y", "z"])}, "expected numbers"),
-        ({"values": np.zeros((3, 0))}, "expected values of shape"),
+        ({"values": np.zeros((3, 0))}, "expected `values` of shape"),
         ({"values": None}, "no array 'values'"),
         ({"values": np.array([None, 1, 2], dtype=object)}, "can run code"),
     ],
@@ -196,7 +199,7 @@ def test_other_broken_files(tmp_path: Path) -> None:
         ("float.safetensors", "expected integers"),
         ("broken.safetensors", "not a readable safetensors file"),
         ("empty", "contains no readable file"),
-        ("mixed", "items of one shape .3,., found .2, 4."),
+        ("mixed", "items of one shape .3,. in all files of the folder, found an array of shape .2, 4."),
         ("one.npy", "not a file of sequences"),
     ):
         with pytest.raises(CorpusError, match=message):
@@ -250,7 +253,7 @@ def test_folders_of_pictures_are_face_frames(tmp_path: Path) -> None:
     assert ids == ["u.3", "u1", "u2"] and found.item == (3, 6, 4) and found.lengths.tolist() == [FRAMES, 2, 3]
     assert found.values.dtype == torch.uint8 and torch.equal(found[2], torch.from_numpy(frames[:3].transpose(0, 3, 1, 2)))
     assert notes == ["faces: 1 of 4 folders of images are left out; the first error: u4: contains no face frames"]
-    with pytest.raises(CorpusError, match="1 of 4 folders of images cannot be used, which `strict` does not allow"):
+    with pytest.raises(CorpusError, match="1 of 4 folders of images cannot be used, which the option `strict` does not allow"):
         read_sequences(tmp_path / "faces", strict=True)
     Image.fromarray(frames[0][:2]).save(tmp_path / "faces" / "u4" / "small.png")
     with pytest.raises(CorpusError, match=r"expected images of one size, found 6 x 4 in u\.3 and 2 x 4 in u4"):

@@ -109,7 +109,7 @@ def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("dialogue,turn,speaker\nx,0,A\n", "CSV without a column for the text; .* found dialogue, turn, speaker"),
+        ("dialogue,turn,speaker\nx,0,A\n", "CSV without a column for the text; .* found the columns dialogue, turn, speaker"),
         (HEADER, "no rows"),
         (HEADER + "x,0,A\n", "line 2: 3 fields, but the header has 8"),
         ("dialogue,turn,speaker,text\nx,0,A,hi, there\n", "line 2: 5 fields, but the header has 4"),
@@ -120,7 +120,7 @@ def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
         (HEADER + "x,inf,A,hi,,,,\n", "not an integer"),
         (
             HEADER + "x,0,A,hi,,,,\nx,0.0,B,ho,,,,\n",
-            r"line 3: turn 0 of dialogue 'x' occurs twice \(first in line 2\); give each utterance another number",
+            r"line 3: turn 0 of dialogue 'x' occurs twice \(first in line 2\); give each utterance its own number",
         ),
         (HEADER + "x,0,A,hi,u,,,\ny,0,B,ho,u,,,\n", r"line 3: duplicate utterance id 'u' \(first in line 2\)"),
         (HEADER + "x,0,A,hi,,,,train\nx,1,B,ho,,,,test\n", "line 3: dialogue 'x' is in two splits"),
@@ -222,7 +222,7 @@ def test_columns_in_many_spellings_and_orders(tmp_path: Path, header: str, rows:
 def test_what_is_assumed_is_said(tmp_path: Path, content: str, said: list[str] | None, ids: list[str]) -> None:
     path = write(tmp_path, content)
     if said is None:
-        with pytest.raises(CorpusError, match=r"without a column for the text; .* found 文本"):
+        with pytest.raises(CorpusError, match=r"without a column for the text; .* found the columns 文本"):
             read_annotations(path)
         return
     with noting() as notes:

@@ -51,7 +51,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_corpus(book(tmp_path / "empty.xlsx", One=[["text"]]))
     with zipfile.ZipFile(tmp_path / "big.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/workbook.xml", b" " * (20 << 20))
-    with pytest.raises(CorpusError, match="an Excel workbook of 20 MiB unpacked; save the sheet as CSV"):
+    with pytest.raises(CorpusError, match="an Excel workbook of 20 MiB after unpacking, which is too large; save the sheet as CSV"):
         load_corpus(tmp_path / "big.xlsx")
     path = book(tmp_path / "talk.xlsx", One=ROWS)
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)

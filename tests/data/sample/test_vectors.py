@@ -135,9 +135,9 @@ def loop_chance(e: int, own: int | None, other: int | None, config: SampleConfig
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"turns": (8, 6)}, r"sample.turns: expected 1 <= fewest <= most, found \(8, 6\)"),
-        ({"speakers": (1, 3)}, r"sample.speakers: expected 2 <= fewest"),
-        ({"speakers": (2, 13)}, "sample.speakers: expected at most 12, found 13"),
+        ({"turns": (8, 6)}, r"sample.turns: expected two numbers \(fewest, most\) with 1 <= fewest <= most, found \(8, 6\)"),
+        ({"speakers": (1, 3)}, r"sample.speakers: expected two numbers \(fewest, most\) with 2 <= fewest"),
+        ({"speakers": (2, 13)}, "sample.speakers: expected at most 12 speakers, found 13"),
         ({"missing": 1.5}, "sample.missing: expected a number from 0 to 1, found 1.5"),
         ({"separation": float("nan")}, "sample.separation: expected a number from 0 to 100, found nan"),
         ({"inertia": 0.7, "contagion": 0.5}, r"inertia \+ contagion of at most 1"),

@@ -73,7 +73,7 @@ def by_video(path: Path, parts: Sequence[Clips], dataset: str | None) -> Annotat
     """
     parts = [part for part in parts if part.clips]
     if not parts:
-        raise CorpusError(f"{path}: no clips in any split")
+        raise CorpusError(f"{path}: no clips in any split; expected one clip or more")
     clips = [clip for part in parts for clip in part.clips]
     splits = [part.split for part in parts for _ in part.clips]
     several = {video: set[str]() for video, _ in clips}
@@ -124,7 +124,7 @@ def clip_of(value: Any, where: str) -> tuple[str, str]:
     value = value[0] if isinstance(value, np.ndarray | list | tuple) and len(value) else value
     found = _ID.fullmatch(_text(value)) if isinstance(value, str | bytes | np.generic) else None
     if found is None:
-        raise CorpusError(f"{where}: id {spell(value)}; expected `video$_$clip` or `video[clip]`")
+        raise CorpusError(f"{where}: clip id {spell(value)}; expected the form `video$_$clip` or `video[clip]`")
     return found[1], found[2]
 
 
@@ -203,7 +203,7 @@ class _Part:
             or (isinstance(values, np.ndarray) and not values.ndim)
             or len(values) != len(self.clips)
         ):
-            raise CorpusError(f"{self.where}: {key}: expected one value per id, {len(self.clips)}; found {spell(values)}")
+            raise CorpusError(f"{self.where}: {key}: expected {len(self.clips)} values, one per clip id, found {spell(values)}")
         return values
 
     def numbers(self, key: str, shape: tuple[int, ...] | None = None, *, flat: bool = False) -> NDArray[Any]:
@@ -253,7 +253,8 @@ class _Part:
             if (lengths < 0).any() or (lengths > values.shape[1]).any():
                 at = int(np.flatnonzero((lengths < 0) | (lengths > values.shape[1]))[0])
                 raise CorpusError(
-                    f"{self.where}: {key}_lengths: clip {'$_$'.join(self.clips[at])} has {lengths[at]}; expected 0 to {values.shape[1]}"
+                    f"{self.where}: {key}_lengths: clip {'$_$'.join(self.clips[at])} has the length {lengths[at]}; "
+                    f"expected a length from 0 to {values.shape[1]}"
                 )
             return (place < lengths[:, None]) & some
         after = values.shape[1] - told[:, ::-1].argmax(1)

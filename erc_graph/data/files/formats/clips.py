@@ -88,10 +88,12 @@ def read_words(content: Any, path: Path, size: int, dataset: str | None = None) 
             words, *arrays = given if isinstance(given, tuple) and len(given) == 3 else (None,)
             score = scalar(label)
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words) or not isinstance(score, int | float):
-                raise CorpusError(f"{where}: expected ((words, visual, acoustic), score, id), found {spell(given)}, {spell(label)}")
+                raise CorpusError(
+                    f"{where}: expected the tuple ((words, visual, acoustic), score, id), found {spell(given)} and the score {spell(label)}"
+                )
             for modality, array in zip(frames, arrays, strict=True):
                 if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "fiu":
-                    raise CorpusError(f"{where}: {modality}: expected an array (words, width), found {spell(array)}")
+                    raise CorpusError(f"{where}: {modality}: expected an array of shape (words, width), found {spell(array)}")
                 with np.errstate(over="ignore"):
                     frames[modality].append(torch.from_numpy(array.astype(np.float32)))
                 if array.shape[1] != frames[modality][0].shape[1]:

@@ -44,7 +44,7 @@ def read_conversations(content: Any, path: Path, size: int, dataset: str | None 
             place = f"dialogue {name}, utterance {number}"
             values = {what: turn.get(key) for what, key in keys.items()}
             if any(isinstance(value, dict | list) for value in values.values()) or not isinstance(values["text"], str):
-                raise CorpusError(f"{path}: {place}: expected text and numbers under {', '.join(keys.values())}")
+                raise CorpusError(f"{path}: {place}: expected a text or a number under each of the keys {', '.join(keys.values())}")
             row = {what: cell(value) for what, value in values.items()}
             undecided += row.get("label") == UNDECIDED
             row |= {"label": ""} if row.get("label") == UNDECIDED else {}

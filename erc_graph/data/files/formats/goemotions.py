@@ -43,7 +43,9 @@ def read_goemotions(content: Any, path: Path, size: int, dataset: str | None = N
     for (number, _), (_, numbers, _) in zip(lines, parts, strict=True):
         several = numbers.split(",")
         if names and int(max(several, key=int)) >= len(names):
-            raise CorpusError(f"{path}: line {number}: emotion {max(several, key=int)}, but the file of names has only {len(names)} names")
+            raise CorpusError(
+                f"{path}: line {number}: emotion number {max(several, key=int)}, but the file of names has only {len(names)} names"
+            )
         labels.append(names[int(several[0])] if names and len(several) == 1 else None)
     if names and (many := labels.count(None)):
         note(f"{path.name}: {many} of {len(labels)} comments have several emotions, and get no label")

@@ -49,7 +49,9 @@ def read_meld(content: Any, path: Path, size: int, dataset: str | None = None) -
         dialogue, number = cell(row["Dialogue_ID"]).strip(), cell(row["Utterance_ID"]).strip()
         old = [cell(row[name]).strip() for name in OLD] if dyadic else [dialogue, number]
         if not all(old):
-            raise CorpusError(f"{path}: {place}: empty {' or '.join(OLD if dyadic else COLUMNS[-2:])}; expected the numbers of MELD")
+            raise CorpusError(
+                f"{path}: {place}: empty {' or '.join(OLD if dyadic else COLUMNS[-2:])}; expected dialogue and utterance numbers"
+            )
         utterance = f"{split}_dia{old[0]}_utt{old[1]}"
         seen[utterance] += 1
         table.append(

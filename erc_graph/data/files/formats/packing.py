@@ -45,7 +45,7 @@ class _Packer:
         self.fields, self.path = fields, fields.path
         self.notes: list[str] = []
         if not isinstance(fields.labels, dict) or not fields.labels:
-            raise CorpusError(f"{self.path}: {fields.format}: expected a dict dialogue → labels, found {spell(fields.labels)}")
+            raise CorpusError(f"{self.path}: {fields.format}: expected a dict from dialogue ids to labels, found {spell(fields.labels)}")
         self.keys = list(fields.labels)
         self.plain = {key: self.plain_key(key) for key in self.keys}
         labels = self.column("labels", fields.labels)
@@ -103,7 +103,7 @@ class _Packer:
     def column(self, name: str, mapping: Any) -> list[Sequence[Any]]:
         """Return the values of one field, such as speakers, with one list per dialogue in the order of `labels`."""
         if not isinstance(mapping, dict):
-            raise CorpusError(f"{self.path}: {name}: expected a dict dialogue → values, found {spell(mapping)}")
+            raise CorpusError(f"{self.path}: {name}: expected a dict from dialogue ids to values, found {spell(mapping)}")
         columns: list[Any] = []
         for position, key in enumerate(self.keys):
             if key not in mapping:
@@ -206,7 +206,7 @@ class _Packer:
             return self.read_names("label", values, names), []
         top = max((int(value) for value in values if value is not None and math.isfinite(value)), default=-1)
         if top >= 1000:
-            raise CorpusError(f"{self.path}: label {top} is not an index of a label set")
+            raise CorpusError(f"{self.path}: label {top} is too large; expected indices of a label set, below 1000")
         labels = [str(index) for index in range(top + 1)]
         return self.read_names("label", values, tuple(labels)), labels
 

@@ -76,7 +76,9 @@ def read_samples(content: Any, path: Path, size: int, dataset: str | None = None
             fields = {_plain_name(key): value for key, value in sample.items() if isinstance(key, str)}
             for needed in ("vid", "speaker", "label"):
                 if needed not in fields:
-                    raise CorpusError(f"{path}: {name}, sample {number}: no {needed!r}; it has {', '.join(sorted(fields))}")
+                    raise CorpusError(
+                        f"{path}: {name}, sample {number}: no field {needed!r}; fields of the sample: {', '.join(sorted(fields))}"
+                    )
             vid = fields["vid"]
             if not isinstance(vid, str | int | np.generic):
                 raise CorpusError(f"{path}: {name}, sample {number}: `vid` must be text or an integer, found {spell(vid)}")

@@ -87,7 +87,7 @@ def refuse_known(content: Any, path: Path) -> None:
         )
     texts = all(isinstance(value, list) and all(isinstance(one, str) for one in value) for value in content.values())
     if texts and all(str(key).lower() in SPLIT_NAMES for key in content):
-        raise CorpusError(f"{path}: a list of splits; expected annotations; name the file under `splits` in corpus.toml")
+        raise CorpusError(f"{path}: the file is a list of splits; expected annotations; give this file as `splits` in corpus.toml")
     if texts:
         raise CorpusError(
             f"{path}: the file has only one text per utterance (sentences or speakers of COSMIC), and no labels; read the "
@@ -112,5 +112,7 @@ def refuse_archive(names: list[str], path: Path) -> None:
     if "data.pkl" in stems:
         raise CorpusError(f"{path}: a PyTorch file; save features as .safetensors or .npz, annotations as a table")
     if stems & {"utterance.npy", "features.npy"}:
-        raise CorpusError(f"{path}: a file of features (utterance, features); expected annotations; name the file under `[features]`")
+        raise CorpusError(
+            f"{path}: a file of features (utterance, features); expected annotations; name this file under `[features]` of corpus.toml"
+        )
     raise CorpusError(f"{path}: a zip archive of {len(names)} files; unpack it, or {_TABLE}")

@@ -36,7 +36,8 @@ def read_recognised(value: Any, path: Path) -> Talk | None:
         error = one_line(value.get("error") or "", 120)
         state = f", its status is {status!r}" if status else ""
         raise CorpusError(
-            f"{path}: {talk.form}: contains no speech{state}{f' ({error})' if error else ''}; wait for the job, or check the service"
+            f"{path}: {talk.form}: contains no speech{state}{f' ({error})' if error else ''}; "
+            "wait until the speech recognition ends, or check its service"
         )
     return talk
 

@@ -165,7 +165,7 @@ def _ordered(turns: list[Turn], own: list[int], dialogue: str, path: Path) -> li
         if number in numbers:
             raise CorpusError(
                 f"{path}: turn {number} of dialogue {one_line(dialogue)!r} occurs twice (rows {numbers[number]} and {row}); "
-                "give each utterance another number"
+                "give each utterance its own number"
             )
         numbers[number] = row
     else:
@@ -221,7 +221,7 @@ def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str,
         try:
             array[list(found)] = list(found.values())
         except OverflowError:
-            raise CorpusError(f"{path}: features.{name[:40]}: a number is too large") from None
+            raise CorpusError(f"{path}: features.{name[:40]}: a number is too large for a 64-bit floating-point number") from None
         arrays[name] = array
         fine = np.logical_and.reduce(fit(array), axis=1)
         if wrong := sorted(order[row] for row in found if not fine[row]):

@@ -92,7 +92,7 @@ def test_minus_infinity_in_audio_leaves_the_frame_out(tmp_path: Path) -> None:
     assert len(corpus.sequences["audio"][corpus.utterance_ids.index("c_3")]) == length - 1
     told = "words, frames or samples with NaN, inf or numbers beyond 1e15 are left out: 1 (first in c_3)"
     assert any(told in note for note in corpus.provenance["notes"])
-    with pytest.raises(CorpusError, match=r"sequences.audio \(annotation file\): NaN, inf .* in words, frames or samples: 1 "):
+    with pytest.raises(CorpusError, match=r"sequences.audio \(annotation file\): words, frames or samples with NaN, inf .*: 1 "):
         load_corpus(path, strict=True)
 
 
@@ -159,20 +159,23 @@ def broken(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (broken(id=["b$_$10", "a", "b$_$9", "a$_$1"]), r"train: id 'a'; expected `video\$_\$clip`"),
+        (broken(id=["b$_$10", "a", "b$_$9", "a$_$1"]), r"train: clip id 'a'; expected the form `video\$_\$clip`"),
         (broken(id="b$_$10"), "train: id: expected one id per clip, found 'b"),
         (broken(id=np.array(3)), r"train: id: expected one id per clip, found array of shape \(\)"),
         (broken(id=["a$_$0"] * 4), "duplicate utterance id 'a_0'"),
-        (broken(regression_labels=np.zeros(3)), r"train: regression_labels: expected one value per id, 4; found array of shape \(3,\)"),
+        (
+            broken(regression_labels=np.zeros(3)),
+            r"train: regression_labels: expected 4 values, one per clip id, found array of shape \(3,\)",
+        ),
         (broken(regression_labels=np.zeros((4, 2))), r"regression_labels: expected the shape \(4,\), found \(4, 2\)"),
         (broken(regression_labels=["x"] * 4), "regression_labels: expected an array of numbers"),
         (broken(regression_labels=[0, 1, np.inf, 2]), "score inf"),
-        (broken(raw_text="hello"), "raw_text: expected one value per id, 4; found 'hello'"),
+        (broken(raw_text="hello"), "raw_text: expected 4 values, one per clip id, found 'hello'"),
         (broken(audio=np.zeros((4, 2, 2, 2))), r"audio: expected the shape \(clips, length, width\), found \(4, 2, 2, 2\)"),
         (broken(audio=[[1.0], [1.0, 2.0], [1.0], [1.0]]), "audio: expected an array of numbers"),
-        (broken(audio=np.zeros((3, 6, 4))), "audio: expected one value per id"),
-        (broken(audio_lengths=[1, 2, 7, 1]), r"audio_lengths: clip b\$_\$9 has 7; expected 0 to 6"),
-        (broken(audio_lengths=[1, 2]), "audio_lengths: expected one value per id, 4"),
+        (broken(audio=np.zeros((3, 6, 4))), "audio: expected 4 values, one per clip id"),
+        (broken(audio_lengths=[1, 2, 7, 1]), r"audio_lengths: clip b\$_\$9 has the length 7; expected a length from 0 to 6"),
+        (broken(audio_lengths=[1, 2]), "audio_lengths: expected 4 values, one per clip id"),
         (broken(text_bert=np.zeros((4, 2, 6))), r"text_bert: expected the shape \(4, 3, 6\), with the length of `text`, found \(4, 2, 6\)"),
         (broken(vision=np.ones((4, 6, 7))), r"visual: expected arrays of one shape in every split, found train: \(7,\); test: \(3,\)"),
         (broken(vision=None), r"visual: expected arrays of one shape in every split, found train: nothing; test: \(3,\)"),

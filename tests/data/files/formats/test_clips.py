@@ -52,9 +52,9 @@ def test_mag_reads_words_as_sequences(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "match"),
     [
-        (((["HI"],), np.zeros((1, 1)), "v[9]"), r"train, clip 1: expected \(\(words, visual, acoustic\), score, id\)"),
+        (((["HI"],), np.zeros((1, 1)), "v[9]"), r"train, clip 1: expected the tuple \(\(words, visual, acoustic\), score, id\)"),
         (clip(1, label="x"), "train, clip 1: expected"),
-        (((["HI"], np.zeros(3), np.zeros((1, 5))), 1.0, "v[9]"), r"train, clip 1: visual: expected an array \(words, width\)"),
+        (((["HI"], np.zeros(3), np.zeros((1, 5))), 1.0, "v[9]"), r"train, clip 1: visual: expected an array of shape \(words, width\)"),
         (clip(1, widths=(4, 6)), "clip 1: audio: 6 numbers per word, but other clips have 5"),
         ((*clip(1)[:2], "v9"), "id 'v9'; expected"),
     ],

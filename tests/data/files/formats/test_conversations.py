@@ -84,5 +84,7 @@ def test_the_data_set_of_the_caller_wins(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path, bad: dict[str, Any]) -> None:
     path = tmp_path / "train.json"
     path.write_text(json.dumps([[turn("A", "x", "joy"), bad]]))
-    with pytest.raises(CorpusError, match="dialogue 0, utterance 1: expected text and numbers under utterance, speaker, emotion"):
+    with pytest.raises(
+        CorpusError, match="dialogue 0, utterance 1: expected a text or a number under each of the keys utterance, speaker, emotion"
+    ):
         read_annotations(path)

@@ -53,7 +53,7 @@ def test_the_folder_is_a_corpus(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ("a\t7\teeaaa1\n", "line 1: emotion 7, but the file of names has only 3"),
+        ("a\t7\teeaaa1\n", "line 1: emotion number 7, but the file of names has only 3"),
         ("".join(f"a\t1\teeaa{n:02d}\n" for n in range(30)) + "b\t1\n", "line 31: expected text, numbers of emotions and an id"),
         ("a\t1\teeaaa1\nb\t1\teeaaa1\n", "1 ids occur twice"),
     ],

@@ -43,7 +43,7 @@ FIRST = "Ses05M_impro02"
         (changed(labels=lambda d: {**d, FIRST: [0, {}, 1]}), "utterance 1: label must be a number or a name, found dict of 0"),
         (changed(labels=lambda d: {**d, FIRST: [0, "sad", 1]}), "partly names and partly numbers"),
         (changed(labels=lambda d: {**d, FIRST: []}), f"dialogue '{FIRST}' is empty"),
-        (changed(labels={}), "expected a dict dialogue → labels"),
+        (changed(labels={}), "expected a dict from dialogue ids to labels"),
         (changed(speakers=lambda d: {**d, FIRST: ["M", "F", [1, 1]]}), f"dialogue '{FIRST}', utterance 2: speaker must be a name"),
         (changed(sentences=lambda d: {**d, FIRST: ["a", 7, "b"]}), f"dialogue '{FIRST}', utterance 1: expected a sentence, found 7"),
         (

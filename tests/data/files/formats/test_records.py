@@ -102,7 +102,7 @@ def test_list_of_dialogues_with_indices_and_a_vocabulary(tmp_path: Path) -> None
         read_annotations(path)
     (tmp_path / "label_vocab.pkl").rename(tmp_path.parent / f"{tmp_path.name}.pkl")
     (tmp_path / "label_vocab.pkl").symlink_to(tmp_path.parent / f"{tmp_path.name}.pkl")
-    with pytest.raises(CorpusError, match=r"label_vocab\.pkl: a link that leads out of its folder"):
+    with pytest.raises(CorpusError, match=r"label_vocab\.pkl: a symbolic link to a file outside the folder of the link"):
         read_annotations(path)
     (tmp_path / "label_vocab.pkl").unlink()
     path.write_text('[[{"text": "x"}]]')
