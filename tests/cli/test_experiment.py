@@ -85,7 +85,7 @@ def test_report_and_predict_on_its_run(place: Path, capsys: pytest.CaptureFixtur
     answer = json.loads(capsys.readouterr().out)["turns"]
     assert len(answer) == 1 and sum(answer[0]["probabilities"].values()) == pytest.approx(1)
     assert main(["graph", "corpus", "--model", "run/seed-0", "--method", "my_method.py:Own"]) == 2
-    assert "Own has no graph" in capsys.readouterr().err
+    assert "the method Own builds no graph" in capsys.readouterr().err
 
 
 def test_resume(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

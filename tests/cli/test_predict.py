@@ -164,7 +164,7 @@ def test_a_method_without_a_graph_cannot_be_drawn(tmp_path: Path, capsys: pytest
     Pipeline(BiGRU(Schema.of(corpus), BiGRUConfig(width=8))).save_pretrained(tmp_path / "model")
     corpus.subset(corpus.dialogue_ids[:1]).save(tmp_path / "one")
     assert main(["predict", "--model", str(tmp_path / "model"), "--draw", str(tmp_path / "g.svg"), str(tmp_path / "one")]) == 2
-    assert "BiGRU has no graph" in capsys.readouterr().err
+    assert "the method BiGRU builds no graph" in capsys.readouterr().err
 
 
 def test_help_fits_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:

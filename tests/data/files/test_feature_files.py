@@ -253,7 +253,7 @@ def test_the_join_by_loop(utterances, ids, spoilt):
             array[i, 1] = (np.nan, np.inf, -np.inf, 1e300)[i % 4]  # one number is enough to mask the row
     if not set(utterances) & set(ids):
         with pytest.raises(
-            CorpusError, match=r"features: none of its \d rows matches an utterance .*the features belong to another corpus"
+            CorpusError, match=r"features: none of the \d rows has the id of an utterance .*the features belong to another corpus"
         ):
             join_features(ids, array, utterances)
         return

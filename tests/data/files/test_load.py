@@ -220,7 +220,7 @@ def test_rows_that_are_missing_left_over_or_not_finite(folder, caplog):
         (IDS[:5], np.ones((6, 2)), r"audio\.npz: 5 utterance ids but 6 rows"),
         (["d0_0", "d0_0"], np.ones((2, 2)), r"audio\.npz: utterance id 'd0_0' occurs twice"),
         (IDS, np.ones((6, 2), dtype=object), r"audio\.npz: holds Python objects"),
-        (IDS, np.ones((6, 3, 2)), r"list sequences under .sequences"),
+        (IDS, np.ones((6, 3, 2)), r"list a file of sequences under .sequences"),
         (IDS, np.array(["x"] * 6), r"expected numbers"),
     ],
 )
