@@ -65,7 +65,9 @@ def read_sequences(
     else:
         raise CorpusError(f"{path}: not a file of sequences; expected {FORMS}")
     if not len(values.shape) or any(size == 0 for size in values.shape[1:]):
-        raise CorpusError(f"{path}: expected `values` of shape (items, ...), where items are words or frames, found {tuple(values.shape)}")
+        raise CorpusError(
+            f"{path}: expected `values` of shape (items, ...), where items are words, frames or samples, found {tuple(values.shape)}"
+        )
     values = _checked_items(values, path, notes)
     if offsets.ndim != 1 or len(offsets) != len(ids) + 1:
         raise CorpusError(

@@ -35,5 +35,5 @@ def read_emocontext(content: Any, path: Path, size: int, dataset: str | None = N
                 }
             )  # fmt: skip
             places.append(place)
-    note(f"{path.name}: EmoContext labels only the last of three utterances; the others are context")
+    note(f"{path.name}: EmoContext labels only the last of three utterances; the first two are context")
     return assemble_rows(rows, path, places, "EmoContext", dataset)

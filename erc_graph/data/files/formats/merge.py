@@ -65,7 +65,7 @@ def _apart(parts: list[Annotations]) -> list[Annotations]:
     if None in own or all(len(splits) == 1 for splits in home.values()):
         return parts
     twice = next(name for name, splits in home.items() if len(splits) > 1)
-    note(f"dialogue {twice!r} is in several splits, so the split is put in front of all ids")
+    note(f"dialogue {twice!r} is in several splits, so the name of the split is put in front of all ids")
     renamed = []
     for part, split in zip(parts, own, strict=True):
         names = [f"{split}_{name}" for name in part.dialogue_ids]
