@@ -87,7 +87,10 @@ class LanguageModel(nn.Module):
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         if config.lora and not config.folder:
-            raise ConfigError("pipeline.language_model.lora: expected a pretrained model in pipeline.language_model.folder, found none")
+            raise ConfigError(
+                "pipeline.language_model.lora: expected a pretrained model in pipeline.language_model.folder, found none; "
+                "name the folder of a pretrained model, or set lora = 0"
+            )
         config = config.found()
         as_shapes = torch.empty(0).is_meta  # a saved method is built, and its weights come later
         self.model = model = _built(replace(config, folder="") if as_shapes else config)

@@ -95,7 +95,7 @@ def find_files(folder: Path, ids: Sequence[str], endings: Sequence[str], what: s
     if not named:
         first = next(iter(found.values())).name if found else "none"
         raise CorpusError(
-            f"{folder}: expected {what} ({', '.join(ending or 'folders' for ending in endings)}) named by utterance id such as "
+            f"{folder}: expected {what} ({', '.join(ending or 'folders' for ending in endings)}), whose names are utterance ids such as "
             f"{next(iter(ids), '')!r}, found {len(found)} files of other names (first: {first})"
         )
     return named

@@ -38,9 +38,9 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real corpora")
         (({"a": [np.ones(5)]},) * 9, "COMET"),
         ([{"0_0": np.ones(3)}] * 3, "MELD's official feature file"),
         ({"a": [np.ones(3)], "b": [np.ones(3)]}, "the file has only features"),
-        ({"x": 1}, "a dict of 1 with the keys x has none of the known formats"),
-        ([], "a list of 0 has none of the known formats"),
-        (7, "a int has none of the known formats"),
+        ({"x": 1}, "the content, a dict of 1 with the keys x, has none of the known formats"),
+        ([], "the content, a list of 0, has none of the known formats"),
+        (7, "the content, a int, has none of the known formats"),
     ],
 )
 def test_unknown_and_refused_layouts(content: Any, match: str, tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def read_annotations(path: str | Path, *, dataset: str | None = None) -> Annotat
     found = f"{type(value).__name__} of {len(value)}" if isinstance(value, dict | list | tuple | set) else type(value).__name__
     keys = f" with the keys {', '.join(str(key)[:30] for key in list(value)[:6])}" if isinstance(value, dict) else ""
     raise CorpusError(
-        f"{path}: a {found}{keys} has none of the known formats ({', '.join(READERS)}); write a table with the columns {', '.join(NEEDED)}"
+        f"{path}: the content, a {found}{keys}, has none of the known formats ({', '.join(READERS)}); "
+        f"write a table with the columns {', '.join(NEEDED)}"
     )
 
 

@@ -244,8 +244,8 @@ class _Part:
             mask = self.numbers("text_bert")
             if mask.ndim != 3 or mask.shape[1] != 3 or mask.shape[2] != values.shape[1]:
                 raise CorpusError(
-                    f"{self.where}: text_bert: expected the shape ({len(values)}, 3, {values.shape[1]}), with the length of `text`, found "
-                    f"{mask.shape}"
+                    f"{self.where}: text_bert: expected the shape ({len(values)}, 3, {values.shape[1]}), "
+                    f"whose last number is the length of `text`, found {mask.shape}"
                 )
             return np.asarray(mask[:, 1] > 0) & some
         if f"{key}_lengths" in self.fields:

@@ -194,7 +194,7 @@ def _chat(text: str, path: Path) -> Talk:
             turns.append(Turn(text="", speaker=names.get(head, head)))
     turns = [turn for turn in turns if turn.text]
     if not turns:
-        raise CorpusError(f"{path}: CHAT: no main tiers with text; expected lines such as `*ANN:` and a tab")
+        raise CorpusError(f"{path}: CHAT: no main tiers with text; expected lines that begin with a speaker, such as `*ANN:`, and a tab")
     note("CHAT: transcription codes are removed from the text; dependent tiers (%) are not read")
     return Talk(form="CHAT", turns=turns)
 

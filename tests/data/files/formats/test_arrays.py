@@ -176,7 +176,10 @@ def broken(**fields: Any) -> dict[str, Any]:
         (broken(audio=np.zeros((3, 6, 4))), "audio: expected 4 values, one per clip id"),
         (broken(audio_lengths=[1, 2, 7, 1]), r"audio_lengths: clip b\$_\$9 has the length 7; expected a length from 0 to 6"),
         (broken(audio_lengths=[1, 2]), "audio_lengths: expected 4 values, one per clip id"),
-        (broken(text_bert=np.zeros((4, 2, 6))), r"text_bert: expected the shape \(4, 3, 6\), with the length of `text`, found \(4, 2, 6\)"),
+        (
+            broken(text_bert=np.zeros((4, 2, 6))),
+            r"text_bert: expected the shape \(4, 3, 6\), whose last number is the length of `text`, found \(4, 2, 6\)",
+        ),
         (broken(vision=np.ones((4, 6, 7))), r"visual: expected arrays of one shape in every split, found train: \(7,\); test: \(3,\)"),
         (broken(vision=None), r"visual: expected arrays of one shape in every split, found train: nothing; test: \(3,\)"),
         ({"train": {"id": [], "text": []}}, "no clips in any split"),
