@@ -83,7 +83,7 @@ def test_json_that_is_no_object(tmp_path):
     (tmp_path / "s.json").write_text(json.dumps([["d0"]]))
     with pytest.raises(
         CorpusError,
-        match=r"s\.json: expected a JSON object with the keys train, dev and test, .* dialogue ids, found a list",
+        match=r"s\.json: expected a JSON object with the keys train, dev and test, each with a list of dialogue ids, found a list",
     ):
         read_splits(tmp_path / "s.json")
 

@@ -24,8 +24,11 @@ def said(**changes) -> Annotations:
     ("changes", "message"),
     [
         ({"dialogue_ids": [], "lengths": []}, r"a test: no dialogue found"),
-        ({"lengths": [2, 2]}, r"one length per dialogue \(2\), .* utterances \(3\), found 2 lengths with the sum 4"),
-        ({"lengths": [3]}, r"one length per dialogue \(2\), .* found 1 lengths"),
+        (
+            {"lengths": [2, 2]},
+            r"one length per dialogue \(2\), which sum to the number of utterances \(3\), found 2 lengths with the sum 4",
+        ),
+        ({"lengths": [3]}, r"one length per dialogue \(2\), which sum to the number of utterances \(3\), found 1 lengths"),
         ({"lengths": [3, 0]}, r"dialogue 'd1' is empty; expected one utterance or more"),
         ({"dialogue_ids": ["d", "d"]}, r"duplicate dialogue id 'd' \(2 times\)"),
         ({"utterance_ids": ["u", "v", "u"]}, r"duplicate utterance id 'u' \(2 times\)"),
@@ -51,7 +54,8 @@ def test_features_of_the_annotation_file_are_masked_too_and_those_of_the_manifes
     assert corpus.features["audio"].tolist() == [[8, 8], [0, 0], [7, 7]]
     with pytest.raises(
         CorpusError,
-        match=r"features\.text \(annotation file\): 1 rows with NaN, inf or numbers beyond 1e15 \(first: u1\), which .strict. does not",
+        match=r"features\.text \(annotation file\): 1 rows with NaN, inf or numbers beyond 1e15 "
+        r"\(first: u1\), which the option .strict. does not",
     ):
         assemble(said(features=own), strict=True)
 
