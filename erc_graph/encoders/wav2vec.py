@@ -273,8 +273,8 @@ def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[st
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
         raise CheckpointError(
-            f"{path}: expected a pretrained wav2vec 2.0 with config.json and model.safetensors ({reason}); transformers converts other "
-            'files: `Wav2Vec2Model.from_pretrained("facebook/wav2vec2-base").save_pretrained("DIR")`'
+            f"{path}: expected a folder with config.json and model.safetensors of a pretrained wav2vec 2.0 ({reason}); the package "
+            'transformers writes these files: `Wav2Vec2Model.from_pretrained("facebook/wav2vec2-base").save_pretrained("DIR")`'
         ) from None
 
 

@@ -61,7 +61,9 @@ def find_table(method: str, number: int | None) -> Table | None:
     if number == 1 and number not in tables:
         return None
     if number is None or number not in tables:
-        raise ConfigError(f"table: expected one of {', '.join(map(str, sorted({1, *tables})))}, found {number}")
+        raise ConfigError(
+            f"table: expected the number of a table of the method {method} ({', '.join(map(str, sorted({1, *tables})))}), found {number}"
+        )
     return tables[number]
 
 
@@ -79,7 +81,8 @@ def parse_tables(values: Mapping[str, Any], where: str) -> dict[int, Table]:
         for row in table.rows:
             if len(row.marks) != len(table.columns):
                 raise ConfigError(
-                    f"{where}: table {table.number}, row {row.name}: expected {len(table.columns)} marks (✓ or ×), found {len(row.marks)}"
+                    f"{where}: table {table.number}, row {row.name}: expected one mark (✓ or ×) for each of the {len(table.columns)} "
+                    f"columns, found {len(row.marks)} marks"
                 )
     return {table.number: _in_one_unit(table, where) for table in tables}
 

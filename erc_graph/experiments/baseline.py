@@ -80,6 +80,7 @@ def baseline_file(experiment: Experiment) -> Path:
     path = experiment_file("bigru", "default-last" if experiment.training.selection == "last" else "default")
     if path is None:
         raise ConfigError(
-            "experiments/bigru: expected default.toml and default-last.toml with the settings of the baseline; reinstall erc_graph"
+            "experiments/bigru: expected default.toml and default-last.toml, the settings files of the baseline BiGRU, found "
+            "only one or none; reinstall erc_graph"
         )
     return path

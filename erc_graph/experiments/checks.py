@@ -27,7 +27,9 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
     """
     unknown = [name for name in experiment.inputs.swap_noise if name not in corpus.features]
     if unknown:
-        raise ConfigError(f"inputs.swap_noise: expected modalities of the corpus ({', '.join(corpus.modalities)}), found {unknown[0]!r}")
+        raise ConfigError(
+            f"inputs.swap_noise: expected names of modalities of the corpus ({', '.join(corpus.modalities)}), found {unknown[0]!r}"
+        )
     check_numbers(corpus)
     _check_learnable(experiment, corpus)
     own = is_own(experiment.method)
@@ -38,7 +40,7 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
     read = network.schema
     for sentence in network.cut(read.batch(corpus)):
         if experiment.run.strict:
-            raise CorpusError(f"{corpus.name}: {sentence}; leave out --strict to cut off the rest")
+            raise CorpusError(f"{corpus.name}: {sentence}, which --strict does not allow; leave out --strict to cut off the rest")
         logging.getLogger(__name__).warning("  note: %s; the rest is cut off", sentence)
     prior = experiment.prior.features
     if corpus.task.kind == "classification":
@@ -47,7 +49,10 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
         parts = Parts.of(corpus, fold, read)
         check_fit(corpus.task, parts.train, parts.dev, experiment.training, experiment.run.device)
         if not parts.test.judged.any():
-            raise CorpusError(f"test split of fold {fold.name}: expected labelled utterances, found none in {len(fold.test)} dialogues")
+            raise CorpusError(
+                f"test split of fold {fold.name}: expected labelled utterances for the evaluation, found none in the "
+                f"{len(fold.test)} dialogues of this split; add labels to them"
+            )
         _check_fitted(corpus, fold, (*read.modalities, *prior))
 
 
@@ -59,8 +64,8 @@ def _check_learnable(experiment: Experiment, corpus: Corpus) -> None:
     """
     if not corpus.labelled.any():
         raise CorpusError(
-            f"{corpus.name}: expected labels to learn from, found none in {corpus.utterances} utterances; add a `label` column "
-            "(or `sentiment`)"
+            f"{corpus.name}: expected labels to learn from, found none in {corpus.utterances} utterances; add the column "
+            "`label` (for scores: `sentiment`) to the corpus"
         )
     read = schema(experiment, corpus)
     for fold in folds(corpus, experiment.run.protocol):
@@ -68,13 +73,16 @@ def _check_learnable(experiment: Experiment, corpus: Corpus) -> None:
         if len(found) == 1:
             value = found.item()
             label = repr(corpus.task.labels[int(value)]) if corpus.task.kind == "classification" else value
-            raise CorpusError(f"train split of fold {fold.name}: expected two labels or more, found only {label}; label more utterances")
+            raise CorpusError(
+                f"train split of fold {fold.name}: expected at least two different labels, found only the label {label}; label "
+                "more utterances"
+            )
         rows = corpus.rows(corpus.position[name] for name in fold.train)
         here = [*(corpus.present[name] for name in read.widths), *(corpus.sequences[name].present for name in read.sequences)]
         if not any(present[rows].any() for present in here):
             raise CorpusError(
-                f"train split of fold {fold.name}: expected features, found {', '.join(read.modalities)} missing, or with {UNFIT}, in "
-                f"all {len(rows)} utterances; check the feature files"
+                f"train split of fold {fold.name}: expected utterances with features, found none: in all {len(rows)} utterances, "
+                f"the features of {', '.join(read.modalities)} are missing or contain {UNFIT}; check the feature files"
             )
 
 
@@ -92,9 +100,9 @@ def _check_prior(corpus: Corpus, names: Iterable[str]) -> None:
         if off.any():
             where = corpus.utterance_ids[int(corpus.present[name].nonzero()[:, 0][off][0])]
             raise CorpusError(
-                f"prior.features: expected log-probabilities in {name!r}, found {int(off.sum())} of {len(values)} utterances (first: "
-                f"{where}) whose probabilities do not add up to one; make them with `erc-graph features --fine-tune --output "
-                "log-probabilities`"
+                f"prior.features: expected log-probabilities in the feature set {name!r}, but the probabilities of "
+                f"{int(off.sum())} of its {len(values)} utterances (first: {where}) do not add up to one; make the feature set "
+                "with `erc-graph features --fine-tune --output log-probabilities`"
             )
 
 
@@ -112,9 +120,9 @@ def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None
         judged = {part: [one for one in ids if one in known] for part, ids in (("test", fold.test), ("development", fold.dev))}
         if judged["test"] and not fitted.get("cross_fit"):
             raise ConfigError(
-                f"{name}: expected an encoder that was not fine-tuned on test dialogues, found {len(judged['test'])} test dialogues of "
-                f"fold {fold.name} in its fine-tuning data (first: "
-                f"{judged['test'][0]}); leave out {name} with --modalities, or use the protocol of the fine-tuning"
+                f"{name}: expected features of an encoder that was not fine-tuned on test dialogues, found {len(judged['test'])} "
+                f"test dialogues of fold {fold.name} (first: {judged['test'][0]}) in the fine-tuning data of the encoder; leave "
+                f"out {name} with --modalities, or use the --protocol of the fine-tuning"
             )
         for part, ids in judged.items():
             if ids:

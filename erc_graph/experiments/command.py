@@ -60,7 +60,9 @@ def _main(method: str, arguments: list[str]) -> int:
         early.add_argument(f"--{option}")
     early.add_argument("--config", action="append", default=[])
     if any(argument.partition("=")[0] in SHORT for argument in arguments) and not hasattr(kind.Config, "graph"):
-        raise ConfigError(f"--graph: expected a method with a graph, found {short_name(method)}; leave out --graph")
+        raise ConfigError(
+            f"--graph: expected a method that builds a graph, found the method {short_name(method)}, which builds none; leave out --graph"
+        )
     arguments = [SHORT.get(name := argument.partition("=")[0], name) + argument[len(name) :] for argument in arguments]
     arguments, notes = arguments_up_to_date(arguments, kind)
     known, others = early.parse_known_args(arguments)
@@ -90,7 +92,9 @@ def _main(method: str, arguments: list[str]) -> int:
     strict = next((a == "--strict" for a in reversed(arguments) if a in ("--strict", "--no-strict")), values.get("strict", False))
     data = values.get("data", default_data(method)) if known.data is None else known.data
     if not data:
-        raise ConfigError("--data: expected a corpus (folder, file, or `sample`), found nothing; is a shell variable empty?")
+        raise ConfigError(
+            "--data: expected a corpus (folder, file, or `sample`), found an empty value; check whether a shell variable is empty"
+        )
     corpus = _load(data, values.get("task") if known.task is None else known.task, strict)
     committed = None if known.config else experiment_file(method, corpus.name) or experiment_file(method, "default")
     if committed:
@@ -103,18 +107,25 @@ def _main(method: str, arguments: list[str]) -> int:
     experiment, launch = _experiment(method, parser, options, values), _launch(options)
     if (experiment.run.data, experiment.run.strict) != (data, strict):
         raise ConfigError(
-            f"--data: expected one corpus, found {data!r} in arguments and {experiment.run.data!r} in options; give --data once"
+            f"--data: expected one corpus, found the value {data!r} in the arguments and {experiment.run.data!r} in the "
+            "options; give --data once"
         )
     folder = Path(options.out or Path("runs") / f"{short_name(method)}-{corpus.name}")
     if options.table is not None and options.search:
-        raise ConfigError("--table and --search: expected only one of these options; search first, then run the table with --config")
+        raise ConfigError(
+            "--table and --search: expected only one of these options; search first, then train the table with the best "
+            "settings, given with --config"
+        )
     if options.dry_run:
         from erc_graph.experiments.dry_run import dry_run
 
         settings = [settings_name(committed)] if committed else known.config
         return dry_run(experiment, corpus, folder, settings, table=options.table, trials=options.search)
     if options.search and not main_process():
-        raise ConfigError("--search: expected one process, found several; run the search in one process, then train in several processes")
+        raise ConfigError(
+            "--search: expected one process, found several, as `accelerate launch` starts them; run the search in one "
+            "process, then train in several"
+        )
     with held(folder):
         if main_process():
             check_folder(folder)
@@ -182,17 +193,24 @@ def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
 
     path = folder / "config.json"
     if not path.exists():
-        raise CheckpointError(f"{path}: expected the settings of a run to continue, found no such file; start the run without --resume")
+        raise CheckpointError(
+            f"{path}: expected the settings file of the run that --resume continues, found no such file; start the run without --resume"
+        )
     stored = read_settings(folder)
     if not same_method(stored.method, method):
-        raise CheckpointError(f"{path}: expected a run of {method}, found a run of {stored.method}")
+        raise CheckpointError(f"{path}: expected a run of the method {method}, which you named, found a run of the method {stored.method}")
     if stored.method_sha256 is not None and own_sha256(method) != stored.method_sha256:
-        raise CheckpointError(f"{folder}: {method} has changed since this run began; restore its earlier file, or start a new run")
+        raise CheckpointError(
+            f"{folder}: the file of the method {method} has changed since this run began; restore the earlier file, or start a new run"
+        )
     experiment = from_dict(method, stored.values, str(path))
     options = [f"--{name}={value}" for name, value in {**stored.launch, **given}.items()]
     launch = _launch(make_parser(method).parse_args(options))
     corpus = _load(experiment.run.data, experiment.run.task, experiment.run.strict)
     if corpus_sha256(corpus) != stored.data_sha256:
-        raise CheckpointError(f"{folder}: {experiment.run.data} is not the corpus that this run was started with: the SHA-256 differs")
+        raise CheckpointError(
+            f"{folder}: the corpus {experiment.run.data} has changed since this run began (its SHA-256 differs); restore the "
+            "corpus, or start a new run"
+        )
     with held(folder):
         return run_session(experiment, corpus, folder, launch, table=stored.table, resume=True)

@@ -117,11 +117,11 @@ def compare_runs(
         ConfigError: there are fewer than two runs, a run is given twice, or a run lacks a metric.
     """
     if len(paths) < 2:
-        raise ConfigError(f"compare: expected two runs or more, found {len(paths)}")
+        raise ConfigError(f"compare: expected at least two runs to compare, found {len(paths)}")
     places = [os.path.realpath(path) for path in paths]  # of links in a circle, too
     twice = [path for i, path in enumerate(paths) if places[i] in places[:i]]
     if twice:
-        raise ConfigError(f"compare: expected different runs, found {twice[0]} twice")
+        raise ConfigError(f"compare: expected different runs, found the run {twice[0]} twice")
     runs = [load_run(path) for path in paths]
     common = [metric for metric in runs[0].values if all(metric in run.values for run in runs)]
     default = [metric for metric, _ in METRICS[runs[0].kind] if metric in common] or common[:4]

@@ -51,13 +51,13 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
-            raise ConfigError(f"seeds: expected 1 or more, found {self.seeds}")
+            raise ConfigError(f"seeds: expected 1 seed or more, found {self.seeds}")
         if self.members < 1:
-            raise ConfigError(f"members: expected 1 or more, found {self.members}")
+            raise ConfigError(f"members: expected 1 network or more per ensemble, found {self.members}")
         if self.modalities is not None and not self.modalities:
-            raise ConfigError("modalities: expected one or more, found an empty list")
+            raise ConfigError("modalities: expected the names of one or more modalities, found an empty list")
         if self.modalities is not None and len(set(self.modalities)) < len(self.modalities):
-            raise ConfigError(f"modalities: expected each modality once, found {', '.join(self.modalities)}")
+            raise ConfigError(f"modalities: expected each modality once, found a modality twice in the list {', '.join(self.modalities)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class Launch:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers: expected 1 or more, found {self.workers}")
+            raise ConfigError(f"workers: expected 1 worker process or more, found {self.workers}")
 
     @property
     def apart(self) -> bool:
@@ -117,7 +117,9 @@ class Experiment:
             for part in path:
                 node = node.get(part) if isinstance(node, dict) else None
             if not isinstance(node, dict) or last not in node:
-                raise ConfigError(f"{key}: expected a field of the configuration of {self.method}, found no such field")
+                raise ConfigError(
+                    f"{key}: expected the key of a setting of the method {self.method}, such as training.epochs, found an unknown key"
+                )
             node[last] = value
         return from_dict(self.method, values, "changes")
 
@@ -197,7 +199,7 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
     if checked.search:
         SearchSpace.from_dict(checked.search)
     if not same_method(checked.method, method):
-        raise ConfigError(f"{where}: method: expected {method!r}, found {checked.method!r}")
+        raise ConfigError(f"{where}: method: expected {method!r}, the method of this experiment, found {checked.method!r}")
     return Experiment(
         method=method,
         run=run,

@@ -74,7 +74,10 @@ def explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: li
         notes.append(f"No texts and no graphs: the corpus of this run cannot be read. {error}")
         return Explored()
     if len(found) != judged:
-        raise CheckpointError(f"{folder / PREDICTIONS}: expected {judged} utterances, found {len(found)}; --resume writes the file again")
+        raise CheckpointError(
+            f"{folder / PREDICTIONS}: expected predictions for {judged} utterances, found predictions for {len(found)}; "
+            "continue the run with --resume to write the file again"
+        )
     tested = list(dict.fromkeys(name for fold in divisions for name in fold.test))
     ids = tested if scope == "test" else list(corpus.dialogue_ids)
     kind = find_method(experiment.method)
@@ -105,7 +108,7 @@ def _corpus(experiment: Experiment, digest: str) -> Corpus:
     run = experiment.run
     corpus = load_corpus(run.data, task=run.task, strict=run.strict)
     if corpus_sha256(corpus) != digest:
-        raise CorpusError(f"{run.data}: the corpus has changed since the run: the SHA-256 differs")
+        raise CorpusError(f"{run.data}: the corpus has changed since the run was trained (its SHA-256 differs); restore the earlier corpus")
     return corpus
 
 
@@ -260,5 +263,8 @@ def _settings(folder: Path, method: str | None) -> tuple[Experiment, str]:
     """Return the experiment of a run and the recorded SHA-256 of its corpus."""
     stored = read_settings(folder)
     if not is_own(stored.method) and stored.method not in METHODS:
-        raise CheckpointError(f"{folder / FILE}: expected the settings of a run, found the unknown method {stored.method!r}")
+        raise CheckpointError(
+            f"{folder / FILE}: expected a run of an installed method, found the unknown method {stored.method!r}; install the "
+            "package with this method"
+        )
     return from_dict(named_again(folder, method) or stored.method, stored.values, str(folder / FILE)), stored.data_sha256

@@ -32,17 +32,23 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
     divisions = folds(corpus, experiment.run.protocol)
     if len(divisions) > 1:
         raise ConfigError(
-            f"--search: expected a protocol with one fold, found {experiment.run.protocol} with {len(divisions)} folds, whose development "
-            "and test data overlap; search with --protocol official, then run the folds with --config"
+            f"--search: expected a protocol with one fold, found the protocol {experiment.run.protocol} with {len(divisions)} "
+            "folds: development dialogues of one fold are test dialogues of another; search with --protocol official, then "
+            "train all folds with the best settings, given with --config"
         )
     space = SearchSpace.from_dict(experiment.search)
     for key, span in space.ranges.items():
         if key.partition(".")[0] not in TABLES:
-            raise ConfigError(f"search.{key}: expected a key of {', '.join(TABLES)}")
+            raise ConfigError(
+                f"search.{key}: expected the key of a setting in one of the tables {', '.join(TABLES)}, such as training.learning_rate"
+            )
         experiment.changed({key: span.choices[0] if span.choices else span.low})  # a wrong key is refused before the first trial
     check(experiment, corpus)
     if experiment.training.selection != "dev":
-        raise ConfigError("--search: expected training.selection 'dev', found 'last', which does not evaluate on the development split")
+        raise ConfigError(
+            "--search: expected training.selection 'dev', because a search compares results on the development split, found "
+            "'last', which computes none"
+        )
     return space
 
 

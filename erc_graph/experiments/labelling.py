@@ -152,8 +152,8 @@ def _labelled(
             yield from answers
     except WorkerGone as gone:
         raise ErcGraphError(
-            f"{gone}: the worker process has died (killed, or out of memory); all finished results are kept; repeat the command to "
-            f"continue; fewer --workers need less memory"
+            f"{gone}: the worker process that labelled this part of the input has died (killed, or out of memory); all "
+            "finished results are kept; repeat the command to continue, with fewer --workers if memory was the reason"
         ) from None
 
 
@@ -211,7 +211,8 @@ def _check_folder(out: Path, about: dict[str, Any]) -> None:
         others = sorted(entry.name for entry in os.scandir(out) if entry.name != LOCK and not entry.name.startswith(f".{ABOUT}."))
         if others:
             raise ConfigError(
-                f"--out: expected a new folder, or a folder with labels of the same model, found {out} with {others[0]!r} in it"
+                f"--out: expected a new folder, or a folder with labels of the same model, found {out} with {others[0]!r} in it; "
+                "choose another --out"
             )
         return
     try:
@@ -220,12 +221,15 @@ def _check_folder(out: Path, about: dict[str, Any]) -> None:
         found = {}
     found = found if isinstance(found, dict) else {}
     if found.get("format") != FORMAT:
-        raise ConfigError(f"--out: expected a new folder, or a folder with labels, found {out} with an {ABOUT} of another program")
+        raise ConfigError(
+            f"--out: expected a new folder, or a folder with labels of this command, found {out}, whose {ABOUT} was written "
+            "by another program; choose another --out"
+        )
     if other := [name for name, value in about.items() if found.get(name) != value]:
         differ = ", ".join(SAID.get(name, name) for name in other)
         raise ConfigError(
-            f"--out: expected labels made in the same way, found labels in {out} that differ in {differ}; repeat the earlier options, give "
-            "a new folder, or remove the old folder"
+            f"--out: expected a folder whose labels were made with the same options, found {out}, whose labels were made with "
+            f"another value of {differ}; repeat the earlier options, give a new folder, or remove the old folder"
         )
 
 
@@ -338,7 +342,9 @@ def _finish(out: Path, journal: Journal, plan: _Plan, say: Callable[[str], None]
     if not total.refused:
         (out / REFUSED).unlink()
     if total.refused and not total.turns:
-        raise CorpusError(f"none of the {total.refused} inputs could be labelled (list: {out / REFUSED}); the first: {first}")
+        raise CorpusError(
+            f"none of the {total.refused} inputs could be labelled ({out / REFUSED} lists the reasons); the first input: {first}"
+        )
     return total
 
 

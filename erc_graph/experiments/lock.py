@@ -32,7 +32,7 @@ def alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = _locked(folder / LOCK)
     except OSError as error:
-        raise ConfigError(f"--out: expected a folder for the results, found {folder} ({error.strerror})") from error
+        raise ConfigError(f"--out: expected a folder to which results can be written, found {folder} ({error.strerror})") from error
     try:
         yield
     finally:
@@ -58,7 +58,7 @@ def _locked(path: Path) -> TextIO:
                 file.seek(0)
                 who = file.read(20).strip()
             raise ConfigError(
-                f"{path.parent}: another run uses this folder (process {who or 'unknown'}); wait for it, or stop it first"
+                f"{path.parent}: another run writes to this folder (process {who or 'unknown'}); wait until that run has ended, or stop it"
             ) from None
         except OSError:  # a file system without locks
             return file

@@ -110,7 +110,9 @@ def up_to_date(values: Mapping[str, Any], kind: type, where: str) -> tuple[dict[
         silent = not value or _plain(value) == _plain(usual) or (old.startswith("pipeline.text_layers.") and not layers)
         there = _get(found, new)
         if not silent and there is not _NOTHING and _plain(there) != _plain(value):
-            raise ConfigError(f"{where}: {old} is now {new}, but both are given with different values; keep {new}")
+            raise ConfigError(
+                f"{where}: the setting {old} is now called {new}, but both names are given, with different values; keep only {new}"
+            )
         if not silent and there is _NOTHING:
             _set(found, new, value)
             notes.append(f"{where}: {old} is now {new}")
@@ -140,7 +142,7 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     for part in path:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"{key.partition('.')[0]}: expected a table, found {values!r}")
+            raise ConfigError(f"{key.partition('.')[0]}: expected a table of settings, found the value {values!r}")
     values[last] = value
 
 

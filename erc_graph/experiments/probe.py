@@ -40,7 +40,7 @@ def own_code(method: str, doing: str) -> Iterator[None]:
     except Exception as error:
         show_own(error, own_parts(method)[0].resolve())
         words = one_line(f"{type(error).__name__}: {error}", 160)
-        raise ConfigError(f"{method}: {doing} failed ({words}); see the traceback above") from None
+        raise ConfigError(f"{method}: {doing} failed ({words}); the traceback above shows the line") from None
 
 
 @torch.no_grad()
@@ -58,7 +58,10 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
         ConfigError: a check failed; the message says what was expected and what was found.
     """
     if not any(True for _ in network.parameters()):
-        raise ConfigError(f"{method}: expected trainable parameters, found none")
+        raise ConfigError(
+            f"{method}: expected a network with trainable parameters, found none; create layers, such as torch.nn.Linear, in "
+            "__init__ of the class"
+        )
     read, names = network.schema, corpus.dialogue_ids[:2]
     with evaluating(network), own_code(method, "the forward pass for two dialogues"):
 
@@ -67,9 +70,11 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
             shape = (batch.utterances, read.outputs)
             if not isinstance(scores, Tensor) or tuple(scores.shape) != shape:
                 found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-                raise ConfigError(f"{method}: expected scores {shape}, a row per utterance and a column per label, found {found}")
+                raise ConfigError(f"{method}: expected scores of shape {shape}, a row per utterance and a column per label, found {found}")
             if not scores.isfinite().all():
-                raise ConfigError(f"{method}: expected finite scores, found NaN or inf before training")
+                raise ConfigError(
+                    f"{method}: expected finite scores from the untrained network, found NaN or inf; correct the computation of the scores"
+                )
             return scores
 
         together = ask(read.batch(corpus.subset(names)))
@@ -77,16 +82,18 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
         alone = [ask(batch) for batch in each]
         if (gap := _gap(together, torch.cat(alone))) > TOLERANCE:
             raise ConfigError(
-                f"{method}: expected the same scores for a dialogue alone and in a batch, found a difference of {gap:.2g}: a module uses "
-                f"values of other dialogues or padding; use an `OverTurns` module, which processes each dialogue separately"
+                f"{method}: expected the same scores for a dialogue alone and in a batch, found a difference of {gap:.2g}: a "
+                "module uses values of other dialogues or of padding; make this module a subclass of `OverTurns`, which "
+                "processes each dialogue separately"
             )
         if not (network.causal or network.utterance_level):
             return
         for batch, scores in zip(each, alone, strict=True):
             if (gap := _gap(ask(_other_end(batch))[:-1], scores[:-1])) > TOLERANCE:
                 raise ConfigError(
-                    f"{method}: expected no effect of the last utterance on earlier utterances, as all modules are causal, found a "
-                    f"difference of {gap:.2g}; a module that uses later utterances must be an `OverTurns` module with `causal = False`"
+                    f"{method}: expected the last utterance not to change the scores of earlier utterances, because all modules are "
+                    f"causal, found a difference of {gap:.2g}; make the module that uses later utterances a subclass of `OverTurns` "
+                    "with `causal = False`"
                 )
 
 

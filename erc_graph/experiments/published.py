@@ -103,9 +103,9 @@ def parse_published(values: Mapping[str, Any], where: str) -> tuple[PublishedTab
         for row in table.rows:
             here = f"{where}: {table.paper}, {table.table}: {row.name}"
             if not row.figures:
-                raise ConfigError(f"{here}: expected a result ({', '.join(METRICS)}), found none")
+                raise ConfigError(f"{here}: expected at least one published result ({', '.join(METRICS)}), found none")
             if (key := (table.paper, table.table, row.name)) in seen:
-                raise ConfigError(f"{here}: expected every row once, found this row twice")
+                raise ConfigError(f"{here}: expected every row of a table once, found this row twice")
             seen.add(key)
             shares: dict[str, Any] = from_per_cent(row.figures, here)
             rows.append(replace(row, **shares))

@@ -85,10 +85,13 @@ def load_run(path: str | Path) -> Run:
     except CheckpointError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{file}: no such file; expected the folder of a finished run; finish a stopped run with --resume") from None
+        raise CheckpointError(
+            f"{file}: no such file; expected the folder of a finished run; if the run was stopped, finish it with --resume"
+        ) from None
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{file}: expected the result of a run, found an invalid file ({in_words(error)}); --resume writes it again"
+            f"{file}: expected the result of a run, found an invalid file ({in_words(error)}); continue the run with --resume "
+            "to write the file again"
         ) from None
 
 
@@ -104,7 +107,7 @@ def _read(result: Mapping[str, Any], name: str, folder: Path | None, baseline: b
         if isinstance(entry, Mapping) and "values" in entry
     }
     if not seeds or not values:
-        raise ValueError("no seeds or no metrics")
+        raise ValueError("a result without seeds or without metrics")
     facts = {
         **{key: result[key] for key in (*SAME, "selection", "data_sha256")},
         "seeds": seeds,
@@ -132,7 +135,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         if not rows:
             raise ValueError("no rows")
         if len({row[:2] for row in rows}) < len(rows):
-            raise ValueError("an utterance that occurs twice")
+            raise ValueError("two rows for the same utterance")
         units = [row[0] for row in rows]
         if labels:
             index = {name: i for i, name in enumerate(labels)}
@@ -147,6 +150,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         raise
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CheckpointError(
-            f"{path}: expected the predictions of a run, found an invalid file ({in_words(error)}); --resume writes it again"
+            f"{path}: expected the predictions of a run, found an invalid file ({in_words(error)}); continue the run with "
+            "--resume to write the file again"
         ) from None
     return Predictions(keys=tuple(row[:3] for row in rows), sums=sums)

@@ -108,7 +108,8 @@ def read_result(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: expected the result of a finished run, found no such file; {advice}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path}: expected the result of a run, found an invalid file ({in_words(error)}); --resume writes it again"
+            f"{path}: expected the result of a run, found an invalid file ({in_words(error)}); continue the run with --resume "
+            "to write the file again"
         ) from None
     return result
 

@@ -50,11 +50,15 @@ def build(experiment: Experiment, corpus: Corpus, seed: int) -> Network:
         ]
         return Ensemble(members) if len(members) > 1 else members[0]
     except (MemoryError, OverflowError) as error:
-        raise ConfigError("pipeline: expected widths that fit into memory; choose smaller widths") from error
+        raise ConfigError(
+            "pipeline: expected a network that fits into memory; choose smaller widths in the settings of the method"
+        ) from error
     except RuntimeError as error:
         if "memory" not in str(error) and "overflow" not in str(error).lower():
             raise
-        raise ConfigError("pipeline: expected widths that fit into memory; choose smaller widths") from error
+        raise ConfigError(
+            "pipeline: expected a network that fits into memory; choose smaller widths in the settings of the method"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def check_folder(folder: Path) -> None:
     if names == ["config.json"]:
         return
     if "config.json" in names:
-        raise ConfigError(f"{folder}: already has a run; continue it with --resume {folder}, or choose another --out")
+        raise ConfigError(f"{folder}: already contains a run; continue this run with --resume {folder}, or choose another --out")
     if [name for name in names if name not in SEARCH]:
         raise ConfigError(f"{folder}: expected an empty or new folder, found {names[0]!r} in it; choose another --out")
 

@@ -60,13 +60,13 @@ def read_object(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("no valid JSON") from None
     if not isinstance(value, dict):
-        raise ValueError("JSON, but not an object")
+        raise ValueError("a JSON value that is not an object")
     return value
 
 
 def _whole(digits: str) -> int:
     if len(digits) > DIGITS:
-        raise ValueError(f"a number of {len(digits)} digits")
+        raise ValueError(f"a number with {len(digits)} digits, which are too many")
     return int(digits)
 
 
@@ -121,9 +121,12 @@ def named_again(folder: str | Path, method: str | None) -> str | None:
     if stored is None or (method is None and not is_own(stored)):
         return method
     if method is None:
-        raise ConfigError(f"{folder}: this run's method comes from the file {stored}; name the file again with --method {stored}")
+        raise ConfigError(
+            f"{folder}: the method of this run is your own method {stored}; name it again with --method {stored}, because "
+            "recorded files are never imported"
+        )
     if not same_method(stored, method):
-        raise ConfigError(f"{folder}: --method: expected the method of this run, {stored}, found {method}")
+        raise ConfigError(f"{folder}: --method: expected {stored}, the method of this run, found {method}")
     if is_own(method) and code is not None and own_parts(method)[0].is_file() and own_sha256(method) != code:
         logging.getLogger(__name__).warning(
             "note: %s has changed since this run; the saved weights may not fit the new code", own_parts(method)[0]
@@ -154,14 +157,14 @@ def read_settings(folder: Path) -> Settings:
         values = read_object(path)
         command, number, method, digest = values.pop("command"), values.pop("table", None), values.pop("method"), values.pop("data_sha256")
         if command not in ("run", "table") or not isinstance(number, int if command == "table" else type(None)):
-            raise ValueError(f"command {command!r}, table {number!r}")
+            raise ValueError(f"an unknown combination of command {command!r} and table {number!r}")
         if not (isinstance(method, str) and isinstance(digest, str)):
             raise TypeError
         code = values.pop("method_sha256", None)
         launch = {name: value for name, value in dict(values.pop("launch", {})).items() if value is not None}
     except FileNotFoundError:
         raise CheckpointError(
-            f"{path}: expected the settings of a run, found no such file: nothing was trained; start the run without --resume"
+            f"{path}: expected the settings file of a run, found no such file, so nothing was trained; start the run without --resume"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

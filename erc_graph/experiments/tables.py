@@ -105,8 +105,9 @@ def row_plans(experiment: Experiment, corpus: Corpus, folder: Path, table: Table
         network = repr((changed.pipeline, changed.inputs, changed.prior, changed.run.modalities, changed.run.protocol))
         if network in seen:
             raise ConfigError(
-                f"table {table.number}: expected different networks, found the same network for rows {seen[network]} and {row.name}; "
-                "enable the module in which the rows differ (for Table 2, a density above 0)"
+                f"table {table.number}: expected a different network for each row, found the same network for the rows "
+                f"{seen[network]} and {row.name}; enable the module in which these rows differ (for Table 2: set a "
+                "density above 0)"
             )
         seen[network] = row.name
         plans.append(Plan(experiment=changed, folder=folder / folder_name(row), name=f"row {row.name}"))

@@ -40,11 +40,11 @@ def check_launcher(launcher: Launcher, workers: int | None) -> None:
     """
     if (launcher == "ray" or (workers or 1) > 1) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            "--workers: expected one process that starts the workers, found several of `accelerate launch`; use either --workers or "
-            "`accelerate launch`"
+            "--workers: expected one process that starts the workers, found several processes of `accelerate launch`; use "
+            "either --workers or `accelerate launch`"
         )
     if launcher == "ray" and importlib.util.find_spec("ray") is None:
-        raise ConfigError("--launcher ray: expected the package ray, found none; install it with pip install 'erc_graph[ray]'")
+        raise ConfigError("--launcher ray: expected the package ray, which is not installed; install it with pip install 'erc_graph[ray]'")
 
 
 def threads_each() -> int:
@@ -238,7 +238,7 @@ class _Ray:
             try:
                 ray.init(logging_level="ERROR", log_to_driver=False, **here)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                raise ConfigError(f"--launcher ray: expected a Ray cluster, cannot reach or start one: {error}") from error
+                raise ConfigError(f"--launcher ray: expected a Ray cluster, but none could be reached or started: {error}") from error
         self.gone: tuple[type[Exception], ...] = tuple(kind for kind in RayError.__subclasses__() if kind is not RayTaskError)
         found = ray.cluster_resources()
         self.gpus, self.gpu = int(found.get("GPU", 0)), gpu

@@ -69,9 +69,10 @@ def test_the_file_is_named_again(command: list[str], place: Path, capsys: pytest
     assert main([*words, str(place / "run")]) == 2
     shown = capsys.readouterr().err
     name = f"{place / 'my_method.py'}:Own"
-    assert shown == f"error: {place / 'run'}: this run's method comes from the file {name}; name the file again with --method {name}\n"
+    advice = f"name it again with --method {name}, because recorded files are never imported"
+    assert shown == f"error: {place / 'run'}: the method of this run is your own method {name}; {advice}\n"
     assert main([*words, str(place / "run"), "--method", str(place / "nowhere.py:Own")]) == 2
-    assert "expected the method of this run" in capsys.readouterr().err
+    assert "the method of this run, found" in capsys.readouterr().err
     assert not (place / "run" / "report.html").exists() or command == ["report"]
 
 

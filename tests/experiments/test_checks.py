@@ -40,7 +40,9 @@ def fitted(corpus: Corpus, ids: tuple[str, ...], cross_fit: int) -> Corpus:
 def test_features_that_know_the_labels_of_test_dialogues_are_refused(corpus: Corpus, experiment: Experiment) -> None:
     check(experiment, fitted(corpus, corpus.splits["train"], 0))
     first = corpus.splits["test"][0]
-    with pytest.raises(ConfigError, match=f"text: expected an encoder that was not fine-tuned on test .* found 1 test dialogues .*{first}"):
+    with pytest.raises(
+        ConfigError, match=f"text: expected features of an encoder that was not fine-tuned on test .* found 1 test dialogues .*{first}"
+    ):
         check(experiment, fitted(corpus, (*corpus.splits["train"], first), 0))
     without = replace(experiment, run=replace(experiment.run, modalities=["audio"]))
     check(without, fitted(corpus, (first,), 0))
@@ -60,13 +62,18 @@ def test_a_corpus_that_nothing_can_be_learnt_from_is_refused_before_a_network_is
     monkeypatch.setattr(checks, "build", None)
     none = torch.full_like(corpus.target, -1)
     for task in (corpus.task, Task(name="unlabelled")):
-        with pytest.raises(CorpusError, match=rf"expected labels to learn from, found none in {len(none)} utterances; add a `label`"):
+        with pytest.raises(
+            CorpusError, match=rf"expected labels to learn from, found none in {len(none)} utterances; add the column `label`"
+        ):
             check(experiment, replace(corpus, task=task, target=none))
     label = corpus.task.labels[2]
-    with pytest.raises(CorpusError, match=f"train split of fold official: expected two labels or more, found only '{label}'; label more"):
+    with pytest.raises(
+        CorpusError,
+        match=f"train split of fold official: expected at least two different labels, found only the label '{label}'; label more",
+    ):
         check(experiment, replace(corpus, target=none.where(corpus.target < 0, torch.tensor(2))))
     score = replace(corpus, task=TASKS["sentiment"], target=torch.full_like(corpus.target, 1.5, dtype=torch.float32))
-    with pytest.raises(CorpusError, match=r"expected two labels or more, found only 1\.5"):
+    with pytest.raises(CorpusError, match=r"expected at least two different labels, found only the label 1\.5"):
         check(experiment, score)
     silent = replace(corpus, present={name: torch.zeros_like(here) for name, here in corpus.present.items()})
     with pytest.raises(
@@ -110,7 +117,9 @@ def test_what_does_not_add_up_to_one_is_no_prior(method: str, corpus: Corpus) ->
         return replace(corpus, features={**corpus.features, "logp": values}, present={**corpus.present, "logp": here})
 
     check(experiment, with_prior(values))
-    with pytest.raises(CorpusError, match=r"expected log-probabilities in 'logp', found .* whose probabilities do not add up to one"):
+    with pytest.raises(
+        CorpusError, match=r"expected log-probabilities in the feature set 'logp', but the probabilities of .* do not add up to one"
+    ):
         check(experiment, with_prior(values * 2))
 
 

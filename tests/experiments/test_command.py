@@ -104,7 +104,7 @@ def test_a_finished_run_is_not_overwritten(small: Path, tmp_path: Path, capsys: 
     assert run("--data", small, "--out", out, *QUICK) == 0
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert run("--data", small, "--out", out, *QUICK) == 2
-    assert "already has a run" in capsys.readouterr().err
+    assert "already contains a run" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
@@ -154,7 +154,7 @@ def test_resume_refuses_changed_data(small: Path, tmp_path: Path, capsys: pytest
     (tmp_path / "run" / "result.json").unlink()
     sample_corpus(dialogues=24, seed=4).save(tmp_path / "corpus")
     assert run("--resume", tmp_path / "run") == 2
-    assert "is not the corpus that this run was started with" in capsys.readouterr().err
+    assert "has changed since this run began (its SHA-256 differs)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_a_table_prints_measured_beside_published(small: Path, tmp_path: Path, c
 def test_unknown_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for dry in ((), ("--dry-run",)):
         assert run("--data", small, "--out", tmp_path / "run", "--table", 9, *dry) == 2
-        assert "table: expected one of 1, 2, 3, 4, 5, found 9" in capsys.readouterr().err
+        assert "table: expected the number of a table of the method pairwise (1, 2, 3, 4, 5), found 9" in capsys.readouterr().err
     assert run("--data", small, "--table", 2, "--search", 2, "--dry-run") == 2
     assert "--table and --search: expected only one of these options" in capsys.readouterr().err
     assert run("--data", small, "--table", 2, "--dry-run") == 0
@@ -250,7 +250,7 @@ def test_a_corpus_of_one_label_is_refused_before_anything_is_tried(
     replace(corpus, target=corpus.target.clamp(min=0, max=0)).save(tmp_path / "corpus")
     (tmp_path / "own.toml").write_text('[search]\n"pipeline.depth" = {choices = [1, 2]}\n')
     assert run("--data", "corpus", "--out", "run", *command) == 2
-    assert "expected two labels or more" in capsys.readouterr().err
+    assert "expected at least two different labels" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -286,7 +286,7 @@ def test_a_search_of_an_earlier_version_is_continued(small: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[search]\n"training.rate" = {low = 1, high = 2}', "training.rate: expected a field of the configuration"),
+        ('[search]\n"training.rate" = {low = 1, high = 2}', "training.rate: expected the key of a setting"),
         ('[search]\n"training.epochs" = 3', "search.training.epochs: expected a table"),
         ("", "expected ranges, found none"),
     ],
@@ -307,9 +307,9 @@ def test_a_search_of_impossible_ranges(content: str, message: str, small: Path, 
         ("[training]\nepochs = -1", "training.epochs: expected an integer of 1 or more, found -1"),
         ("[pipeline.pmf]\ndropout = 1.5", "pipeline.pmf.dropout: expected a number in"),
         ("[pipeline]\ndepth = 'deep'", "pipeline.depth: input should be a valid integer"),
-        ('method = "bigru"', "method: expected 'pairwise', found 'bigru'"),
+        ('method = "bigru"', "method: expected 'pairwise', the method of this experiment, found 'bigru'"),
         ("seeds = ", "not valid TOML"),
-        ("seeds = 0", "seeds: expected 1 or more, found 0"),
+        ("seeds = 0", "seeds: expected 1 seed or more, found 0"),
     ],
 )
 def test_a_bad_configuration_is_refused_in_one_line(content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -340,8 +340,8 @@ def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path: Path, capsys
         (["--pipeline.graph", "star"], "star"),
         (["--training.epochs", "0"], "expected an integer of 1 or more"),
         (["--pipeline.pmf.width", "7"], "an even number"),
-        (["--seeds", "0"], "seeds: expected 1 or more"),
-        (["--members", "0"], "members: expected 1 or more, found 0"),
+        (["--seeds", "0"], "seeds: expected 1 seed or more"),
+        (["--members", "0"], "members: expected 1 network or more per ensemble, found 0"),
         (["--no-such-option"], "no-such-option"),
         (["--seeds", "many"], "--seeds: expected a whole number, found 'many'"),
         (["--workers", "x"], "--workers: expected a whole number, found 'x'"),
@@ -366,7 +366,8 @@ def test_bad_options(options: list[str], message: str, small: Path, tmp_path: Pa
 @pytest.mark.parametrize("options", [["--graph", "none"], ["--graph"], ["--graph=window"]])
 def test_a_method_without_a_graph_says_so(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command("bigru", options) == 2
-    assert capsys.readouterr().err == "error: --graph: expected a method with a graph, found bigru; leave out --graph\n"
+    said = "error: --graph: expected a method that builds a graph, found the method bigru, which builds none; leave out --graph\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("options", [["--modalities", "text,audio"], ["--modalities=text, audio"], ["--modalities", '["text", "audio"]']])
@@ -413,8 +414,8 @@ def test_help_teaches_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
         (["--data", ""], "--data: expected a corpus"),
         (["--tas", "meld7"], "--tas"),
         (["--search", "2", "--table", "2"], "--table and --search: expected only one of these options"),
-        (["--inputs.swap_noise", '{"smell": 0.5}'], "inputs.swap_noise: expected modalities of the corpus"),
-        (["--modalities", "[]"], "modalities: expected one or more"),
+        (["--inputs.swap_noise", '{"smell": 0.5}'], "inputs.swap_noise: expected names of modalities of the corpus"),
+        (["--modalities", "[]"], "modalities: expected the names of one or more"),
         (["--modalities", '["text", "text"]'], "modalities: expected each modality once"),
         (["--training.criterion", "mae"], "training.criterion: expected one of"),
         (["--pipeline.mal.hidden", "9999999999999"], "fit into memory"),

@@ -218,7 +218,7 @@ def test_every_form(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     a, b = make_run(tmp_path / "a", skill=0.3), make_run(tmp_path / "b", skill=0.8)
-    with pytest.raises(ConfigError, match="expected two runs or more, found 1"):
+    with pytest.raises(ConfigError, match="expected at least two runs to compare, found 1"):
         compare_runs([a])
     with pytest.raises(ConfigError, match=r"expected different runs, found .* twice"):
         compare_runs([a, tmp_path / "b" / ".." / "a"])
@@ -229,11 +229,13 @@ def test_refusals(tmp_path: Path) -> None:
     rows = (b / "predictions.csv").read_text().splitlines()
     for content, found in (
         (["dialogue,utterance,label,prediction", "d,u,joy,rage"], "the label 'rage'"),
-        ([*rows, *rows], "an utterance that occurs twice"),
-        ([*rows, *rows[1:]], "an utterance that occurs twice"),
+        ([*rows, *rows], "two rows for the same utterance"),
+        ([*rows, *rows[1:]], "two rows for the same utterance"),
     ):
         (b / "predictions.csv").write_text("\n".join(content))
-        with pytest.raises(CheckpointError, match=rf"expected the predictions of a run, found an invalid file \({found}\); --resume"):
+        with pytest.raises(
+            CheckpointError, match=rf"expected the predictions of a run, found an invalid file \({found}\); continue the run with --resume"
+        ):
             compare_runs([a, b])
 
 
@@ -255,7 +257,9 @@ def test_refusals(tmp_path: Path) -> None:
     ],
 )
 def test_a_value_of_another_kind(name: str, value: object, found: str, tmp_path: Path) -> None:
-    expected = re.escape(f"expected the result of a run, found an invalid file ({found}); --resume writes it again")
+    expected = re.escape(
+        f"expected the result of a run, found an invalid file ({found}); continue the run with --resume to write the file again"
+    )
     file = make_run(tmp_path / "a", skill=0.3) / "result.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
     with pytest.raises(CheckpointError, match=expected):

@@ -45,7 +45,7 @@ def test_changes_by_key_and_by_the_key_of_before() -> None:
     for key in ("inputs.modality_dropout", "pipeline.modality_dropout"):
         assert experiment.changed({key: 0.25}).inputs.modality_dropout == 0.25
     assert experiment.changed({"prior.features": ["logp"]}).prior.features == ["logp"]
-    with pytest.raises(ConfigError, match=r"inputs\.volume: expected a field of the configuration of hff, found no such field"):
+    with pytest.raises(ConfigError, match=r"inputs\.volume: expected the key of a setting of the method hff, .* found an unknown key"):
         experiment.changed({"inputs.volume": 1})
 
 
@@ -56,7 +56,7 @@ def test_changes_by_key_and_by_the_key_of_before() -> None:
         ({"inputs": {"volume": 3}}, "inputs.volume: unknown key"),
         ({"prior": {"around": True}}, "prior.around: expected prior.features as well"),
         ({"prior": {"features": "a"}}, "prior.features: input should be a valid"),
-        ({"method": "hff"}, "test: method: expected 'bigru', found 'hff'"),
+        ({"method": "hff"}, "test: method: expected 'bigru', the method of this experiment, found 'hff'"),
     ],
 )
 def test_mistakes_in_the_tables(values: dict, message: str) -> None:  # type: ignore[type-arg]
@@ -122,11 +122,11 @@ def test_a_run_of_a_method_of_a_file_is_named_again(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"command": "run", "method": "my_method.py:Own"}))
     for place in (tmp_path, tmp_path / "seed-0", tmp_path / "seed-0" / "best.safetensors"):
         with pytest.raises(
-            ConfigError, match=r"this run's method comes from the file my_method\.py:Own; name the file again with --method my_"
+            ConfigError, match=r"the method of this run is your own method my_method\.py:Own; name it again with --method my_"
         ):
             named_again(place, None)
         assert named_again(place, "elsewhere/my_method.py:Own") == "elsewhere/my_method.py:Own"
-        with pytest.raises(ConfigError, match=r"--method: expected the method of this run, my_method\.py:Own, found other\.py:Own"):
+        with pytest.raises(ConfigError, match=r"--method: expected my_method\.py:Own, the method of this run, found other\.py:Own"):
             named_again(place, "other.py:Own")
     (tmp_path / "config.json").write_text(json.dumps({"command": "run", "method": "bigru"}))
     assert named_again(tmp_path, None) is None and named_again(tmp_path, "bigru") is None

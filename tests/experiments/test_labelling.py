@@ -321,7 +321,8 @@ def test_rows_of_a_conversation_that_stand_apart_are_told(model: Path, tmp_path:
 def test_nothing_that_could_be_labelled(model: Path, tmp_path: Path) -> None:
     (tmp_path / "plain.txt").write_text("Ann: no encoder is named")
     with pytest.raises(
-        CorpusError, match=r"none of the 1 inputs could be labelled \(list: .*refused.jsonl\); the first: plain.txt: .*encoder"
+        CorpusError,
+        match=r"none of the 1 inputs could be labelled \(.*refused.jsonl lists the reasons\); the first input: plain.txt: .*encoder",
     ):
         label(tmp_path / "plain.txt", model, tmp_path / "out")
     assert len(read(tmp_path / "out" / REFUSED)) == 1
@@ -356,14 +357,15 @@ def test_other_folders_are_refused(talks: Path, model: Path, tmp_path: Path) -> 
     ):
         label(talks, model, out)
     (out / ABOUT).write_text("{}")
-    with pytest.raises(ConfigError, match=f"found {out} with an about.json of another program"):
+    with pytest.raises(ConfigError, match=f"found {out}, whose about.json was written by another program"):
         label(talks, model, out)
     label(talks, model, tmp_path / "labels")
     with pytest.raises(
-        ConfigError, match=r"found labels in .*labels that differ in --csv/--json; repeat the earlier options, give a new folder"
+        ConfigError,
+        match=r"found .*labels, whose labels were made with another value of --csv/--json; repeat the earlier options, give a new folder",
     ):
         label(talks, model, tmp_path / "labels", form="csv")
-    with pytest.raises(ConfigError, match="that differ in --csv/--json, --unsure; repeat"):
+    with pytest.raises(ConfigError, match="another value of --csv/--json, --unsure; repeat"):
         label(talks, model, tmp_path / "labels", form="csv", unsure=0.5)
 
 
@@ -371,7 +373,8 @@ def test_other_folders_are_refused(talks: Path, model: Path, tmp_path: Path) -> 
 def test_a_worker_that_is_gone(talks: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("erc_graph.experiments.labelling.label_shard", gone)
     with pytest.raises(
-        ErcGraphError, match=r"\S+: the worker process has died \(killed, or out of memory\); all finished results are kept"
+        ErcGraphError,
+        match=r"\S+: the worker process .* this part of the input has died \(killed, or out of memory\); all finished results are kept",
     ):
         label(talks, model, tmp_path / "out", workers=2)
 

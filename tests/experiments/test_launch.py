@@ -177,9 +177,12 @@ def test_an_error_of_a_worker_ends_the_command_in_one_line(small: Path, tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--workers", "0"], "workers: expected 1 or more, found 0"),
+        (["--workers", "0"], "workers: expected 1 worker process or more, found 0"),
         (["--launcher", "slurm"], "slurm"),
-        (["--launcher", "ray"], r"--launcher ray: expected the package ray, found none; install it with pip install 'erc_graph[ray]'"),
+        (
+            ["--launcher", "ray"],
+            r"--launcher ray: expected the package ray, which is not installed; install it with pip install 'erc_graph[ray]'",
+        ),
         (["--track", "wandb"], r"track: expected the package wandb, found none; install it with pip install 'erc_graph[wandb]'"),
     ],
 )
@@ -231,5 +234,5 @@ def test_a_cluster_that_is_not_there(small: Path, tmp_path: Path, monkeypatch: p
     exceptions = SimpleNamespace(RayError=type("RayError", (Exception,), {}), RayTaskError=type("RayTaskError", (Exception,), {}))
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=nobody, exceptions=exceptions))
     monkeypatch.setitem(sys.modules, "ray.exceptions", exceptions)
-    with pytest.raises(ConfigError, match="--launcher ray: expected a Ray cluster, cannot reach or start one: nobody answers"):
+    with pytest.raises(ConfigError, match="--launcher ray: expected a Ray cluster, but none could be reached or started: nobody answers"):
         run_all([plan(small, tmp_path)], load_corpus(str(small)), tmp_path, launch=Launch(launcher="ray"))

@@ -82,16 +82,16 @@ def board(folder: Path) -> dict[str, Any]:
         ({"seed": 3}, "rules: seed: unknown key; known: seeds, budget, members, tuned, ranges, variants, corpora"),
         ({"corpora": {"meld": {"choise": "dev"}}}, "rules: corpora.meld.choise: unknown key; known: modalities, sets"),
         ({"variants": [{"name": "a", "method": "bigru", "epochs": 3}]}, "unknown key; known: name, method, changes"),
-        ({"seeds": 0}, "rules: seeds: expected 1 to 10000, found 0"),
-        ({"budget": 2}, "budget: expected [ranges] from which settings are drawn, found none"),
-        ({"budget": -1}, "budget: expected 0 to 10000, found -1"),
-        ({"seeds": 10**9}, "seeds: expected 1 to 10000, found 1000000000"),
-        ({"budget": 10_001}, "budget: expected 0 to 10000, found 10001"),
-        ({"members": 101}, "members: expected 1 to 100, found 101"),
+        ({"seeds": 0}, "rules: seeds: expected a number from 1 to 10000, found 0"),
+        ({"budget": 2}, "budget: expected the table [ranges] in the rules, from which random settings are drawn, found none"),
+        ({"budget": -1}, "budget: expected a number from 0 to 10000, found -1"),
+        ({"seeds": 10**9}, "seeds: expected a number from 1 to 10000, found 1000000000"),
+        ({"budget": 10_001}, "budget: expected a number from 0 to 10000, found 10001"),
+        ({"members": 101}, "members: expected a number from 1 to 100, found 101"),
         ({"ranges": {"width": {"low": 3}}}, "search.width: expected numbers `low` and `high`"),
         ({"corpora": {"meld": {"choice": "test"}}}, "rules: corpora.meld.choice"),
-        ({"variants": [{"name": "a/b", "method": "bigru"}]}, "variants: expected different names"),
-        ({"variants": [{"name": "bigru", "method": "bigru"}]}, "variants: expected different names"),
+        ({"variants": [{"name": "a/b", "method": "bigru"}]}, "variants: expected a name that can be the name of a folder"),
+        ({"variants": [{"name": "bigru", "method": "bigru"}]}, "variants: expected a name that can be the name of a folder"),
         ({"corpora": {"meld": {"inputs": {"none": 1}}}}, "rules: corpora.meld.inputs.none: unknown key"),
     ],
 )
@@ -302,7 +302,7 @@ def test_rules_for_the_features_of_the_field(
     path = test_tuples.dump(tmp_path, test_tuples.tuple_of(name, parts), "other.pkl")
     capsys.readouterr()
     said = refused(capsys, "--data", path, *options[:-1], tmp_path / "other")
-    assert f"expected audio features of {widths['audio']} numbers, found 100" in said
+    assert f"expected audio features of {widths['audio']} numbers per utterance, found 100" in said
 
 
 def test_rules_that_name_no_set_of_the_corpus(small: Path) -> None:
@@ -336,7 +336,7 @@ def test_pieces_by_loop() -> None:
     assert list(zip(cut.dialogue_ids, cut.lengths.tolist(), strict=True)) == expected
     for split, ids in corpus.splits.items():
         assert {name.rpartition(".")[0] for name in cut.splits[split]} == set(ids)
-    with pytest.raises(ConfigError, match="pieces: expected 1 utterance or more, found 0"):
+    with pytest.raises(ConfigError, match="pieces: expected 1 utterance or more per piece of a conversation, found 0"):
         CorpusRules(pieces=0).applied(corpus)
 
 
@@ -449,7 +449,7 @@ def test_records_with_other_values_are_named(value: str, done: Path, tmp_path: P
     last = json.loads(trainings.read_text().splitlines()[-1])
     with trainings.open("a") as file:
         file.write(json.dumps({**last, "test": json.loads(value)}) + "\n")
-    assert "expected records of trainings, found invalid records for" in refused(capsys, "--resume", folder)
+    assert "expected records of trainings, found invalid records of the method" in refused(capsys, "--resume", folder)
 
 
 def test_without_answers_there_are_figures_and_no_bootstrap(done: Path, tmp_path: Path) -> None:
@@ -486,22 +486,27 @@ def test_bad_input_is_one_line(done: Path, small: Path, tmp_path: Path, capsys: 
     out = tmp_path / "board"
     replace(load_corpus(small), name="../../esc").save(tmp_path / "esc")
     assert "nearest: dialoguegcn" in refused(capsys, "--methods", "dialoguegcm", "--out", out)
-    assert "expected a kind (fusion, graph" in refused(capsys, "--methods", "kind:graphs", "--out", out)
-    assert "expected corpora with different names, found two called 'sample'" in refused(capsys, "--data", small, "sample", "--out", out)
+    assert "expected after `kind:` one of the kinds of methods (fusion, graph" in refused(capsys, "--methods", "kind:graphs", "--out", out)
+    assert "expected corpora with different names, found two corpora called 'sample'" in refused(
+        capsys, "--data", small, "sample", "--out", out
+    )
     assert f"continue it with --resume {done}" in refused(capsys, "--methods", "bigru", "--out", done)
     assert "expected no other options than --seeds" in refused(capsys, "--resume", done, "--budget", "3")
     assert f"give the current paths of the corpora of {done} with --data" in refused(capsys, "--resume", done, "--data", tmp_path / "none")
     assert "expected the corpora of" in refused(capsys, "--resume", done, "--data", small, tmp_path / "esc")
     assert "expected the folder of a leaderboard, found no config.json" in refused(capsys, "--resume", tmp_path)
     (tmp_path / "config.json").write_text('{"command": "run"}')
-    assert "found the config of an experiment" in refused(capsys, "--resume", tmp_path)
-    assert "expected a corpus name that is a valid folder name" in refused(capsys, "--data", tmp_path / "esc", "--out", out)
+    assert "found the settings of an experiment" in refused(capsys, "--resume", tmp_path)
+    assert "expected a corpus whose name can be the name of a folder" in refused(capsys, "--data", tmp_path / "esc", "--out", out)
     assert not out.exists()
 
 
 def test_a_corpus_that_no_method_fits_is_refused(small: Path, tmp_path: Path) -> None:
     corpus = load_corpus(small)
-    with pytest.raises(ConfigError, match="sample: expected a method that can be trained, found none of 1; wavfusion: "):
+    with pytest.raises(
+        ConfigError,
+        match="sample: expected a method that can be trained on this corpus, found none among 1 methods; reason for wavfusion: ",
+    ):
         check_fields([field_of(corpus, ["wavfusion"], read_rules(), tmp_path)])
 
 
@@ -642,7 +647,7 @@ def test_files_of_ones_own_are_named_again(small: Path, tmp_path: Path, capsys: 
     options = ["--data", str(small), "--methods", f"{own}:Own", "--rules", str(tmp_path / "rules.toml"), "--out", str(tmp_path / "board")]
     assert main(["leaderboard", *options]) == 0
     again = ["--resume", tmp_path / "board"]
-    assert f"the method Own comes from the file {own}:Own; name the method again with --methods" in refused(capsys, *again)
+    assert f"the method Own is your own method {own}:Own; name it again with --methods" in refused(capsys, *again)
     assert main(["leaderboard", *map(str, again), "--methods", f"{own}:Own"]) == 0
     own.write_text(own.read_text() + "# another\n")
     assert "own.py has changed since the leaderboard was started" in refused(capsys, *again, "--methods", f"{own}:Own")
@@ -666,7 +671,7 @@ def test_methods_by_kind(tmp_path: Path) -> None:
     code = "from erc_graph.methods.bigru import BiGRU\n\nclass Own(BiGRU):\n    pass\n"
     for name in "ab":
         (tmp_path / f"{name}.py").write_text(code + f"# {name}\n")
-    with pytest.raises(ConfigError, match="expected different names, found two methods called 'Own'"):
+    with pytest.raises(ConfigError, match="expected methods with different names, found two methods called 'Own'"):
         chosen_methods([f"{tmp_path}/a.py:Own", f"{tmp_path}/b.py:Own"])
 
 
@@ -703,20 +708,20 @@ def test_rules_are_whole(rules: Path) -> None:
     ("content", "words"),
     [
         ("{", "no valid JSON"),
-        ("[3]", "JSON, but not an object"),
-        ('{"seeds": ' + "9" * 5000 + "}", "a number of 5000 digits"),
+        ("[3]", "a JSON value that is not an object"),
+        ('{"seeds": ' + "9" * 5000 + "}", "a number with 5000 digits"),
         ('{"seeds": Infinity}', "the number Infinity"),
-        ("{}", "the config of a command other than 'leaderboard'"),
+        ("{}", "the settings of a command other than 'leaderboard'"),
         *[(name, f"no '{name}'") for name in ("rules", "methods", "experiments", "own_sha256", "left_out", "data", "data_sha256")],
         ({"rules": 3}, "rules: 3"),
-        ({"rules": {"seeds": 10**9}}, "rules: seeds: expected 1 to 10000, found 1000000000"),
+        ({"rules": {"seeds": 10**9}}, "rules: seeds: expected a number from 1 to 10000, found 1000000000"),
         ({"rules": {"seeds": "a", "budget": "b"}}, "rules: seeds: input should be a valid integer"),
         ({"methods": [3]}, "methods.0: 3"),
         ({"left_out": 3}, "left_out: 3"),
-        ({"left_out": {}}, "the section 'left_out' without the corpus 'sample'"),
+        ({"left_out": {}}, "the section 'left_out', in which the corpus 'sample' is missing"),
         ({"data": ["sample"]}, "data: ['sample']"),
         ({"data": {}}, "data: {}"),
-        ({"experiments": {"sample": {}}}, "neither settings of "),
+        ({"experiments": {"sample": {}}}, "with neither settings nor a reason why it is left out"),
     ],
 )
 def test_a_damaged_config_is_not_gone_on_with(
@@ -729,5 +734,5 @@ def test_a_damaged_config_is_not_gone_on_with(
         content = json.dumps({name: value for name, value in config.items() if name != content})
     (tmp_path / "config.json").write_text(content)
     said = refused(capsys, "--resume", tmp_path)
-    assert f"expected the config of a leaderboard, found {words}" in said and said.endswith("; start a new leaderboard with --out")
+    assert f"expected the settings of a leaderboard, found {words}" in said and said.endswith("; start a new leaderboard with --out")
     assert len(said) < 500

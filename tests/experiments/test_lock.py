@@ -23,7 +23,10 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path, cap
     folder = tmp_path / "deep" / "run"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline()
-        with pytest.raises(ConfigError, match=rf"run: another run uses this folder \(process {holder.pid}\); wait for it"), alone(folder):
+        with (
+            pytest.raises(ConfigError, match=rf"run: another run writes to this folder \(process {holder.pid}\); wait until"),
+            alone(folder),
+        ):
             pass
         assert main("bigru", ["--out", str(folder)]) == 2
         assert f"(process {holder.pid})" in capsys.readouterr().err

@@ -47,8 +47,8 @@ class Own(Method):
         ("x", ""),
         ("x - x.mean(0)", "expected the same scores for a dialogue alone and in a batch, found a difference of"),
         ("x[:, None]", r"expected scores \(\d+, 6\), a row per utterance and a column per label, found \(\d+, 1, 6\)"),
-        ("x * float('nan')", "expected finite scores, found NaN or inf before training"),
-        ("x @ x", r"the forward pass for two dialogues failed \(RuntimeError: .*\); see the traceback above"),
+        ("x * float('nan')", "expected finite scores from the untrained network, found NaN or inf"),
+        ("x @ x", r"the forward pass for two dialogues failed \(RuntimeError: .*\); the traceback above shows the line"),
         ("x + nn.Linear(1, 2)(x.new_ones(1)).nothing", r"the forward pass for two dialogues failed \(AttributeError"),
     ],
 )
@@ -67,19 +67,21 @@ def test_what_reads_the_next_turn_is_no_method_of_single_utterances(tmp_path: Pa
     ahead = "torch.cat([part.roll(-1, 0) for part in x.split(list(given.batch.sizes))])"
     (tmp_path / "own.py").write_text(FILE.replace("BODY", ahead))
     experiment = from_dict(f"{tmp_path / 'own.py'}:Own", {"dataset": "sample", "seeds": 1}, "a test")
-    with pytest.raises(ConfigError, match="expected no effect of the last utterance on earlier utterances, as all modules are causal"):
+    with pytest.raises(
+        ConfigError, match="expected the last utterance not to change the scores of earlier utterances, because all modules are causal"
+    ):
         check(experiment, CORPUS)
 
 
 def test_a_method_without_parameters_or_that_cannot_be_built(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(FILE.replace("BODY", "x").replace("Turn(shapes.widths, c.width)", "Turn(shapes.nothing)"))
     experiment = from_dict(f"{tmp_path / 'own.py'}:Own", {"dataset": "sample", "seeds": 1}, "a test")
-    with pytest.raises(ConfigError, match=r"building the network failed \(AttributeError: .*; see the traceback above"):
+    with pytest.raises(ConfigError, match=r"building the network failed \(AttributeError: .*; the traceback above shows the line"):
         check(experiment, CORPUS)
     empty = FILE.replace("Turn(shapes.widths, c.width)", "Turn(shapes.widths)").replace(
         "nn.Linear(c.width, shapes.outputs)", "nn.Identity()"
     )
     (tmp_path / "own.py").write_text(empty.replace("BODY", "x"))
     experiment = replace(experiment, method=f"{tmp_path / 'own.py'}:Own")
-    with pytest.raises(ConfigError, match="expected trainable parameters, found none"):
+    with pytest.raises(ConfigError, match="expected a network with trainable parameters, found none"):
         check(experiment, CORPUS)

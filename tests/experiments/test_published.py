@@ -51,10 +51,10 @@ def test_they_are_shown_in_a_table_of_their_own(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"method": "X"}], r"A, 2024, Table 1: X: expected a result \(accuracy, .*found none"),
+        ([{"method": "X"}], r"A, 2024, Table 1: X: expected at least one published result \(accuracy, .*found none"),
         ([{"method": "X", "acc": 1.0}], "rows.0.acc"),
         ([{"method": "X", "accuracy": 1.0, "epoch_on_test": "perhaps"}], "epoch_on_test"),
-        ([{"method": "X", "accuracy": 1.0}] * 2, "expected every row once, found this row twice"),
+        ([{"method": "X", "accuracy": 1.0}] * 2, "expected every row of a table once, found this row twice"),
         (
             [{"method": "X", "accuracy": 0.65}],
             r"A, 2024, Table 1: X: accuracy: expected a percentage from 1 to 100, as papers print it, found 0.65",

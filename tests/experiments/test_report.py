@@ -121,13 +121,16 @@ def test_a_run_without_model_or_settings(run: Path) -> None:
     (run / "config.json").write_text('{"command": "run", "method": ["bigru"], "data_sha256": ""}')
     assert "found an invalid file (a value of the wrong type); train again" in make_report(run).notes[0]
     (run / "config.json").unlink()
-    assert "config.json: expected the settings of a run, found no such file" in make_report(run).notes[0]
+    assert "config.json: expected the settings file of a run, found no such file" in make_report(run).notes[0]
 
 
 def test_predictions_that_were_cut_are_refused(run: Path) -> None:
     lines = (run / "predictions.csv").read_text().splitlines()
     (run / "predictions.csv").write_text("\n".join(lines[:4]))
-    with pytest.raises(CheckpointError, match=f"expected {len(lines) - 1} utterances, found 3; --resume writes the file again"):
+    with pytest.raises(
+        CheckpointError,
+        match=f"expected predictions for {len(lines) - 1} utterances, found predictions for 3; continue the run with --resume",
+    ):
         make_report(run)
 
 
@@ -155,7 +158,7 @@ def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
     ):
         (run / "result.json").write_text(content)
         found = "no |JSON, but|a value of the wrong|the number|members: |config: |baselines: |environment.packages: |data.extractors: "
-        words = rf"expected the result of a run, found an invalid file \(({found}).*--resume writes it again"
+        words = rf"expected the result of a run, found an invalid file \(({found}).*--resume to write the file again"
         with pytest.raises(CheckpointError, match=words):
             make_report(run)
     (run / "result.json").unlink()

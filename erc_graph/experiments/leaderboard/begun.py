@@ -56,15 +56,15 @@ def read_begun(folder: Path) -> Begun:
     try:
         values = read_object(folder / CONFIG)
         if values.get("command") in ("run", "table"):
-            raise ValueError("the config of an experiment, which `erc-graph experiment` continues")
+            raise ValueError("the settings of an experiment, which `erc-graph experiment` continues")
         if values.get("command") != COMMAND:
-            raise ValueError(f"the config of a command other than {COMMAND!r}")
+            raise ValueError(f"the settings of a command other than {COMMAND!r}")
         begun = checked(Begun, values)
         _check_names(begun, [one.name for one in begun.held.variants])
     except (OSError, ValueError) as error:
         found = in_words(error).split("\n")[0][:200]
         raise ConfigError(
-            f"{folder / CONFIG}: expected the config of a leaderboard, found {found}; start a new leaderboard with --out"
+            f"{folder / CONFIG}: expected the settings of a leaderboard, found {found}; start a new leaderboard with --out"
         ) from None
     return begun
 
@@ -77,8 +77,8 @@ def _check_names(begun: Begun, variants: list[str]) -> None:
     """
     for part in ("experiments", "left_out", "data_sha256"):
         if lacking := begun.data.keys() - getattr(begun, part).keys():
-            raise ValueError(f"the section {part!r} without the corpus {min(lacking)!r}")
+            raise ValueError(f"the section {part!r}, in which the corpus {min(lacking)!r} is missing")
     for corpus in begun.data:
         known = begun.experiments[corpus].keys() | begun.left_out[corpus].keys()
         if lacking := [name for name in [*map(short_name, begun.methods), *variants] if name not in known]:
-            raise ValueError(f"neither settings of {lacking[0]!r} for {corpus!r}, nor a reason why it is left out")
+            raise ValueError(f"the method {lacking[0]!r} on the corpus {corpus!r} with neither settings nor a reason why it is left out")

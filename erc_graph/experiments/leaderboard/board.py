@@ -181,7 +181,10 @@ def field_of(
         ConfigError: the corpus lacks splits or features that the rules need, or its name cannot be the name of a folder.
     """
     if Path(corpus.name).name != corpus.name or corpus.name.startswith("."):
-        raise ConfigError(f"--data: expected a corpus name that is a valid folder name, found {corpus.name!r}; change it in corpus.toml")
+        raise ConfigError(
+            f"--data: expected a corpus whose name can be the name of a folder, found the name {corpus.name!r}; change `name` "
+            "in corpus.toml"
+        )
     corpus = rules.of(corpus.name).applied(corpus)
     found = Field(corpus=corpus, folder=folder / corpus.name)
     if (found.folder / TRAININGS).is_file():

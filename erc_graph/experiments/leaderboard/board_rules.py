@@ -61,8 +61,8 @@ class CorpusRules:
         """
         if missing := [name for name in self.sets.values() if name not in corpus.features]:
             raise ConfigError(
-                f"{corpus.name}: expected the feature set {missing[0]!r}, found {', '.join(corpus.features) or 'none'}; choose another "
-                "feature set with `sets` in your own rules, --rules FILE"
+                f"{corpus.name}: expected the feature set {missing[0]!r}, which the rules name, found "
+                f"{', '.join(corpus.features) or 'none'}; name another feature set with `sets` in your own rules, --rules FILE"
             )
         features, present = (
             {**values, **{name: values[own] for name, own in self.sets.items()}} for values in (corpus.features, corpus.present)
@@ -72,13 +72,13 @@ class CorpusRules:
             found = corpus.features[name].shape[1] if name in corpus.features else "none"
             if found not in widths:
                 raise ConfigError(
-                    f"{corpus.name}: expected {name} features of {' or '.join(map(str, widths))} numbers, found {found}; these rules need "
-                    "this width; give other rules with --rules FILE"
+                    f"{corpus.name}: expected {name} features of {' or '.join(map(str, widths))} numbers per utterance, found "
+                    f"{found}; the rules of the leaderboard require this number; give other rules with --rules FILE"
                 )
         if self.pieces is None:
             return corpus
         if self.pieces < 1:
-            raise ConfigError(f"pieces: expected 1 utterance or more, found {self.pieces}")
+            raise ConfigError(f"pieces: expected 1 utterance or more per piece of a conversation, found {self.pieces}")
         parts = {name: -(-int(length) // self.pieces) for name, length in zip(corpus.dialogue_ids, corpus.lengths.tolist(), strict=True)}
         lengths = [
             min(self.pieces, int(length) - self.pieces * part)
@@ -135,15 +135,21 @@ class Rules:
     def __post_init__(self) -> None:
         for name, (least, most) in BOUNDS.items():
             if not least <= getattr(self, name) <= most:
-                raise ConfigError(f"{name}: expected {least} to {most}, found {shortened(getattr(self, name))}")
+                raise ConfigError(f"{name}: expected a number from {least} to {most}, found {shortened(getattr(self, name))}")
         names = [one.name for one in self.variants]
         for name in names:
             if Path(name).name != name or name.startswith(".") or names.count(name) > 1 or name in METHODS:
-                raise ConfigError(f"variants: expected different names that can be names of folders, found {name!r}")
+                raise ConfigError(
+                    "variants: expected a name that can be the name of a folder and that no method and no other variant has, found "
+                    f"{name!r}"
+                )
         if self.ranges:
             SearchSpace.from_dict(self.ranges)
         elif self.budget:
-            raise ConfigError("budget: expected [ranges] from which settings are drawn, found none; set budget = 0, or give ranges")
+            raise ConfigError(
+                "budget: expected the table [ranges] in the rules, from which random settings are drawn, found none; set budget "
+                "= 0, or add this table"
+            )
 
     def of(self, corpus: str) -> CorpusRules:
         """Return the rules for a corpus."""
@@ -195,5 +201,8 @@ def read_rules(path: str | Path | None = None) -> Rules:
     if own is not None and (path is None or not Path(path).exists()):
         path = own
     elif path is None:
-        raise ConfigError(f"experiments/{name}: expected the rules of the leaderboard; reinstall erc_graph, or give --rules FILE")
+        raise ConfigError(
+            f"experiments/{name}: expected the file with the rules of the leaderboard, found no such file; reinstall "
+            "erc_graph, or give --rules FILE"
+        )
     return rules_from(read_toml(path), str(path))

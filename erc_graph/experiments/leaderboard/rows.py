@@ -58,7 +58,7 @@ def _row_of_records(entry: Entry, field: Field, said: Journal, best: Mapping[str
         if isinstance(problem, ErcGraphError):
             raise
         raise CheckpointError(
-            f"{field.folder / TRAININGS}: expected records of trainings, found invalid records for {entry.name} "
+            f"{field.folder / TRAININGS}: expected records of trainings, found invalid records of the method {entry.name} "
             f"({type(problem).__name__}: {one_line(problem, 100)}); delete these records to train {entry.name} again"
         ) from None
 

@@ -44,14 +44,16 @@ def chosen_methods(words: Sequence[str]) -> list[str]:
             found += METHODS
         elif word.startswith("kind:"):
             if (kind := word.removeprefix("kind:")) not in kinds:
-                raise ConfigError(f"--methods: expected a kind ({', '.join(kinds)}), found {kind!r}")
+                raise ConfigError(f"--methods: expected after `kind:` one of the kinds of methods ({', '.join(kinds)}), found {kind!r}")
             found += [name for name, method in METHODS.items() if method.family == kind]
         else:
             find_method(word)
             found.append(absolute(word) if is_own(word) else word)
     names = [short_name(method) for method in dict.fromkeys(found)]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"--methods: expected different names, found two methods called {twice!r}")
+        raise ConfigError(
+            f"--methods: expected methods with different names, found two methods called {twice!r}; rename the class of one of them"
+        )
     return list(dict.fromkeys(found))
 
 
@@ -138,7 +140,7 @@ def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, me
     """
     check_launch(launch)
     if not (folder / CONFIG).is_file():
-        raise ConfigError(f"--resume {folder}: expected the folder of a leaderboard, found no {CONFIG} in it")
+        raise ConfigError(f"--resume {folder}: expected the folder of a leaderboard, found no file {CONFIG} in it")
     begun = read_begun(folder)
     rules = begun.held if seeds is None else replace(begun.held, seeds=seeds)
     known = [_named_again(method, methods, folder, begun.own_sha256) for method in begun.methods]
@@ -174,11 +176,14 @@ def _found_again(data: Sequence[str] | None, begun: Begun, folder: Path) -> list
     except ErcGraphError as error:
         raise type(error)(f"{error}; give the current paths of the corpora of {folder} with --data") from None
     if corpora.keys() != begun.data.keys():
-        raise ConfigError(f"--data: expected the corpora of {folder} ({', '.join(begun.data)}), found {', '.join(corpora)}")
+        raise ConfigError(
+            f"--data: expected the corpora of the leaderboard in {folder} ({', '.join(begun.data)}), found {', '.join(corpora)}"
+        )
     for corpus in corpora.values():
         if corpus_sha256(corpus) != begun.data_sha256[corpus.name]:
             raise ConfigError(
-                f"--resume {folder}: {corpus.name} has changed since the leaderboard was started; start a new leaderboard with --out"
+                f"--resume {folder}: the corpus {corpus.name} has changed since the leaderboard was started; start a new "
+                "leaderboard with --out"
             )
     return [corpora[name] for name in begun.data]
 
@@ -190,12 +195,13 @@ def _named_again(method: str, named: Sequence[str], folder: Path, digests: Mappi
     found = next((one for one in named if same_method(one, method)), None)
     if found is None:
         raise ConfigError(
-            f"--resume {folder}: the method {short_name(method)} comes from the file {method}; name the method "
-            f"again with --methods {method}"
+            f"--resume {folder}: the method {short_name(method)} is your own method {method}; name it again with --methods "
+            f"{method}, because recorded files are never imported"
         )
     if own_sha256(found) != digests.get(method):
         raise ConfigError(
-            f"--resume {folder}: {own_parts(found)[0]} has changed since the leaderboard was started; start a new leaderboard with --out"
+            f"--resume {folder}: the file {own_parts(found)[0]} of a method has changed since the leaderboard was started; "
+            "start a new leaderboard with --out"
         )
     return absolute(found)
 
@@ -209,7 +215,10 @@ def _load(data: Sequence[str]) -> dict[str, Corpus]:
     found = {path: load_corpus(path) for path in dict.fromkeys(data)}
     names = [corpus.name for corpus in found.values()]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"--data: expected corpora with different names, found two called {twice!r}; set `name` in one corpus.toml")
+        raise ConfigError(
+            f"--data: expected corpora with different names, found two corpora called {twice!r}; set another `name` in the "
+            "corpus.toml of one of them"
+        )
     return found
 
 
@@ -223,7 +232,8 @@ def check_fields(fields: Sequence[Field]) -> None:
         if not field.entries:
             name, reason = next(iter(field.left_out.items()))
             raise ConfigError(
-                f"{field.corpus.name}: expected a method that can be trained, found none of {len(field.left_out)}; {name}: {reason}"
+                f"{field.corpus.name}: expected a method that can be trained on this corpus, found none among "
+                f"{len(field.left_out)} methods; reason for {name}: {reason}"
             )
 
 
