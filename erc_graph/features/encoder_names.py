@@ -42,8 +42,8 @@ def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextE
         return Projected(_plain(join_options(as_seen_from(Path(where), base), **options), device), axes)
     if "output" in options:  # of fine-tuned encoders only
         raise CheckpointError(
-            f"text encoder {where!r}: no fine-tuned encoder there; expected a folder with {ABOUT}, "
-            f"for example --extractor NAME=FOLDER:output={options['output']}"
+            f"text encoder {where!r}: no fine-tuned encoder there, and only fine-tuned encoders have the option output; "
+            f"expected a folder with {ABOUT}, for example --extractor NAME=FOLDER:output={options['output']}"
         )
     return _plain(name, device)
 
@@ -65,7 +65,9 @@ def _checked(name: str, options: dict[str, str], known: dict[str, tuple[str, ...
     """
     for key, value in options.items():
         if key not in known or value not in (known[key] or (value,)):
-            raise CheckpointError(f"text encoder {name[:80]!r}: expected {', '.join(known) or 'no options'}, found {key}={value}")
+            raise CheckpointError(
+                f"text encoder {name[:80]!r}: expected {', '.join(known) or 'no options'} with valid values, found the option {key}={value}"
+            )
     return dict(options)
 
 

@@ -101,12 +101,15 @@ def extract(out: Path, extraction: Extraction, *, share: Share | None = None, qu
             same = False
         if not same:
             raise CheckpointError(
-                f"{folder}: partial files of another run (other settings or utterances); remove the folder, or choose another --out"
+                f"{folder}: this folder has partial files of another run (other settings or utterances); remove the folder, or "
+                "choose another --out"
             )
     elif share.first:
         tidy(folder)  # of a run that was killed
         if folder.exists() and any(folder.iterdir()):
-            raise StorageError(f"{folder}: exists, but does not belong to an interrupted run; remove the folder, or choose another --out")
+            raise StorageError(
+                f"{folder}: this folder exists, but does not belong to an interrupted run; remove the folder, or choose another --out"
+            )
         write_json(folder / PLAN, plan)
     else:
         wait_for(lambda: (folder / PLAN).is_file() or out.is_file())
@@ -175,7 +178,7 @@ def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]
     if not found:
         first = next(iter(reasons.items()), ("", "nothing to compute"))
         _remove(folder)
-        raise CorpusError(f"no utterance has features ({first[0]}: {first[1]}); correct the input and repeat the command")
+        raise CorpusError(f"no utterance has features (reason for {first[0]}: {first[1]}); correct the input and repeat the command")
     order = sorted(found)
     ids = [extraction.ids[row] for row in order]
     note = {**extraction.note, "left_out": len(reasons)}
@@ -201,7 +204,10 @@ def _stored(values: Tensor, extraction: Extraction, out: Path) -> Tensor:
     most = torch.finfo(torch.float16).max
     if extraction.half and (values.abs() > most).any():
         found = float(values.abs().max())
-        raise CorpusError(f"{out}: numbers up to {found:g}, but 16 bits hold at most {most:g}; omit --half; finished features are kept")
+        raise CorpusError(
+            f"{out}: the features have numbers up to {found:g}, but 16-bit numbers (--half) are at most {most:g}; omit --half; "
+            "finished features are kept"
+        )
     return values.half() if extraction.half else values
 
 

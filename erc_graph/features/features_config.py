@@ -101,7 +101,9 @@ class FeaturesConfig:
         )
         for name, usual, modality in (("seconds", 30.0, "audio"), ("frames", 32, "visual")):
             if getattr(self, name) != usual and self.modality != modality:
-                raise ConfigError(f"features.{name}: expected --modality {modality} as well, found {self.modality}")
+                raise ConfigError(
+                    f"features.{name}: expected --modality {modality}, to which this option belongs, found --modality {self.modality}"
+                )
         tuned = {
             "cross_fit": self.cross_fit, "repeats": self.repeats > 1, "encoders": self.encoders, "task": self.task,
             "output": self.output != "features", "lora": self.lora,
@@ -111,9 +113,11 @@ class FeaturesConfig:
                 raise ConfigError(f"{name}: expected --fine-tune as well, because this option belongs to fine-tuning")
         if self.pca and (self.modality != "text" or self.fine_tune or self.pooling in ("words", "tokens")):
             raise ConfigError(
-                "pca: expected vectors of a text encoder that is not fine-tuned; omit --fine-tune and --pooling words or tokens"
+                "pca: expected one vector per utterance of a text encoder that is not fine-tuned; omit --fine-tune and --pooling "
+                "words or tokens"
             )
         if self.fine_tune and (self.pooling != "own" or self.layer != -1):
             raise ConfigError(
-                "fine_tune: expected no pooling and no layer, because a fine-tuned encoder uses the mean of the states of its last layer"
+                "fine_tune: expected no option --pooling or --layer, because a fine-tuned encoder uses the mean of the states of "
+                "its last layer"
             )

@@ -93,7 +93,7 @@ def _size(said: Any, path: Path) -> tuple[int, int]:
         said = said.get("shortest_edge") or [said.get("height"), said.get("width")]
     height, width = said if isinstance(said, (list, tuple)) else (said, said)
     if not all(isinstance(side, int) and 1 <= side <= 4096 for side in (height, width)):
-        raise CheckpointError(f"{path}: size: expected 1 to 4096 pixels, found {said!r}")
+        raise CheckpointError(f"{path}: size: expected a height and width of 1 to 4096 pixels, found {said!r}")
     return height, width
 
 
@@ -108,14 +108,14 @@ def _timm(name: str, device: torch.device) -> Found:
     if kind not in timm.list_models():
         raise ConfigError(f"model: expected a model of timm such as timm:densenet121, found {name[:80]!r}; timm.list_models() lists them")
     if file and Path(file).suffix != ".safetensors":
-        raise ConfigError(f"model: expected a .safetensors file after @, found {file!r}")
+        raise ConfigError(f"model: expected the path of a .safetensors file after @, found {file!r}")
     try:
         model = timm.create_model(kind, pretrained=not file, num_classes=0, checkpoint_path=file).eval().to(device)
     except Exception as error:  # of the hub, of the file, of the model
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:160]
         raise CheckpointError(
-            f"{name}: found neither on the hub nor in a file ({reason}); download the model's model.safetensors and give "
-            f"timm:{kind}@model.safetensors"
+            f"{name}: the weights were found neither on the hub nor in a file ({reason}); download the file model.safetensors "
+            f"of this model, and give the model as timm:{kind}@model.safetensors"
         ) from None
     data = timm.data.resolve_model_data_config(model)
     return model, tuple(data["input_size"][1:]), data["mean"], data["std"], f"timm {timm.__version__}"

@@ -115,12 +115,12 @@ def read_low_rank(folder: Path) -> LowRank:
     known = {*_FIXED, "base_model_name_or_path", "r", "lora_alpha", "fan_in_fan_out", "target_modules"}
     try:
         if {key: about.get(key) for key in _FIXED} != _FIXED or not set(about) <= known:
-            raise ValueError("settings that are not supported")
+            raise ValueError("the file has settings that are not supported")
         rank, alpha, targets = about["r"], about["lora_alpha"], about["target_modules"]
         if type(rank) is not int or rank < 1 or type(alpha) not in (int, float) or not all(isinstance(name, str) for name in targets):
-            raise ValueError("values of r, lora_alpha or target_modules")
+            raise ValueError("r, lora_alpha or target_modules has an invalid value")
         if not math.isfinite(scale := alpha / rank):
-            raise ValueError(f"lora_alpha: expected a number, found {alpha}")
+            raise ValueError(f"lora_alpha: expected a finite number, found {alpha}")
         names = {f"{_STEM}{target}.lora_{side}.weight": axis for target in targets for side, axis in (("A", 0), ("B", 1))}
         wrong = [name for name, axis in names.items() if matrices[name].ndim != 2 or matrices[name].shape[axis] != rank]
         wrong += [name for name, value in matrices.items() if name not in names or not value.isfinite().all()]
@@ -128,7 +128,8 @@ def read_low_rank(folder: Path) -> LowRank:
             raise ValueError(f"{wrong[0] if wrong else 'target_modules'}: expected two matrices of rank {rank} for every layer")
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder}: expected low-rank matrices as `erc-graph features --fine-tune --lora` writes them ({str(error)[:120]})"
+            f"{folder}: expected low-rank matrices as `erc-graph features --fine-tune --lora` writes them, found a problem: "
+            f"{str(error)[:120]}"
         ) from None
     return LowRank(rank, scale, tuple(targets), matrices)
 

@@ -74,4 +74,4 @@ def reading_model(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:  # tokenizers raises plain Exceptions; config and tensors of a foreign file anything
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-        raise CheckpointError(f"{folder}: incomplete, damaged, or not a text encoder ({reason})") from None
+        raise CheckpointError(f"{folder}: this folder is incomplete, damaged, or not a text encoder ({reason})") from None

@@ -33,8 +33,8 @@ def picture_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> 
     if config.source is None:
         if own is None or len(own.item) != 3 or own.item[0] != 3:
             raise CorpusError(
-                f"{corpus.name}: contains no face frames; expected --source, a folder with a video, an array or a folder of images per "
-                "utterance, named by its id"
+                f"{corpus.name}: this corpus contains no face frames; give with --source a folder that has a video, an array file "
+                "or a folder of images for each utterance, named by the utterance id"
             )
         rows = own.present.nonzero()[:, 0].tolist()
         ids = [corpus.utterance_ids[row] for row in rows]

@@ -78,7 +78,10 @@ def _recordings(corpus: Corpus, config: FeaturesConfig) -> tuple[list[str], list
     if config.source is None:
         waves = corpus.sequences.get("audio")
         if waves is None or waves.item != ():
-            raise CorpusError(f"{corpus.name}: contains no waveforms; expected --source, a folder of audio files named by utterance id")
+            raise CorpusError(
+                f"{corpus.name}: this corpus contains no waveforms; give with --source a folder of audio files, each named by its "
+                "utterance id"
+            )
         rows = waves.present.nonzero()[:, 0].tolist()
         sizes = [waves.sizes[row] for row in rows]
         long = [corpus.utterance_ids[row] for row, size in zip(rows, sizes, strict=True) if size > most]

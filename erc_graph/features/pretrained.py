@@ -48,7 +48,9 @@ def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize 
             model = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **options)
         except Exception as error:  # of several libraries; a foreign file can raise anything
             reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-            raise CheckpointError(f"{folder}: incomplete, damaged, or not a model that transformers knows ({reason})") from None
+            raise CheckpointError(
+                f"{folder}: this folder is incomplete, damaged, or not a model that transformers knows ({reason})"
+            ) from None
     model.config.use_cache = False  # of keys and values, for texts that are continued; none is here
     return model if quantize != "no" else model.to(device)
 

@@ -67,12 +67,14 @@ def read_axes(folder: Path) -> tuple[str, dict[str, Tensor]]:
     """
     about: Any = read_json(folder / ABOUT, object)
     if not isinstance(about, dict) or about.get("format") != FORM or about.get("version") != VERSION:
-        raise CheckpointError(f"{folder / ABOUT}: expected {FORM} of version {VERSION}; upgrade erc_graph")
+        raise CheckpointError(
+            f"{folder / ABOUT}: expected the format {FORM!r} of version {VERSION}, found another format or version; upgrade erc_graph"
+        )
     axes, _ = load_tensors(folder / AXES)
     shapes = {name: tuple(value.shape) for name, value in axes.items()}
     good = shapes.keys() == {"mean", "axes"} and len(shapes["mean"]) == 1 and shapes["axes"][1:] == shapes["mean"]
     if not good or not all(bool(value.isfinite().all()) for value in axes.values()):
-        raise CheckpointError(f"{folder / AXES}: expected the mean (d,) and axes (k, d) of vectors, found {shapes}")
+        raise CheckpointError(f"{folder / AXES}: expected finite tensors `mean` of shape (d,) and `axes` of shape (k, d), found {shapes}")
     return str(about.get("encoder")), axes
 
 

@@ -263,7 +263,7 @@ def layers(layer: Layer, depth: int, where: str) -> tuple[list[int], Callable[[l
     """
     if isinstance(layer, str):
         if depth < 4:
-            raise ConfigError(f"layer: expected a model of four layers or more for {layer}, found {depth} in {where}")
+            raise ConfigError(f"layer: expected a model of four layers or more, which {layer} needs, found {depth} layers in {where}")
         four = list(range(depth - 3, depth + 1))
         return four, (lambda states: torch.cat(states, -1)) if layer == "last4" else (lambda states: torch.stack(states).mean(0))
     if not -depth - 1 <= layer <= depth:
@@ -284,7 +284,10 @@ def _pooling(folder: Path) -> tuple[str, bool]:
         chosen = [f"pooling_mode_{modes['pooling_mode']}"]
     if unknown or len(chosen) != 1 or not chosen[0].startswith(("pooling_mode_mean_tok", "pooling_mode_cls", "pooling_mode_mean")):
         found = ", ".join([*unknown, *chosen]) or "none"
-        raise ConfigError(f"{folder}: expected a single pooling (mean or first token), followed only by scaling; found {found}")
+        raise ConfigError(
+            f"{folder}: expected a text encoder with one pooling (mean or first token), followed only by scaling of the "
+            f"vector; found {found}"
+        )
     return ("cls" if "cls" in chosen[0] else "mean"), "Normalize" in kinds
 
 

@@ -55,7 +55,8 @@ class Tokens:
         empty = self.tokenizer.encode("").ids
         if self.longest <= len(empty):
             raise CheckpointError(
-                f"{folder}: expected room for {len(empty) + 1} tokens or more, found a limit of {shortened(self.longest)} in its files"
+                f"{folder}: expected a limit of {len(empty) + 1} tokens or more per text, so that a text has room for a word, "
+                f"found a limit of {shortened(self.longest)} in the files of the model"
             )
         self.closing = empty[-1] if len(empty) > 1 else None
 
@@ -151,7 +152,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
     except CheckpointError:
         raise
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: missing; expected the files of a pretrained model") from None
+        raise CheckpointError(f"{path}: this file is missing; expected the files of a pretrained model") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not valid JSON or not readable ({str(error)[:120]})") from None
     if not isinstance(found, kind):

@@ -48,7 +48,9 @@ class TunedEncoder:
     ) -> None:
         self.about = read_json(folder / ABOUT, object)
         if not isinstance(self.about, dict) or self.about.get("format") != FORM or self.about.get("version") != VERSION:
-            raise CheckpointError(f"{folder / ABOUT}: expected an {FORM} of version {VERSION}; upgrade erc_graph")
+            raise CheckpointError(
+                f"{folder / ABOUT}: expected the format {FORM!r} of version {VERSION}, found another format or version; upgrade erc_graph"
+            )
         self.output, self.device, self.precision = output, torch.device(device), precision
         try:
             self.members = {str(name): frozenset(map(str, unseen)) for name, unseen in self.about["members"].items()}
@@ -56,7 +58,7 @@ class TunedEncoder:
             self.context = int(self.about["settings"].get("context", 0))
             lora, quantize = int(self.about["settings"].get("lora", 0)), self.about["settings"].get("quantize", "no")
             if quantize not in get_args(Quantize) or (lora and not {"model", "revision"} <= self.about.keys()):
-                raise ValueError("the encoder that was fine-tuned")
+                raise ValueError("an invalid description of the encoder that was fine-tuned")
             if any("/" in name or name.startswith(".") for name in self.members) or not self.members:
                 raise ValueError("names of encoders")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -64,7 +66,8 @@ class TunedEncoder:
         lacking = [name for name in self.members if not (folder / name).is_dir()]
         if lacking:
             raise CheckpointError(
-                f"{folder}: {', '.join(lacking)} is not fine-tuned completely; repeat the same `erc-graph features` command to continue"
+                f"{folder}: the fine-tuning of {', '.join(lacking)} is not finished; repeat the same `erc-graph features` command "
+                "to continue"
             )
         self.states: dict[str, States] = {}
         self.heads: dict[str, dict[str, Tensor]] = {}
@@ -82,7 +85,10 @@ class TunedEncoder:
                     self.states[name], hidden, _ = token_states(base, config, self.device)
             head = read_part(folder / name / HEAD, folder / name)[0]
             if set(head) != {"weight", "bias"} or head["weight"].shape[1:] != (hidden,):
-                raise CheckpointError(f"{folder / name / HEAD}: expected weight and bias of a classifier of {hidden} numbers")
+                raise CheckpointError(
+                    f"{folder / name / HEAD}: expected the weight and the bias of a classifier for vectors of {hidden} numbers, found "
+                    "other tensors"
+                )
             self.heads[name] = {part: value.to(self.device) for part, value in head.items()}
         with reading_model(base):
             self.tokens = Tokens(base, config)

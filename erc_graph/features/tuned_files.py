@@ -92,7 +92,9 @@ def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
         first = key == "members" and isinstance(begun, dict) and bool(begun) and {**value, **begun} == value
         if begun != value and not first:
             how = said.get(key, f"with another value of `{key}`")
-            raise CheckpointError(f"{folder}: was fine-tuned {how}; choose another folder (--encoders), or remove this folder")
+            raise CheckpointError(
+                f"{folder}: the encoders in this folder were fine-tuned {how}; choose another folder (--encoders), or remove this folder"
+            )
     return bool(found["members"] != wanted["members"])
 
 
@@ -109,12 +111,12 @@ def find_base(folder: Path, about: Mapping[str, Any]) -> Path:
     try:
         base = find_encoder(as_seen_from(folder, str(about["model"])))
     except CheckpointError as error:
-        raise CheckpointError(f"{folder}: has low-rank matrices for an encoder that cannot be found: {error}") from None
+        raise CheckpointError(f"{folder}: the low-rank matrices in this folder are for an encoder that cannot be found: {error}") from None
     found, wanted = revision(base), str(about["revision"])
     if found.startswith("sha256:") == wanted.startswith("sha256:") and found != wanted:
         raise CheckpointError(
-            f"{folder}: was fine-tuned from {about['model']}; expected version {wanted[:20]} of that encoder, found {found[:20]} in "
-            f"{base}; put the weights of the expected version there, or fine-tune again"
+            f"{folder}: these encoders were fine-tuned from {about['model']}; expected version {wanted[:20]} of this model, "
+            f"found version {found[:20]} in {base}; put the weights of the expected version there, or fine-tune again"
         )
     return base
 
@@ -127,7 +129,7 @@ def refuse_foreign(folder: Path) -> None:
     """
     tidy(folder)  # of a run that was killed
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StorageError(f"{folder}: is not empty; expected a new folder for the fine-tuned encoders")
+        raise StorageError(f"{folder}: this folder is not empty; expected a new folder for the fine-tuned encoders")
 
 
 def read_part(path: Path, whole: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -47,7 +47,10 @@ class Utterances:
         with reading_model(self.source):
             self.tokens = Tokens(self.source, model_config(self.source))
         if context and self.tokens.closing is None:
-            raise ConfigError(f"tuning.context: expected 0 for {model}, whose tokenizer adds no token after an utterance, found {context}")
+            raise ConfigError(
+                f"tuning.context: expected 0 for {model}, because its tokenizer adds no token after an utterance that could "
+                f"separate utterances, found {context}"
+            )
         self.ids = self.tokens(readings(corpus, context))[0]
         self.target, self.task = corpus.target, corpus.task
         spoken = torch.tensor([bool(text.strip() and ids) for text, ids in zip(corpus.texts, self.ids, strict=True)])
@@ -152,7 +155,7 @@ class TuningRun:
         self.folder, self.state = folder / name, folder / f"{name}.{STATE}"
         self.train, self.dev = data.rows("train", held_out), data.rows("dev", set())
         if not self.train:
-            raise CorpusError(f"{name}: expected labelled training utterances outside the fold, found none; use fewer folds")
+            raise CorpusError(f"{name}: expected labelled training utterances in the other folds, found none; use fewer folds")
         outputs = len(data.task.labels) if data.task.kind == "classification" else 1
         torch.manual_seed(config.seed)
         self.model = Classified(data.source, outputs, config, device, precision).to(device)
@@ -275,7 +278,9 @@ class TuningRun:
             self.figures = [float(figure) for figure in json.loads(metadata["figures"])]
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())[:120]
-            raise CheckpointError(f"{self.state}: not the state of this fine-tuning ({reason}); remove the file to begin again") from None
+            raise CheckpointError(
+                f"{self.state}: this file is not the state of this fine-tuning ({reason}); remove the file to begin the fine-tuning again"
+            ) from None
 
     def finish(self) -> None:
         """Write the encoder of the best epoch, or only its low-rank matrices, and remove the saved training state."""

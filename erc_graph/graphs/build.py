@@ -119,7 +119,8 @@ def build_from_states(
     if len(set(widths.values())) > 1:
         found = ", ".join(f"{name} {width}" for name, width in widths.items())
         raise ConfigError(
-            f"graph of states: expected one width in all streams, found {found}; map the states to one width with linear layers first"
+            f"graph of states: expected the same width for the states of all modalities, found {found}; map the states to one "
+            "width with linear layers first"
         )
     return _assemble(batch, states, {name: present[name] for name in states}, load_recipe(recipe), corpus)
 
@@ -132,7 +133,9 @@ def _assemble(
     graph = HeteroData()
     for name, mask in present.items():
         if name in (*NAMES, HYPEREDGE):
-            raise ConfigError(f"graph: a stream cannot be called {name!r}, an attribute of the graph; rename the modality")
+            raise ConfigError(
+                f"graph: a modality cannot be called {name!r}, because the graph has an attribute of this name; rename the modality"
+            )
         node = graph[name]
         if name in states:
             node.x = states[name]
@@ -217,7 +220,9 @@ def _as_corpus(dialogues: Dialogue | Corpus | Iterable[Dialogue]) -> Corpus:
         ):
             if expected != found:
                 ids = f"{first.dialogue_ids[0]!r} and {part.dialogue_ids[0]!r}"
-                raise CorpusError(f"graph: dialogues {ids} differ in {what}: {expected} and {found}; build a separate graph for each")
+                raise CorpusError(
+                    f"graph: the dialogues {ids} differ in {what} ({expected} and {found}); build a separate graph for each dialogue"
+                )
     lengths = torch.cat([part.lengths for part in parts])
     return replace(
         first,

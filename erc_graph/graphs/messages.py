@@ -34,7 +34,9 @@ def expect_heads(primitive: str, shape: str, *states: Tensor) -> None:
     """
     for x in states:
         if x.ndim != shape.count(",") + 1:
-            raise ConfigError(f"edges.{primitive}: expected {shape}, found {tuple(x.shape)}; x[:, :, None] adds an axis for one head")
+            raise ConfigError(
+                f"edges.{primitive}: expected states of shape {shape}, found {tuple(x.shape)}; x[:, :, None] adds an axis for one head"
+            )
 
 
 class Edges(ABC):

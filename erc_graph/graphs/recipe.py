@@ -79,11 +79,14 @@ class GraphRecipe:
 
     def __post_init__(self) -> None:
         if not self.edges and not self.hyperedges:
-            raise ConfigError(f"graph recipe {self.name!r}: edges: expected at least one rule, found none")
+            raise ConfigError(f"graph recipe {self.name!r}: edges: expected at least one rule for edges or hyperedges, found none")
         names = (*self.relations, *(rule.relation for rule in self.hyperedges))
         repeated = sorted(name for name, count in Counter(names).items() if count > 1)
         if repeated:
-            raise ConfigError(f"graph recipe {self.name!r}: edges: expected every relation once, found {repeated[0]!r} again; rename one")
+            raise ConfigError(
+                f"graph recipe {self.name!r}: edges: expected a different name for every relation, found {repeated[0]!r} again; "
+                "rename one of these relations"
+            )
         for i, example in enumerate(self.examples):
             for what, counts, known in (
                 ("edges", example.edges, self.relations),
@@ -91,8 +94,8 @@ class GraphRecipe:
             ):
                 if set(counts) != set(known):
                     raise ConfigError(
-                        f"graph recipe {self.name!r}: example[{i}].{what}: expected a count for each of {', '.join(known) or 'none'}, "
-                        f"found {', '.join(counts) or 'none'}"
+                        f"graph recipe {self.name!r}: example[{i}].{what}: expected a number of {what} for each of the relations "
+                        f"{', '.join(known) or 'none'}, found numbers for {', '.join(counts) or 'none'}"
                     )
 
     @property
@@ -129,7 +132,7 @@ class GraphRecipe:
         rules = tuple(replace(rule, future=0) for rule in self.edges if rule.past != 0 or rule.self_loops)
         if not rules and not self.hyperedges:
             raise ConfigError(
-                f"graph recipe {self.name!r}: expected a rule with edges from the past, found only edges from later utterances"
+                f"graph recipe {self.name!r}: expected a rule with edges from earlier utterances, found only edges from later utterances"
             )
         return replace(self, edges=rules, examples=())
 
@@ -144,7 +147,7 @@ class GraphRecipe:
         """
         names = [rule.relation for rule in self.edges]
         if relation not in names:
-            raise ConfigError(f"graph recipe {self.name!r}: unknown relation {relation!r}; known: {', '.join(names)}")
+            raise ConfigError(f"graph recipe {self.name!r}: unknown relation {relation!r}; known relations: {', '.join(names)}")
         return replace(self, edges=tuple(replace(rule, scale=scale) if rule.relation == relation else rule for rule in self.edges))
 
 
@@ -184,7 +187,9 @@ def load_recipe(name_or_path: str | Path | GraphRecipe) -> GraphRecipe:
         known = _known()
         if name_or_path not in known:
             listed = ", ".join(known) or "none"
-            raise ConfigError(f"graph recipe: unknown {name_or_path!r}; known: {listed}; for your own file, give a path that ends in .toml")
+            raise ConfigError(
+                f"graph recipe: unknown name {name_or_path!r}; known recipes: {listed}; for your own file, give a path that ends in .toml"
+            )
         path = known[name_or_path]
         return _packaged(path, path.stat().st_mtime_ns)
     return _read(Path(name_or_path))

@@ -59,7 +59,7 @@ def _one_of(*words: str) -> Callable[[Any], Any]:
 def _relation(value: Any) -> str:
     # Relations become names of modules and of edge types in PyG and DGL: one plain word each.
     if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", value):
-        raise ConfigError("expected a word of a-z, 0-9 and _ that starts with a letter")
+        raise ConfigError("expected a name of the characters a-z, 0-9 and _ that starts with a letter")
     return value
 
 

@@ -64,7 +64,8 @@ class Watched:
         if watch.multiplier is not None:
             if watch.multiplier.shape[1] < self.end or [count * self.copies for count in self.counts] != list(counts):
                 raise ValueError(
-                    f"watch: expected a multiplier for {sum(counts)} edges of copies of one dialogue, found {tuple(watch.multiplier.shape)}"
+                    f"watch: expected one multiplier for each of the {sum(counts)} edges of the copies of one dialogue, found "
+                    f"multipliers of shape {tuple(watch.multiplier.shape)}"
                 )
             parts = watch.multiplier[:, first : self.end].split(self.counts, 1)
             self.multiplier = torch.cat([part.flatten() for part in parts]) if parts else None

@@ -176,7 +176,9 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
         shapes = {**{name: str(width) for name, width in widths.items()}, **{name: shape_text(item) for name, item in items.items()}}
         wanted = ", ".join(f"{name} ({shape})" for name, shape in shapes.items())
         kinds = " and ".join(kind for kind, read in (("features", widths), ("sequences", items)) if read)
-        raise CorpusError(f"{corpus.name}: expected {kinds} {wanted}; found {', '.join(corpus.modalities) or 'none'}")
+        raise CorpusError(
+            f"{corpus.name}: expected the {kinds} that the model uses, {wanted}; found {', '.join(corpus.modalities) or 'none'}"
+        )
     features, present, sequences = {}, {}, {}
     for name, width in widths.items():
         features[name] = corpus.features.get(name, torch.zeros(corpus.utterances, width))

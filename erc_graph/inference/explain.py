@@ -156,9 +156,12 @@ def explain(
     try:
         turn = operator.index(turn)
     except TypeError:
-        raise ConfigError(f"turn: expected a whole number, found {turn!r}") from None
+        raise ConfigError(f"turn: expected the position of an utterance as a whole number, found {turn!r}") from None
     if not -len(dialogue) <= turn < len(dialogue):
-        raise ConfigError(f"turn: expected -{len(dialogue)} to {len(dialogue) - 1} in dialogue {dialogue.id!r}, found {turn}")
+        raise ConfigError(
+            f"turn: expected the position of an utterance, from -{len(dialogue)} to {len(dialogue) - 1} in dialogue "
+            f"{dialogue.id}, found {turn}"
+        )
     if not tolerance > 0:
         raise ConfigError(f"tolerance: expected a number above 0, found {tolerance}")
     turn %= len(dialogue)

@@ -64,7 +64,10 @@ def prepare(
     """
     schema = pipeline.schema
     if longest is not None and int(corpus.lengths.max()) > longest:
-        raise CorpusError(f"{corpus.name}: expected up to {longest} utterances, found {int(corpus.lengths.max())}; divide the conversation")
+        raise CorpusError(
+            f"{corpus.name}: expected up to {longest} utterances per conversation, found a conversation of "
+            f"{int(corpus.lengths.max())}; divide this conversation"
+        )
     if unknown := [name for name in extractors or {} if name not in schema.modalities]:
         raise ConfigError(f"extractor: expected a modality that the model uses ({', '.join(schema.modalities)}), found {unknown[0]!r}")
     named = {**schema.provenance.get("extractors", {}), **(extractors or {})}
@@ -229,7 +232,8 @@ def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None, r
     encoder = _loaded(name, load)
     if not isinstance(encoder, TextEncoder) or encoder.pooling not in ("words", "tokens"):
         raise CheckpointError(
-            f"the model uses the states of all tokens, but the encoder {name!r} gives one vector; expected pooling=words or tokens"
+            f"the model uses the states of all tokens, but the encoder {name} gives one vector per utterance; expected an "
+            "encoder with pooling=words or tokens"
         )
     remarks += reading_remarks(encoder.tokens, texts, texts, shown(name))
     return Ragged.of([states if text.strip() else states[:0] for text, states in zip(texts, encoder.words(texts), strict=True)])

@@ -96,7 +96,8 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
         if config is None:
             if "model" not in metadata:
                 raise CheckpointError(
-                    f"{weights}: expected a description of the method in the metadata `model` or in {CONFIG} next to it, found none"
+                    f"{weights}: expected a description of the method in the metadata `model` of this file, or in {CONFIG} next to "
+                    "this file, found none"
                 )
             description = _json(metadata["model"], weights)
             if "version" not in description:
@@ -135,9 +136,12 @@ def _find(path: Path) -> tuple[Path, Path | None]:
     inner = inner or sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/*/{BEST}"))
     if inner:
         raise CheckpointError(
-            f"{path}: expected one trained model, found {len(inner)} (folds or rows); give the folder of one, such as {path / inner[0]}"
+            f"{path}: expected one trained model, found {len(inner)}, one for each fold or table row; give the folder of one "
+            f"model, such as {path / inner[0]}"
         )
-    raise CheckpointError(f"{path}: contains no trained model; expected {CONFIG} and {WEIGHTS}, or the folder of a run with {FIRST}/{BEST}")
+    raise CheckpointError(
+        f"{path}: contains no trained model; expected a folder with {CONFIG} and {WEIGHTS}, or the folder of a run with {FIRST}/{BEST}"
+    )
 
 
 def _json(text: str | bytes, where: Path) -> dict[str, Any]:
@@ -167,10 +171,10 @@ def _old_provenance(weights: Path) -> dict[str, Any]:
 def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: Path, own: type[Method] | None) -> Network:
     version = description.get("version", 0)
     if type(version) is not int or not 0 <= version <= VERSION:
-        raise CheckpointError(f"{where}: expected format version {VERSION} or lower, found {version!r}; upgrade erc_graph")
+        raise CheckpointError(f"{where}: expected a saved model of format version {VERSION} or lower, found {version!r}; upgrade erc_graph")
     most = max([10_000, *(size for value in tensors.values() for size in value.shape)])
     if (largest := _largest(description.get("config"))) > most:  # no weight of that size is there: nothing is tried with it
-        raise CheckpointError(f"{where}: config: expected whole numbers up to {most}, found {largest}")
+        raise CheckpointError(f"{where}: config: expected whole numbers up to {most}, which fit the sizes of the weights, found {largest}")
     with _refused(where):
         if version < VERSION:
             description, tensors = upgraded(description, tensors, where)
@@ -178,7 +182,7 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
         schema, configs, recipe, count = _checked(kind, description, where)
         config = configs["config"]
         if not 1 <= count <= max(1, len(tensors)):  # every member has weights of its own
-            raise ValueError(f"members: expected 1 to {len(tensors)}, found {count}")
+            raise ValueError(f"members: expected a number of networks from 1 to {len(tensors)}, found {count}")
         # The recipe's content, not its name: a file of that name may not be there, or may have changed.
         given = config if recipe is None or not hasattr(config, "graph") else replace(config, graph=recipe)
         with shapes_only():  # no memory is taken on the word of a file
@@ -189,9 +193,9 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
         expected = method.state_dict()
         for key, value in tensors.items():
             if key in expected and value.dtype != expected[key].dtype:
-                raise CheckpointError(f"{where}: {key}: expected {expected[key].dtype}, found {value.dtype}")
+                raise CheckpointError(f"{where}: the tensor {key}: expected numbers of type {expected[key].dtype}, found {value.dtype}")
             if value.is_floating_point() and not value.isfinite().all():
-                raise CheckpointError(f"{where}: {key}: has NaN or inf; the training diverged, or the file is damaged")
+                raise CheckpointError(f"{where}: the tensor {key} contains NaN or inf; the training diverged, or the file is damaged")
         method.load_state_dict(tensors, assign=True)
     return method.eval()
 
@@ -202,7 +206,9 @@ def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
     if own is not None:
         if name == own.__name__:
             return own
-        raise CheckpointError(f"{where}: method: expected {own.__name__}, as given, found {found}; give the class of this model's method")
+        raise CheckpointError(
+            f"{where}: method: expected {own.__name__}, the class that you gave, found {found!r}; give the class of this model's method"
+        )
     if isinstance(name, str) and name in known:
         return METHODS[known[name]]
     raise CheckpointError(
@@ -236,10 +242,10 @@ def _checked(kind: type[Method], description: Mapping[str, Any], where: Path) ->
         raise ValueError("task.labels: expected one or more names, all different")
     sizes = [*saved.widths.values(), *(size for item in saved.sequences.values() for size in item)]
     if not (saved.widths or saved.sequences) or min(sizes, default=1) < 1:
-        raise ValueError("widths: expected modality → number of features (sequences: shape of an item), 1 or more")
+        raise ValueError("widths: expected for each modality its number of features, 1 or more (for sequences: the shape of an element)")
     extractors = saved.provenance.get("extractors", {})
     if not isinstance(extractors, dict) or not all(isinstance(name, str) for name in extractors.values()):
-        raise ValueError("provenance.extractors: expected modality → name of its encoder")
+        raise ValueError("provenance.extractors: expected for each modality the name of its encoder")
     sequences = {name: tuple(item) for name, item in saved.sequences.items()}
     beside = {name: _beside(encoder, where.parent) for name, encoder in extractors.items()}
     provenance = {**saved.provenance, "extractors": beside} if beside else saved.provenance
@@ -276,7 +282,9 @@ def _refused(where: Path) -> Iterator[None]:
         raise CheckpointError(f"{where}: {_line(str(error))}") from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError, MemoryError, RecursionError,
             ZeroDivisionError) as error:  # fmt: skip
-        raise CheckpointError(f"{where}: the weights do not fit the description, or are damaged ({_line(str(error))})") from None
+        raise CheckpointError(
+            f"{where}: the weights do not fit the description of the model, or are damaged ({_line(str(error))})"
+        ) from None
 
 
 def _line(text: str) -> str:

@@ -79,8 +79,8 @@ class Stream:
             networks = getattr(method, "networks", [method])
             ahead = ", ".join(name for name, part in networks[0].over_turns() if not part.causal)
             raise ConfigError(
-                f"stream: expected a model that uses no later utterances, found one that uses them in {ahead}; "
-                "train a model with pipeline.causal true"
+                f"stream: expected a model that uses no later utterances, found one whose modules {ahead} use them; train a model "
+                "with pipeline.causal true"
             )
         if method.schema.sequences:
             read = ", ".join(method.schema.sequences)
@@ -145,7 +145,9 @@ class Stream:
         if not isinstance(speaker, str):
             raise CorpusError(f"utterance {self.turns}: speaker: expected a name as text, found a {type(speaker).__name__}")
         if not isinstance(features, Mapping):
-            raise CorpusError(f"utterance {self.turns}: features: expected modality → numbers, found a {type(features).__name__}")
+            raise CorpusError(
+                f"utterance {self.turns}: features: expected a mapping from modality to numbers, found a {type(features).__name__}"
+            )
         unknown = [name for name in features if name not in widths]
         if unknown:
             raise CorpusError(f"utterance {self.turns}: expected features of {', '.join(widths)}, found {unknown[0]!r}")

@@ -70,7 +70,7 @@ def draw_explanation(explanation: Explained, path: str | Path, part: str | None 
         )
     part = part or list(graphs)[-1]
     if part not in graphs:
-        raise ConfigError(f"part: expected one of {', '.join(graphs)}, found {part!r}")
+        raise ConfigError(f"part: expected the name of a graph operator of the method ({', '.join(graphs)}), found {part!r}")
     graph = _weighty(graphs[part], explanation.edges(part=part), most)
     title = f"{explanation.dialogue.id}, turn {explanation.turn}: {explanation.label} – edges of {part}, % of all"
     return draw_graph(graph, path, title=title)

@@ -101,14 +101,14 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
             raise ValueError("no row" if not rows else "a row that is too short or too long")
         names: tuple[tuple[str, ...], tuple[str, ...]] = tuple(r[0] for r in rows), tuple(r[1] for r in rows)
         if len(set(zip(*names, strict=True))) < len(rows):
-            raise ValueError("an utterance that occurs twice")
+            raise ValueError("two rows for the same utterance")
         if not labels:
             scores = np.array([[float(row[2]), float(row[3])] for row in rows])
             seven = np.clip(np.round(np.nan_to_num(scores)), -3, 3).astype(np.int64) + 3
             return Predictions(labels=SEVEN, dialogue=names[0], utterance=names[1], target=seven[:, 0], guess=seven[:, 1], scores=scores)
         chances = np.array([[float(value) for value in row[4:]] for row in rows])
         if not np.isfinite(chances).all():
-            raise ValueError("a probability that is no number")
+            raise ValueError("a probability that is not a number")
         index = {label: i for i, label in enumerate(labels)}
         if other := sorted({name for row in rows for name in row[2:4]} - index.keys()):
             raise ValueError(f"the label {other[0]!r}")
@@ -126,5 +126,6 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         raise CheckpointError(f"{path}: expected the predictions of a finished run, found no such file; finish it with --resume") from None
     except (OSError, ValueError, csv.Error) as error:
         raise CheckpointError(
-            f"{path}: expected predictions of {', '.join(labels) or 'a score'}, found something else ({error}); --resume writes it again"
+            f"{path}: expected predictions of {', '.join(labels) or 'a score'}, found an invalid file ({error}); continue the "
+            "run with --resume to write the file again"
         ) from None

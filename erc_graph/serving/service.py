@@ -184,7 +184,8 @@ class _Hearing:
         self.tokens = encoder.tokens
         if encoder.context > REMEMBERED:
             raise CheckpointError(
-                f"the text encoder needs {encoder.context} preceding utterances, but the service stores {REMEMBERED}; send `features`"
+                f"the text encoder needs {encoder.context} preceding utterances, but the service stores only {REMEMBERED}; send "
+                "`features` with every utterance"
             )
 
     def __call__(self, texts: list[Reading]) -> torch.Tensor:

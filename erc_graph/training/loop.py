@@ -56,7 +56,7 @@ def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfi
         if part is not None and not counted(part, task).any():
             advice = "; label some utterances, or set training.selection to 'last'" if name == "dev" else ""
             raise CorpusError(
-                f"{name}: expected utterances with a target that count in the loss, found none among {part.utterances} utterances{advice}"
+                f"{name}: expected labelled utterances that count in the loss, found none among {part.utterances} utterances{advice}"
             )
     return make_accelerator(config, device)
 

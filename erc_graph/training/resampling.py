@@ -42,7 +42,10 @@ def bootstrap_dialogues(
         ConfigError: `first` and `second` have different shapes, or there are fewer than two dialogues.
     """
     if first.shape != second.shape or first.ndim != 2 or len(first) < 2:
-        raise ConfigError(f"comparison: expected the same dialogues for both methods, at least two, found {first.shape} and {second.shape}")
+        raise ConfigError(
+            f"comparison: expected the same dialogues for both methods, at least two, found values of shape {first.shape} and "
+            f"{second.shape}"
+        )
     random, units = np.random.default_rng(seed), len(first)
     drawn = np.empty(resamples)
     step = max(1, 10**7 // units)

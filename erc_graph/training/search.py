@@ -121,7 +121,9 @@ class Search:
         done = [trial for trial in self.trials if trial.value is not None]
         if not done:
             first = self.trials[0].error if self.trials else "none was run"
-            raise ConfigError(f"search: expected a successful trial, found none in {len(self.trials)}; the first error: {first}")
+            raise ConfigError(
+                f"search: expected a trial without an error, found none among {len(self.trials)} trials; the first error: {first}"
+            )
         sign = 1 if self.direction == "maximize" else -1
         return max(done, key=lambda trial: sign * trial.value)  # type: ignore[operator]
 

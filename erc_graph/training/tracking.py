@@ -27,7 +27,7 @@ def check_tracker(name: str) -> None:
     if name not in TRACKERS:
         raise ConfigError(f"track: expected one of {', '.join(TRACKERS)}, found {name!r}")
     if importlib.util.find_spec(name) is None:
-        raise ConfigError(f"track: expected the package {name}, found none; install it with pip install 'erc_graph[{name}]'")
+        raise ConfigError(f"track: expected the package {name}, which is not installed; install it with pip install 'erc_graph[{name}]'")
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
     [
         (["--out", "text.npz"], "features.out: expected a file name ending in .safetensors, found 'text.npz'"),
         (["--cross-fit", "3"], "cross_fit: expected --fine-tune as well"),
-        (["--fine-tune", "--layer", "1"], "fine_tune: expected no pooling and no layer"),
+        (["--fine-tune", "--layer", "1"], "fine_tune: expected no option --pooling or --layer"),
         (["--fine-tune", "--cross-fit", "1"], "features.cross_fit: expected 0, or 2 folds or more, found 1"),
         (["--device", "cuda"], "device: expected a visible CUDA device, found none"),
         (["--model", "./nowhere"], "text encoder './nowhere': no such folder"),
@@ -235,13 +235,13 @@ def test_pictures(data: Path, talks: Corpus, tmp_path: Path, capsys: pytest.Capt
     assert main([*command, "--source", str(tmp_path / "faces"), "--strict"]) == 2
     assert "contains no face frames, which --strict does not allow" in capsys.readouterr().err
     assert main(command) == 2
-    assert "talks: contains no face frames; expected --source" in capsys.readouterr().err
+    assert "talks: this corpus contains no face frames; give with --source" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--modality", "audio", "--model", "mfcc"], "talks: contains no waveforms; expected --source"),
+        (["--modality", "audio", "--model", "mfcc"], "talks: this corpus contains no waveforms; give with --source"),
         (["--modality", "audio", "--model", "mfcc", "--source", "nowhere"], "nowhere: no such folder; expected a folder with audio files"),
         (
             ["--modality", "audio", "--model", "mfcc", "--pooling", "cls"],
@@ -364,8 +364,8 @@ def test_the_configuration_is_printed_as_toml(option: str, tmp_path: Path, capsy
     ("options", "message"),
     [
         (["--tuning.context", "3"], "tuning: expected --fine-tune as well"),
-        (["--frames", "8"], "features.frames: expected --modality visual as well, found text"),
-        (["--seconds", "8"], "features.seconds: expected --modality audio as well, found text"),
+        (["--frames", "8"], "features.frames: expected --modality visual, to which this option belongs, found --modality text"),
+        (["--seconds", "8"], "features.seconds: expected --modality audio, to which this option belongs, found --modality text"),
         (["--encoders", "e"], "encoders: expected --fine-tune as well"),
     ],
 )

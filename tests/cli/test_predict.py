@@ -352,7 +352,7 @@ def test_unsure_turns_are_marked_everywhere(model: Path, talk: Path, tmp_path: P
         assert written == printed if form == "--csv" else [json.loads(line)["unsure"] for line in written.splitlines()] == wanted
     capsys.readouterr()
     assert main([*command[:-1], "1", "--json", "--out", str(tmp_path / "json")]) == 2
-    assert "that differ in --unsure; repeat the earlier options" in capsys.readouterr().err
+    assert "made with another value of --unsure; repeat the earlier options" in capsys.readouterr().err
 
 
 def test_unsure_turns_of_parquet(model: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_it_learns_what_the_words_say_and_labels_raw_text(spoken: Corpus, tiny_e
     assert Pipeline(method).graph(spoken[0]) is not None
     talk = load_transcript(b"a: we won !\nb: really ?\na:")
     assert [answer.emotion for answer in again.predict(prepare(talk, again))][:2] == ["joy", "surprise"]
-    with pytest.raises(CheckpointError, match="expected pooling=words"):
+    with pytest.raises(CheckpointError, match="expected an encoder with pooling=words"):
         prepare(talk, again, extractors={"text": str(tiny_encoder)})
 
 

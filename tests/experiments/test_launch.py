@@ -183,7 +183,10 @@ def test_an_error_of_a_worker_ends_the_command_in_one_line(small: Path, tmp_path
             ["--launcher", "ray"],
             r"--launcher ray: expected the package ray, which is not installed; install it with pip install 'erc_graph[ray]'",
         ),
-        (["--track", "wandb"], r"track: expected the package wandb, found none; install it with pip install 'erc_graph[wandb]'"),
+        (
+            ["--track", "wandb"],
+            r"track: expected the package wandb, which is not installed; install it with pip install 'erc_graph[wandb]'",
+        ),
     ],
 )
 def test_what_cannot_be_launched_is_refused_before_anything_is_written(

@@ -115,5 +115,5 @@ def test_a_negative_context_is_refused() -> None:
 
 def test_a_tokenizer_that_does_not_say_where_the_utterance_ends(talks: Corpus, tiny_encoder: Path, tmp_path: Path) -> None:
     folder = causal("gpt2", tmp_path / "lm", tiny_encoder)
-    with pytest.raises(ConfigError, match=r"tuning.context: expected 0 for .*lm, whose tokenizer adds no token after an utterance"):
+    with pytest.raises(ConfigError, match=r"tuning.context: expected 0 for .*lm, because its tokenizer adds no token after an utterance"):
         tune(talks, str(folder), tmp_path / "t", replace(QUICK, context=2), quiet=True)

@@ -32,5 +32,5 @@ def test_an_encoder_by_name_is_a_tuned_one_or_another(fitted: Path, tiny_encoder
     for name in (f"{fitted}:layer=1", f"{fitted}:output=logits", f"{tiny_encoder}:pooling=max"):
         with pytest.raises(CheckpointError, match=r"expected (output|pooling, layer, quantize), found"):
             load_text_encoder(name)
-    with pytest.raises(CheckpointError, match=r"no fine-tuned encoder there; .*--extractor NAME=FOLDER:output=features"):
+    with pytest.raises(CheckpointError, match=r"no fine-tuned encoder there, .*--extractor NAME=FOLDER:output=features"):
         load_text_encoder(f"{tiny_encoder}:output=features")

@@ -100,9 +100,9 @@ def test_what_cannot_be_tuned(talks: Corpus, fitted: Path, tiny_encoder: Path, t
         tune(talks, model, new, QUICK, cross_fit=15)
     few = talks.target.clone()
     few[talks.rows(talks.position[i] for i in talks.splits["train"][1:])] = -1
-    with pytest.raises(CorpusError, match="expected labelled training utterances outside the fold, found none; use fewer folds"):
+    with pytest.raises(CorpusError, match="expected labelled training utterances in the other folds, found none; use fewer folds"):
         tune(replace(talks, target=few), model, new, QUICK, cross_fit=2, quiet=True)
-    with pytest.raises(CheckpointError, match="was fine-tuned with another value of `settings`; choose another folder"):
+    with pytest.raises(CheckpointError, match="were fine-tuned with another value of `settings`; choose another folder"):
         tune(talks, model, fitted, replace(QUICK, seed=1))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()

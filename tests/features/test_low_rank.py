@@ -165,7 +165,9 @@ def test_continuing_equals_never_having_stopped(place: Path, talks: Corpus, copy
     tensors, metadata = load_tensors(copy / "tuned" / "fold-0" / ADAPTER)
     shutil.rmtree(copy / "tuned" / "fold-0")
     save_tensors(half, {f"model.{name}": value for name, value in tensors.items()}, {"figures": "[]", **metadata})
-    with pytest.raises(CheckpointError, match=r"not the state of this fine-tuning \(other weights\); remove the file to begin again"):
+    with pytest.raises(
+        CheckpointError, match=r"not the state of this fine-tuning \(other weights\); remove the file to begin the fine-tuning again"
+    ):
         tune(talks, str(copy / "models" / "base"), copy / "tuned", LOW, cross_fit=2, quiet=True)
 
 
@@ -192,11 +194,14 @@ def test_the_encoder_is_found_beside_it_and_another_is_refused(place: Path, copy
     weights["embeddings.LayerNorm.weight"] = weights["embeddings.LayerNorm.weight"] + 1
     save_tensors(copy / "models" / "base" / "model.safetensors", weights, metadata)
     with pytest.raises(
-        CheckpointError, match=r"tuned: was fine-tuned from \.\./models/base; expected version sha256:\w+ of that encoder, found"
+        CheckpointError,
+        match=r"tuned: these encoders were fine-tuned from \.\./models/base; expected version sha256:\w+ of this model, found",
     ):
         TunedEncoder(copy / "tuned")
     shutil.rmtree(copy / "models")
-    with pytest.raises(CheckpointError, match=r"tuned: has low-rank matrices for an encoder that cannot be found: .*no such folder"):
+    with pytest.raises(
+        CheckpointError, match=r"tuned: the low-rank matrices in this folder are for an encoder that cannot be found: .*no such folder"
+    ):
         TunedEncoder(copy / "tuned")
 
 

@@ -51,7 +51,7 @@ def test_what_is_damaged_is_refused(change: str, folder: Path) -> None:
     about = json.loads((folder / ABOUT).read_text())
     if change in ("format", "version"):
         (folder / ABOUT).write_text(json.dumps({**about, change: 2}))
-        message = "expected erc_graph principal components of a text encoder of version 1; upgrade erc_graph"
+        message = "expected the format 'erc_graph principal components of a text encoder' of version 1, found another"
     elif change == "nested":  # components of components are not read, nor those of themselves
         (folder / ABOUT).write_text(json.dumps({**about, "encoder": str(folder)}))
         message = "config.json: missing"
@@ -62,6 +62,6 @@ def test_what_is_damaged_is_refused(change: str, folder: Path) -> None:
         if change == "lacking":
             del shapes["axes"]
         save_tensors(folder / AXES, shapes)
-        message = r"expected the mean \(d,\) and axes \(k, d\) of vectors, found"
+        message = r"expected finite tensors `mean` of shape \(d,\) and `axes` of shape \(k, d\), found"
     with pytest.raises(CheckpointError, match=message):
         load_text_encoder(str(folder))

@@ -63,7 +63,7 @@ def replace_members(folder: Path, members: dict[str, list[str]]) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "other"}, "expected an erc_graph tuned text encoder of version 1"),
+        ({"format": "other"}, "expected the format 'erc_graph tuned text encoder' of version 1"),
         ({"version": 2}, "upgrade erc_graph"),
         ({"members": {}}, "incomplete or damaged"),
         ({"members": {"../all": []}}, "incomplete or damaged"),
@@ -81,5 +81,5 @@ def test_foreign_descriptions_are_refused(fitted: Path, tmp_path: Path, change: 
 def test_a_foreign_classifier_is_refused(fitted: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(fitted, tmp_path / "copy"))
     save_tensors(copy / "all" / HEAD, {"weight": torch.zeros(2, 7), "bias": torch.zeros(2)})
-    with pytest.raises(CheckpointError, match="expected weight and bias of a classifier of 24 numbers"):
+    with pytest.raises(CheckpointError, match="expected the weight and the bias of a classifier for vectors of 24 numbers"):
         TunedEncoder(copy)

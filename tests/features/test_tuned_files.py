@@ -36,7 +36,7 @@ def test_encoders_of_other_data_are_not_used(what: str, folds: int, talks: Corpu
     """Else what was a training dialogue then, and is a test dialogue now, would be known to them."""
     folder = crossed if folds else fitted
     with pytest.raises(
-        CheckpointError, match=r"was fine-tuned (on other dialogues, texts or labels|with other folds); choose another folder"
+        CheckpointError, match=r"were fine-tuned (on other dialogues, texts or labels|with other folds); choose another folder"
     ):
         tune(changed(talks, what), str(tiny_encoder), folder, QUICK, cross_fit=folds, quiet=True)
 
@@ -51,7 +51,7 @@ def test_more_repeats_go_on_and_fewer_are_refused(talks: Corpus, crossed: Path, 
     encoder = tune(talks, str(tiny_encoder), folder, QUICK, cross_fit=3, repeats=2, quiet=True)
     assert len(encoder.members) == 6
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    with pytest.raises(CheckpointError, match=r"was fine-tuned with other or with more folds \(--cross-fit, --repeats\)"):
+    with pytest.raises(CheckpointError, match=r"were fine-tuned with other or with more folds \(--cross-fit, --repeats\)"):
         tune(talks, str(tiny_encoder), folder, QUICK, cross_fit=3, quiet=True)
 
 

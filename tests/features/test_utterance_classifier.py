@@ -36,7 +36,9 @@ def test_continuing_equals_never_having_stopped(
     monkeypatch.setattr(TuningRun, "judge", stop)
     with pytest.raises(KeyboardInterrupt):
         tune(talks, str(tiny_encoder), tmp_path / "again", QUICK, quiet=True)
-    with pytest.raises(CheckpointError, match="all is not fine-tuned completely; repeat the same `erc-graph features` command to continue"):
+    with pytest.raises(
+        CheckpointError, match="the fine-tuning of all is not finished; repeat the same `erc-graph features` command to continue"
+    ):
         TunedEncoder(tmp_path / "again")
     assert (tmp_path / "again" / f"all.{STATE}").is_file()
     tune(talks, str(tiny_encoder), tmp_path / "again", QUICK, quiet=True)
@@ -52,7 +54,7 @@ def test_a_damaged_state_is_refused(talks: Corpus, tiny_encoder: Path, tmp_path:
     (tmp_path / "tuned").mkdir()
     (tmp_path / "tuned" / ABOUT).write_text(json.dumps(describe(talks, str(tiny_encoder), QUICK, 0, "no")))
     save_tensors(tmp_path / "tuned" / f"all.{STATE}", {"model.x": torch.ones(1)}, {"figures": "[]"})
-    with pytest.raises(CheckpointError, match=r"not the state of this fine-tuning.*remove the file to begin again"):
+    with pytest.raises(CheckpointError, match=r"not the state of this fine-tuning.*remove the file to begin the fine-tuning again"):
         tune(talks, str(tiny_encoder), tmp_path / "tuned", QUICK, quiet=True)
 
 

@@ -397,9 +397,11 @@ def test_a_watch_multiplies_and_records_every_message() -> None:
     torch.testing.assert_close(sent[4:], expected)
     (record,) = watch.record
     torch.testing.assert_close(record.weights, (weight * factor).detach().repeat(2, 1))
-    with pytest.raises(ValueError, match=rf"watch: expected a multiplier for {2 * count} edges of copies of one dialogue"):
+    with pytest.raises(
+        ValueError, match=rf"watch: expected one multiplier for each of the {2 * count} edges of the copies of one dialogue"
+    ):
         edges_of(recipe, both, two, watch=Watch(multiplier[:, :-1]))
-    with pytest.raises(ValueError, match="of copies of one dialogue"):
+    with pytest.raises(ValueError, match="of the copies of one dialogue"):
         edges_of(recipe, Nodes(states, present, streams), one, watch=Watch(multiplier))
 
 

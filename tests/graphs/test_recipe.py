@@ -96,14 +96,16 @@ def test_with_scale() -> None:
     recipe = load_recipe("pairwise")
     assert recipe.with_scale("cross", 0.1).edges == (recipe.edges[0], recipe.with_scale("cross", 0.1).edges[1])
     assert recipe.with_scale("cross", 0.7) == recipe
-    with pytest.raises(ConfigError, match="unknown relation 'inter'; known: context, cross"):
+    with pytest.raises(ConfigError, match="unknown relation 'inter'; known relations: context, cross"):
         recipe.with_scale("inter", 1.0)
     with pytest.raises(ConfigError, match="edge rule 'cross': scale: expected a number from 0 to 1e6, found -1"):
         recipe.with_scale("cross", -1)
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"unknown 'pairwis'; known: alone, causal, causal_window, cogmen, .*dagerc, .*, speaker, window"):
+    with pytest.raises(
+        ConfigError, match=r"unknown name 'pairwis'; known recipes: alone, causal, causal_window, cogmen, .*dagerc, .*, speaker, window"
+    ):
         load_recipe("pairwis")
     with pytest.raises(ConfigError, match=r"unknown '\.\./graphs/pairwise'"):
         load_recipe("../graphs/pairwise")
@@ -122,7 +124,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
         (('future = "all"', 'future = "al"'), r"edges\[0\].future: .* found 'al'"),
         (('future = "all"', ""), r"edges\[0\].future: expected a value, found none"),
         (('"within"', '"both"'), r"edges\[0\].scope: expected 'within' or 'across', found 'both'"),
-        (('"near"', '"Near by"'), r"edges\[0\].relation: expected a word .* found 'Near by'"),
+        (('"near"', '"Near by"'), r"edges\[0\].relation: expected a name .* found 'Near by'"),
         (("past = 1", "past = 1\nwidth = 2"), r"edges\[0\].width: unknown key"),
         (("past = 1", "past = 1\nscale = nan"), r"edges\[0\].scale: expected a number from 0 to 1e6, found nan"),
         (("past = 1", "past = 1\nscale = '1'"), r"edges\[0\].scale: expected a number from 0 to 1e6, found '1'"),
@@ -131,12 +133,12 @@ def test_unknown_name_lists_the_known_ones() -> None:
         (("past = 1", "past = 1\nweight = 'cosine'"), r"edges\[0\].weight: expected 'angular', 'unit' or 'learned', found 'cosine'"),
         (('description = "d"', "description = 2001-01-01\nsorce = 1"), "sorce: unknown key"),
         (('source = "s"', ""), "source: expected a value, found none"),
-        ((GOOD, GOOD.split("[[")[0]), "edges: expected at least one rule, found none"),
-        ((GOOD, GOOD.split("[[")[0] + "edges = []"), "edges: expected at least one rule, found none"),
-        ((GOOD, GOOD + "[[edges]]" + GOOD.split("[[edges]]")[1]), "every relation once, found 'near' again"),
+        ((GOOD, GOOD.split("[[")[0]), "edges: expected at least one rule for edges or hyperedges, found none"),
+        ((GOOD, GOOD.split("[[")[0] + "edges = []"), "edges: expected at least one rule for edges or hyperedges, found none"),
+        ((GOOD, GOOD + "[[edges]]" + GOOD.split("[[edges]]")[1]), "a different name for every relation, found 'near' again"),
         (
             (GOOD, GOOD + "[[example]]\nspeakers = ['A']\nstreams = ['t']\nedges = { far = 1 }"),
-            r"example\[0\].edges: expected a count for each of near",
+            r"example\[0\].edges: expected a number of edges for each of the relations near",
         ),
         (
             (GOOD, GOOD + "[[example]]\nspeakers = []\nstreams = ['t']\nedges = { near = 1 }"),
@@ -178,7 +180,7 @@ def test_rules_made_in_python_are_checked_too() -> None:
     rule = EdgeRule(relation="near", scope="within", past=1, future=0)
     with pytest.raises(ConfigError, match="at least one rule"):
         GraphRecipe(name="none", description="", source="", edges=())
-    with pytest.raises(ConfigError, match="every relation once"):
+    with pytest.raises(ConfigError, match="a different name for every relation"):
         GraphRecipe(name="twice", description="", source="", edges=(rule, rule))
-    with pytest.raises(ConfigError, match="a count for each of near, found none"):
+    with pytest.raises(ConfigError, match="a number of edges for each of the relations near, found numbers for none"):
         GraphRecipe(name="e", description="", source="", edges=(rule,), examples=(Example(speakers=("A",), streams=("t",), edges={}),))

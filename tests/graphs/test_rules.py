@@ -40,7 +40,7 @@ def recipe(*rules: EdgeRule, hyperedges: tuple[HyperedgeRule, ...] = ()) -> Grap
         ({"source": "text"}, r'source: expected a tuple of names of streams, such as \("text",\), or None for all streams, found \'text\''),
         ({"target": "text"}, "target: expected a tuple of names"),
         ({"target": ()}, r"target: expected a tuple of names .* found \(\)"),
-        ({"relation": "Near"}, "relation: expected a word"),
+        ({"relation": "Near"}, "relation: expected a name"),
     ],
 )
 def test_words_that_cannot_be(words: dict[str, Any], message: str) -> None:
@@ -61,11 +61,11 @@ def test_words_that_cannot_be(words: dict[str, Any], message: str) -> None:
         ("past = 1\nsource = 'text'", r"edges\[0\].source: expected a valid array, found 'text'"),
         ("past = 1\ntimes = 0", r"edges\[0\].times: expected a whole number from 1 to 10000, found 0"),
         ('past = 1\n[[hyperedge]]\nrelation = "all"\nover = "corpus"', r"hyperedge\[0\].over: expected 'stream', 'turn' or 'speaker'"),
-        ('past = 1\n[[hyperedge]]\nrelation = "near"\nover = "turn"', "every relation once, found 'near' again"),
-        ('past = 1\n[[hyperedge]]\nrelation = "All"\nover = "turn"', r"hyperedge\[0\].relation: expected a word"),
+        ('past = 1\n[[hyperedge]]\nrelation = "near"\nover = "turn"', "a different name for every relation, found 'near' again"),
+        ('past = 1\n[[hyperedge]]\nrelation = "All"\nover = "turn"', r"hyperedge\[0\].relation: expected a name"),
         (
             'past = 1\n[[hyperedge]]\nrelation = "all"\nover = "turn"\n[[example]]\nspeakers = ["A"]\nstreams = ["t"]\nedges = {near = 0}',
-            r"example\[0\].hyperedges: expected a count for each of all, found none",
+            r"example\[0\].hyperedges: expected a number of hyperedges for each of the relations all, found numbers for none",
         ),
     ],
 )
@@ -132,7 +132,9 @@ def test_past_only() -> None:
     assert load_recipe("dialoguegcn").past_only().relations == tuple(f"before_{s}_{t}" for s in "01" for t in "01")
     with pytest.raises(ConfigError, match="'m3net': hyperedge 'modality' joins all utterances of a stream"):
         load_recipe("m3net").past_only()
-    with pytest.raises(ConfigError, match="'own': expected a rule with edges from the past, found only edges from later utterances"):
+    with pytest.raises(
+        ConfigError, match="'own': expected a rule with edges from earlier utterances, found only edges from later utterances"
+    ):
         recipe(rule(past=0, future=3, self_loops=False)).past_only()
     assert recipe(rule(past=0, future=3, self_loops=False), rule(relation="other")).past_only().relations == ("other",)
 

@@ -67,7 +67,7 @@ def test_features_that_do_not_fit(pipeline: Pipeline, corpus: Corpus) -> None:
     bare = replace(corpus, features={}, present={})
     with pytest.raises(CorpusError, match=r"this model names no text encoder for the vectors that it uses"):
         pipeline.predict(bare)
-    with pytest.raises(CorpusError, match=r"expected features .*text \(.*found none"):
+    with pytest.raises(CorpusError, match=r"expected the features that the model uses, .*text \(.*found none"):
         answer.answers(pipeline.method, bare)
     wide = {**corpus.features, "text": torch.zeros(corpus.utterances, 3)}
     with pytest.raises(CorpusError, match=r"features\.text: expected vectors of \d+ numbers, found 3"):

@@ -228,10 +228,10 @@ def test_dialogues_of_one_turn(pipeline: Pairwise) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"turn": 99}, r"turn: expected -\d to \d in dialogue 'sample-0', found 99"),
+        ({"turn": 99}, r"turn: expected the position of an utterance, from -\d to \d in dialogue 'sample-0', found 99"),
         ({"turn": -99}, "turn: expected .* found -99"),
-        ({"turn": 1.5}, r"turn: expected a whole number, found 1\.5"),
-        ({"turn": "1"}, "turn: expected a whole number, found '1'"),
+        ({"turn": 1.5}, r"turn: expected the position of an utterance as a whole number, found 1\.5"),
+        ({"turn": "1"}, "turn: expected the position of an utterance as a whole number, found '1'"),
         ({"turn": 0, "label": "bored"}, "label: expected one of joy, .*, found 'bored'"),
         ({"turn": 0, "tolerance": 0.0}, r"tolerance: expected a number above 0, found 0\.0"),
     ],

@@ -58,14 +58,17 @@ def test_a_graph_is_one_of_the_graphs_and_the_last_unless_it_is_named(pipeline: 
     assert list(graphs) == ["audio+text", "audio+visual", "text+visual", "fused"] and last is not None and first is not None
     assert last.node_types == graphs["fused"].node_types and first.node_types == ["audio", "text"]
     assert first.texts == list(dialogue.texts) and first.speakers == list(dialogue.speakers)
-    with pytest.raises(ConfigError, match=r"part: expected one of audio\+text, audio\+visual, text\+visual, fused, found 'all'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"part: expected the name of a graph operator of the method \(audio\+text, audio\+visual, text\+visual, fused\), found 'all'",
+    ):
         pipeline.graph(dialogue, "all")
 
 
 def test_a_method_without_a_graph(corpus: Corpus) -> None:
     pipeline = Pipeline(BiGRU(Schema.of(corpus), BiGRUConfig(width=6)))
     assert pipeline.graphs(corpus[0]) == {} and pipeline.graph(corpus[0]) is None
-    with pytest.raises(ConfigError, match=r"part: expected one of none \(a method without a graph\), found 'fused'"):
+    with pytest.raises(ConfigError, match=r"part: expected .* \(none: a method without a graph\), found 'fused'"):
         pipeline.graph(corpus[0], "fused")
 
 

@@ -140,7 +140,9 @@ def test_a_method_of_ones_own_is_named_when_it_is_read(corpus: Corpus, tmp_path:
     ):
         Pipeline.from_pretrained(tmp_path / "model")
     make("bigru", corpus).save_pretrained(tmp_path / "other")
-    with pytest.raises(CheckpointError, match=r"method: expected Own, as given, found 'BiGRU'; give the class of this model's method"):
+    with pytest.raises(
+        CheckpointError, match=r"method: expected Own, the class that you gave, found 'BiGRU'; give the class of this model's method"
+    ):
         Pipeline.from_pretrained(tmp_path / "other", Own)
 
 
@@ -217,7 +219,8 @@ def test_several_folds_are_named(run: Path) -> None:
     (run / "seed-2" / "best.safetensors").unlink()
     (run / "seed-10" / "best.safetensors").unlink()
     with pytest.raises(
-        CheckpointError, match=r"expected one trained model, found 2 \(folds or rows\); give the folder of one, such as .*session-1"
+        CheckpointError,
+        match=r"expected one trained model, found 2, one for each fold or table row; give the folder of one model, such as .*session-1",
     ):
         Pipeline.from_pretrained(run)
     with pytest.raises(CheckpointError, match="expected one trained model, found 2"):
@@ -269,8 +272,8 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     ("change", "message"),
     [
         (lambda c: c.update(format="other"), 'expected the field "format": "erc_graph pipeline"'),
-        (lambda c: c.update(version=3), "expected format version 2 or lower, found 3; upgrade erc_graph"),
-        (lambda c: c.update(version="1"), "expected format version 2 or lower, found '1'"),
+        (lambda c: c.update(version=3), "expected a saved model of format version 2 or lower, found 3; upgrade erc_graph"),
+        (lambda c: c.update(version="1"), "expected a saved model of format version 2 or lower, found '1'"),
         (lambda c: c.update(method="Later"), "method: expected the class of a method in .*, found 'Later'"),
         (lambda c: c.update(method=["BiGRU"]), "method: expected the class of a method"),
         (lambda c: c["inputs"].update(swap_noise={"text": 2.0}), "inputs.swap_noise: expected numbers from 0 to 1"),
@@ -279,7 +282,10 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda c: c["config"].update(width="8"), "expected the description of a saved model, found problems .config.width"),
         (lambda c: c["config"].update(width=7), "pipeline.width: expected an even number"),
         (lambda c: c["config"].update(width=10), "the weights do not fit the description"),
-        (lambda c: c["config"].update(layers=10**9), "config: expected whole numbers up to 10000, found 1000000000"),
+        (
+            lambda c: c["config"].update(layers=10**9),
+            "config: expected whole numbers up to 10000, which fit the sizes of the weights, found 1000000000",
+        ),
         (lambda c: c["config"].update(layers=3), "the weights do not fit the description"),
         (lambda c: c.update(config=[]), "expected the description of a saved model, found problems"),
         (lambda c: c.pop("task"), "expected the description of a saved model, found problems .task: Field required"),
@@ -324,7 +330,7 @@ def test_an_unreadable_description(folder: Path, monkeypatch: pytest.MonkeyPatch
     ("change", "message"),
     [
         (lambda t: t.pop("classify.1.bias"), "do not fit the description"),
-        (lambda t: t.update({"classify.1.bias": torch.full((6,), float("nan"))}), "classify.1.bias: has NaN or inf"),
+        (lambda t: t.update({"classify.1.bias": torch.full((6,), float("nan"))}), "the tensor classify.1.bias contains NaN or inf"),
         (
             lambda t: t.update({"classify.1.bias": torch.zeros(6, dtype=torch.float64)}),
             "classify.1.bias: expected torch.float32, found torch.float64",

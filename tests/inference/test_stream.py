@@ -215,7 +215,7 @@ def test_features_may_be_lists_arrays_tensors_or_nothing() -> None:
         ({"text": [[0.0] * 5]}, r"utterance 1: text: expected 5 numbers, found shape \(1, 5\)"),
         ({"text": ["a"] * 5}, "utterance 1: text: expected 5 numbers, found other values"),
         ({"text": [10**400] * 5}, "utterance 1: text: expected 5 numbers, found other values"),
-        (None, "utterance 1: features: expected modality → numbers, found a NoneType"),
+        (None, "utterance 1: features: expected a mapping from modality to numbers, found a NoneType"),
         (
             {"audio": [0.0, float("nan"), 0.0]},
             "utterance 1: audio: expected finite numbers, found NaN, inf or numbers beyond 1e15; leave out a missing modality",
@@ -274,7 +274,7 @@ def test_an_interrupted_turn_ends_the_stream() -> None:
 
 
 def test_a_model_that_reads_later_turns_is_refused_by_the_name_of_its_part() -> None:
-    ahead = "found one that uses them in .*; train a model with pipeline.causal true"
+    ahead = "found one whose modules .* use them; train a model with pipeline.causal true"
     methods: dict[Method, str] = {
         Pairwise(schema(), small("pairwise", causal=False)): "fusion.audio.text.encode.audio, .*fusion.audio.text.conv, ",
         Pairwise(schema(), small("causal", causal=False)): "fusion.audio.text.encode.audio, ",

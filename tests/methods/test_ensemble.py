@@ -244,7 +244,7 @@ def test_it_listens_where_its_members_do(corpus: Corpus) -> None:
         torch.testing.assert_close(torch.tensor(stream.push(dialogue.speakers[row], features).scores), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(
         ConfigError,
-        match=r"expected a model that uses no later utterances, found one that uses them in fusion.audio.text.encode.audio, .*; train",
+        match=r"expected a model that uses no later utterances, found one whose modules fusion.audio.text.encode.audio, .* use them; train",
     ):
         Pipeline(ensemble("pairwise", corpus)).stream()
 

@@ -102,7 +102,7 @@ def test_what_cannot_be_drawn(tmp_path: Path) -> None:
         ConfigError, match="expected a method with a graph, found one without; use `inputs` for the attributions of the utterances"
     ):
         draw_explanation(Why({}), tmp_path / "none.png")
-    with pytest.raises(ConfigError, match="part: expected one of pairs, fused, found 'text'"):
+    with pytest.raises(ConfigError, match=r"part: expected the name of a graph operator of the method \(pairs, fused\), found 'text'"):
         draw_explanation(why(), tmp_path / "none.png", "text")
     with pytest.raises(ConfigError, match=r"file name ending in \.png or \.svg"):
         draw_explanation(why(), tmp_path / "none.jpg", "fused")

@@ -57,7 +57,7 @@ def test_read_scores(tmp_path: Path) -> None:
 def test_something_else_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(CheckpointError, match="expected predictions of joy, sadness, fear, found something else"):
+    with pytest.raises(CheckpointError, match="expected predictions of joy, sadness, fear, found an invalid file"):
         read_predictions(path, LABELS)
 
 

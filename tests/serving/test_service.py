@@ -98,7 +98,9 @@ def test_an_encoder_that_reads_what_was_said_before_does_so_live(tiny_encoder: P
     monkeypatch.setattr(Reading, "context", 0)
     assert alone.predict(TALK)["turns"][1]["probabilities"] != pytest.approx(whole[1]["probabilities"], abs=1e-5)
     monkeypatch.setattr(Reading, "context", 65)
-    with pytest.raises(CheckpointError, match="the text encoder needs 65 preceding utterances, but the service stores 64; send `features`"):
+    with pytest.raises(
+        CheckpointError, match="the text encoder needs 65 preceding utterances, but the service stores only 64; send `features`"
+    ):
         service.turn(session, b"Ann: hi")
 
 

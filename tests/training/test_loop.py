@@ -269,7 +269,7 @@ def test_check_fit_is_what_fit_refuses_first(build, train, dev, tmp_path):
     assert check_fit(task, train, dev, CONFIG, "cpu").device.type == "cpu"
     silent = replace(dev, judged=torch.zeros_like(dev.judged))
     for message, part, config, device in (
-        (r"dev: expected utterances with a target .* or set training\.selection to 'last'", silent, CONFIG, "cpu"),
+        (r"dev: expected labelled utterances that count in the loss, .* or set training\.selection to 'last'", silent, CONFIG, "cpu"),
         (r"training\.selection: expected 'last'", None, CONFIG, "cpu"),
         (r"training\.criterion: expected one of", dev, replace(CONFIG, criterion="mae"), "cpu"),
         (r"device: expected one of", dev, CONFIG, "tpu"),

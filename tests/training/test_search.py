@@ -72,7 +72,7 @@ def test_failed_trials_are_kept_and_lose(tmp_path):
     def never(parameters):
         raise ConfigError("no")
 
-    with pytest.raises(ConfigError, match="expected a successful trial, found none in 2; the first error: no"):
+    with pytest.raises(ConfigError, match="expected a trial without an error, found none among 2 trials; the first error: no"):
         _ = run_search(never, SPACE, 2, 0, tmp_path / "never", quiet=True).best
 
 

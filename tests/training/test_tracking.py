@@ -140,7 +140,9 @@ def test_unknown_and_missing_trackers(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="track: expected one of tensorboard, wandb, mlflow, found 'paper'"):
         check_tracker("paper")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"expected the package mlflow, found none; install it with pip install 'erc_graph\[mlflow\]'"):
+    with pytest.raises(
+        ConfigError, match=r"expected the package mlflow, which is not installed; install it with pip install 'erc_graph\[mlflow\]'"
+    ):
         check_tracker("mlflow")
 
 
