@@ -127,7 +127,7 @@ def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None
         for part, ids in judged.items():
             if ids:
                 logging.getLogger(__name__).warning(
-                    "  note: %s: its encoders were fine-tuned on the labels of %d %s dialogues of fold %s%s",
+                    "  note: the encoders of the %s features were fine-tuned on the labels of %d %s dialogues of fold %s%s",
                     name, len(ids), part, fold.name, "; features of these dialogues come from encoders that were not fine-tuned on "
                     "them" if fitted.get("cross_fit") else "",
                 )  # fmt: skip

@@ -77,7 +77,7 @@ def make_parser(method: str) -> ArgumentParser:
         unwritten=COMMAND_ONLY,
     )
     parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
-    parser.add_argument("--out", metavar="DIR", help="Folder of the results (default: runs/METHOD-CORPUS).")
+    parser.add_argument("--out", metavar="DIR", help="Folder for the results (default: runs/METHOD-CORPUS).")
     parser.add_argument("--resume", metavar="DIR", help="Continue the interrupted run in DIR, with the settings of its first start.")
     parser.add_argument(
         "--table",

@@ -125,7 +125,7 @@ class Method(nn.Module):
         The first module maps the input (`Given`) to node states (`Nodes`); every other module maps `Nodes` and `Batch` to `Nodes`. A module
         that changes the width of the node states has an attribute `width`.
         """
-        raise ConfigError(f"{type(self).__name__}: expected parts(), or build() and encode(), found neither")
+        raise ConfigError(f"{type(self).__name__}: expected the methods parts(), or build() and encode(), in the class, found neither")
 
     def head(self, config: Any, width: int, outputs: int) -> nn.Module:
         """Return the classifier, which maps utterance states `(N, width)` to scores `(N, outputs)`."""
@@ -140,7 +140,7 @@ class Method(nn.Module):
         self.chain = nn.ModuleList(parts)
         widths: list[int] = [part.width for part in self.chain if hasattr(part, "width")]  # type: ignore[misc]
         if not widths:
-            raise ConfigError(f"{type(self).__name__}.parts: expected a part with an attribute `width`, found none")
+            raise ConfigError(f"{type(self).__name__}.parts: expected a module with an attribute `width` (of its output), found none")
         streams = int(getattr(self.chain[0], "count", 1))  # side by side in `encode`
         self.classify = self.head(config, streams * widths[-1], shapes.outputs)
 
@@ -314,8 +314,8 @@ class Method(nn.Module):
         ahead = [name for name, part in self.over_turns() if not part.causal]
         if ahead:
             raise ConfigError(
-                f"pipeline.causal: expected parts that read no later utterances, found {', '.join(ahead)}; change their options, or set "
-                "pipeline.causal to false"
+                f"pipeline.causal: expected only modules that read no later utterances, found {', '.join(ahead)}; change their options, or "
+                "set pipeline.causal to false"
             )
 
 

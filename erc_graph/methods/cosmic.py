@@ -112,7 +112,7 @@ class COSMIC(Method):
         """Build the modules in the order of the method's equations."""
         said = {name: width for name, width in shapes.widths.items() if name not in COMMONSENSE}
         if not said:
-            raise ConfigError(f"modalities: expected at least one besides the commonsense vectors, found {', '.join(shapes.widths)}")
+            raise ConfigError(f"modalities: expected one or more besides the commonsense vectors, found {', '.join(shapes.widths)}")
         self.texts = MeanOfTexts(said, norm=c.norm == "batch")
         self.couples_batch, self.turn = self.texts.couples_batch, Turn(self.texts.widths)
         self.project = nn.Linear(self.turn.width, c.hidden)

@@ -131,7 +131,7 @@ class DialogXL(Method):
                 own, found = found.settings, replace(found, folder="")
                 if own["n_head"] != sum(self.heads):
                     raise ConfigError(
-                        f"pipeline: expected {own['n_head']} heads over all groups, as in XLNet, found {sum(self.heads)}; change "
+                        f"pipeline: expected {own['n_head']} attention heads in all groups, as in XLNet, found {sum(self.heads)}; change "
                         + ", ".join(f"{group}_heads" for group in GROUPS)
                     )
                 c = replace(c, width=own["d_model"], layers=own["n_layer"], feedforward=own["d_inner"])

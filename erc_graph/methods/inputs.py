@@ -142,7 +142,7 @@ class Inputs(nn.Module):
         if config.second_text is not None:
             if not second_text:
                 raise ConfigError(
-                    f"inputs.second_text: expected none, because this method reads no second text, found {config.second_text!r}"
+                    f"inputs.second_text: expected no feature set, because this method reads no second text, found {config.second_text!r}"
                 )
             if config.second_text not in widths:
                 raise ConfigError(
@@ -175,7 +175,7 @@ class Inputs(nn.Module):
             outputs=schema.outputs,
         )
         if not self.shapes.modalities:
-            raise ConfigError(f"modalities: expected at least one, such as text, audio or visual; found {', '.join(widths) or 'none'}")
+            raise ConfigError(f"modalities: expected one or more, such as text, audio or visual; found {', '.join(widths) or 'none'}")
 
     def fit(self, train: Batch) -> None:
         """Compute the mean and standard deviation of the training features, and load pretrained weights into the text layers."""
@@ -345,6 +345,6 @@ def text_layers(schema: Schema, config: TextLayersConfig) -> TextLayers:
     if len(item) != 1:
         found = "text is no sequence" if not item else f"items of shape {item}"
         raise ConfigError(
-            f"inputs.text_layers.layers: expected token states of text, a sequence (erc-graph features --pooling words), found {found}"
+            f"inputs.text_layers.layers: expected text as sequences of token states (erc-graph features --pooling words), found {found}"
         )
     return TextLayers(item[0], config)

@@ -94,7 +94,7 @@ class LMF(UtteranceMethod):
     def build(self, config: LMFConfig, shapes: Shapes) -> None:
         """Build a network and low-rank factors for each modality, the graph stage, and the classifier."""
         if config.fused < 0 or (not config.fused and self.graph is not None):
-            raise ConfigError(f"pipeline.fused: expected 1 or more, or 0 with graph 'none', found {config.fused} with {config.graph!r}")
+            raise ConfigError(f"pipeline.fused: expected 1 or more, or 0 without a graph, found {config.fused} with graph {config.graph!r}")
         self.names, size = shapes.modalities, config.fused or shapes.outputs
         widths = {name: config.widths.get(name, config.width) for name in self.names}
         self.subnets = SubNets(shapes, widths, config.words, config.dropout)

@@ -112,8 +112,8 @@ class M3NET(Method):
         self.speaker = SpeakerEmbedding(c.width, given=shapes.speaker) if "text" in widths else None
         self.node = nn.Linear(c.width, c.hidden)
         if not (self.recipe.edges and self.recipe.hyperedges):
-            missing = "[[hyperedge]]" if self.recipe.edges else "[[edges]]"
-            raise ConfigError(f"M3NET: graph recipe {self.recipe.name!r}: expected [[edges]] and [[hyperedge]], found no {missing}")
+            missing = "hyperedges ([[hyperedge]])" if self.recipe.edges else "edges ([[edges]])"
+            raise ConfigError(f"M3NET: graph recipe {self.recipe.name!r}: expected rules for edges and hyperedges, found no {missing}")
         sets, pairs = replace(self.recipe, examples=(), edges=()), replace(self.recipe, examples=(), hyperedges=())
         weights = len(widths) if c.weights == "kind" else None
         self.hypergraph = Hypergraph(c.hidden, c.hidden, sets, layers=c.hyper_layers, streams=weights)

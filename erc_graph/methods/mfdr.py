@@ -301,7 +301,7 @@ class MFDR(UtteranceMethod):
 
         batch = self.schema.batch(dialogue.corpus).to(self.device)
         if not 0 <= turn < len(dialogue) or not any(batch.sequences[name].present[turn] for name in self.fronts):
-            raise ConfigError(f"turn: expected an utterance of 0 to {len(dialogue) - 1} with {' or '.join(self.fronts)}, found {turn}")
+            raise ConfigError(f"turn: expected an utterance from 0 to {len(dialogue) - 1} with {' or '.join(self.fronts)}, found {turn}")
         with evaluating(self):
             _, _, weights, seen = self.combine({name: batch.sequences[name].take([turn]).pad() for name in self.fronts})
         return window_graph(weights[0], seen[0], dialogue.texts[turn].split() if dialogue.texts else ())

@@ -117,11 +117,11 @@ class MHDNN(UtteranceMethod):
         """Return the indices of the labels in each group."""
         labels = self.task.labels
         if self.task.kind != "classification":
-            raise ConfigError("task: expected classes, because MHDNN builds a tree of them, found a score")
+            raise ConfigError("task: expected a task with classes, because MHDNN builds a tree of the classes, found a task with a score")
         groups = config.groups or [[label for label in labels if label.lower() in AROUSED]]
         named = [label for group in groups for label in group]
         if unknown := sorted(set(named) - set(labels)):
-            raise ConfigError(f"pipeline.groups: expected labels of {self.task.name} ({', '.join(labels)}), found {unknown[0]!r}")
+            raise ConfigError(f"pipeline.groups: expected labels of the task {self.task.name} ({', '.join(labels)}), found {unknown[0]!r}")
         every = [*groups, [label for label in labels if label not in named]]
         return [[labels.index(label) for label in group] for group in every if group]
 

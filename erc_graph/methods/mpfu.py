@@ -87,7 +87,7 @@ class MPFU(UtteranceMethod):
     def build(self, config: MPFUConfig, shapes: Shapes) -> None:
         """Build an encoder and a classifier per modality, the graph stage, and the classifier of the conversation."""
         if self.task.kind != "classification":
-            raise ConfigError("task: expected classes, because MPFU multiplies their probabilities, found a score")
+            raise ConfigError("task: expected a task with classes, because MPFU multiplies class probabilities, found a task with a score")
         width, self.names = config.width, shapes.modalities
         self.encoders = nn.ModuleDict({m: SubNet(inputs, width, config.dropout) for m, inputs in shapes.widths.items()})
         self.encoders.update({m: LastWord(item[0], width, width, config.dropout) for m, item in shapes.items.items()})

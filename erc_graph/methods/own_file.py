@@ -105,7 +105,7 @@ def load_method(method: str) -> type[Method]:
         own = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__]
         classes = [value.__name__ for value in own if issubclass(value, Method)]
         wanted = f"found no class {kind!r}" if kind else "found no class name"
-        raise ConfigError(f"method: expected {file.name}:CLASS, {wanted}; {file} has {', '.join(classes) or 'no subclass of Method'}")
+        raise ConfigError(f"method: expected {file.name}:CLASS, {wanted}; the file has {', '.join(classes) or 'no subclass of Method'}")
     found = getattr(module, kind)
     refuse_other(found, f"{file}: {kind}")
     return found

@@ -105,7 +105,7 @@ class MeanOfTexts(nn.Module):
         super().__init__()
         texts = {name: width for name, width in widths.items() if re.fullmatch(r"text\d*", name)}
         if len(set(texts.values())) > 1:
-            raise ConfigError(f"modalities: expected text features of one width, found {texts}; leave out sets of other widths")
+            raise ConfigError(f"modalities: expected text features of the same width, found {texts}; leave out sets of other widths")
         self.widths = dict(sorted(("text" if name in texts else name, width) for name, width in widths.items()))
         self.names, normed = tuple(texts), len(texts) > 1 if norm is None else norm
         self.norm = nn.ModuleDict({name: BatchNorm(width) for name, width in texts.items()} if normed else {})

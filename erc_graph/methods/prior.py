@@ -46,7 +46,7 @@ class PriorConfig:
             raise ConfigError(f"prior.features: expected every feature set once, found {', '.join(self.features)}")
         for name in ("around", "stream"):
             if getattr(self, name) and not self.features:
-                raise ConfigError(f"prior.{name}: expected prior.features as well, found none")
+                raise ConfigError(f"prior.{name}: expected prior.features as well, because this option is about them, found none")
 
 
 class Prior(nn.Module):

@@ -167,7 +167,7 @@ class WavFusion(UtteranceMethod):
         if config.wav2vec.folder and heard is not None:
             sound, weights = read_wav2vec(config.wav2vec.folder)
         if config.deep > sound.layers:
-            raise ConfigError(f"pipeline.deep: expected at most {sound.layers}, the layers of wav2vec 2.0, found {config.deep}")
+            raise ConfigError(f"pipeline.deep: expected at most {sound.layers}, the number of layers of wav2vec 2.0, found {config.deep}")
         frozen = weights is not None if config.frozen is None else config.frozen
         # What is saved must be built again without the folder.
         self.config = config = replace(config, wav2vec=sound, frozen=frozen if weights else config.frozen)

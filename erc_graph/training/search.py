@@ -201,7 +201,7 @@ def _frozen(trial: Trial, space: SearchSpace, distributions: dict[str, BaseDistr
     import optuna
 
     if trial.value is not None and not (isinstance(trial.value, (int, float)) and math.isfinite(trial.value)):
-        raise ValueError(f"trial {trial.number}: value {trial.value!r}")
+        raise ValueError(f"trial {trial.number}: the value {trial.value!r} is not a finite number")
     choices = {key: [json.dumps(choice) for choice in space.ranges[key].choices] for key in trial.parameters}
     parameters = {key: choices[key].index(json.dumps(v)) if choices[key] else v for key, v in trial.parameters.items()}
     state = optuna.trial.TrialState.FAIL if trial.value is None else optuna.trial.TrialState.COMPLETE

@@ -39,7 +39,7 @@ def tensors() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
 GONE = {
     "hff-nodes": "config.nodes: expected 'fused', found 'modalities': this option was removed",
     "shared-gru": "config.mff.shared_gru: expected False, found True: this option was removed",
-    "forward-speaker-relative": "pipeline.causal: expected parts that read no later utterances, found inputs.speaker_relative",
+    "forward-speaker-relative": "pipeline.causal: expected only modules that read no later utterances, found inputs.speaker_relative",
 }
 
 

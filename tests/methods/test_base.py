@@ -170,9 +170,9 @@ def test_several_streams_go_side_by_side_into_the_classifier(corpus: Corpus) -> 
 
 
 def test_a_method_without_parts_says_what_is_missing(corpus: Corpus) -> None:
-    with pytest.raises(ConfigError, match=r"Nothing: expected parts\(\), or build\(\) and encode\(\)"):
+    with pytest.raises(ConfigError, match=r"Nothing: expected the methods parts\(\), or build\(\) and encode\(\)"):
         Nothing(Schema.of(corpus))
-    with pytest.raises(ConfigError, match=r"Mute.parts: expected a part with an attribute `width`, found none"):
+    with pytest.raises(ConfigError, match=r"Mute.parts: expected a module with an attribute `width` .*, found none"):
         Mute(Schema.of(corpus))
 
 
@@ -221,11 +221,11 @@ def test_causal_drops_the_edges_from_later_turns(corpus: Corpus) -> None:
 def test_causal_is_refused_by_the_name_of_the_part_that_reads_later_turns(corpus: Corpus) -> None:
     schema, causal = Schema.of(corpus), OwnConfig(causal=True)
     with pytest.raises(
-        ConfigError, match=r"pipeline.causal: expected parts that read no later utterances, found chain.1; change their options"
+        ConfigError, match=r"pipeline.causal: expected only modules that read no later utterances, found chain.1; change their options"
     ):
         Ahead(schema, causal)
     with pytest.raises(
-        ConfigError, match=r"expected parts that read no later utterances, found inputs.speaker_relative; change their options"
+        ConfigError, match=r"expected only modules that read no later utterances, found inputs.speaker_relative; change their options"
     ):
         Chain(schema, causal, inputs=InputsConfig(speaker_relative=["audio"]))
     with pytest.raises(ConfigError, match=r"pipeline.causal: expected false, because Never always reads later utterances, found true"):

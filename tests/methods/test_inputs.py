@@ -277,7 +277,7 @@ def test_a_method_of_sequences_reads_them_itself() -> None:
 @pytest.mark.parametrize(
     ("widths", "changes", "options", "message"),
     [
-        ({}, {"second_text": "bert"}, {}, r"inputs.second_text: expected none, because this method reads no second text, found 'bert'"),
+        ({}, {"second_text": "bert"}, {}, "no feature set, because this method reads no second text, found 'bert'"),
         (
             {}, {"second_text": "bert"}, {"second_text": True},
             r"inputs.second_text: expected a feature set `bert`; the corpus has text, audio",
@@ -297,7 +297,7 @@ def test_options_that_do_not_fit_the_corpus(widths: dict[str, int], changes: dic
 
 
 def test_nothing_to_read() -> None:
-    with pytest.raises(ConfigError, match="modalities: expected at least one, such as text, audio or visual; found speaker"):
+    with pytest.raises(ConfigError, match="modalities: expected one or more, such as text, audio or visual; found speaker"):
         make({"speaker": 3})
     with pytest.raises(ConfigError, match=r"inputs.text_layers.layers: .*, found items of shape \(3, 4\)"):
         schema = Schema(widths={}, sequences={"text": (3, 4)}, task=TASK)

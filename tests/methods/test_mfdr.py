@@ -257,7 +257,7 @@ def test_the_bipartite_graph_of_an_utterance() -> None:
     assert torch.equal(graph["frame", "window", "word"].edge_weight, weights[0, word, frame])
     assert method.windows(corpus["one"], 1).words == [], "five words in the model, three in the text"
     for turn in (5, -1):
-        with pytest.raises(ConfigError, match=f"turn: expected an utterance of 0 to 4 with text or audio, found {turn}"):
+        with pytest.raises(ConfigError, match=f"turn: expected an utterance from 0 to 4 with text or audio, found {turn}"):
             method.windows(corpus["one"], turn)
     with pytest.raises(ConfigError, match="found 1"):
         method.windows(corpus["two"], 1)  # neither words nor frames

@@ -137,7 +137,9 @@ def test_the_frequencies_of_a_score_task_are_its_mean() -> None:
 @pytest.mark.parametrize("kind", [Pairwise, BiGRU])
 def test_frequencies_need_later_turns(kind: type[Method], corpus: Corpus) -> None:
     schema, around = Schema.of(corpus), PriorConfig(features=["logp"], around=True)
-    with pytest.raises(ConfigError, match=r"pipeline.causal: expected parts that read no later utterances, found prior.around; change"):
+    with pytest.raises(
+        ConfigError, match=r"pipeline.causal: expected only modules that read no later utterances, found prior.around; change"
+    ):
         kind(schema, kind.Config(causal=True), prior=around)
     assert kind(schema, kind.Config(causal=True), prior=LOGP).causal and not kind(schema, prior=around).causal
 

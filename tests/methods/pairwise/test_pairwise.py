@@ -198,9 +198,9 @@ def test_given_speaker_vectors_take_the_place_of_the_embedding(corpus):
 
 
 def test_without_any_modality_there_is_nothing_to_fuse() -> None:
-    with pytest.raises(ConfigError, match="modalities: expected at least one, such as text, audio or visual; found speaker"):
+    with pytest.raises(ConfigError, match="modalities: expected one or more, such as text, audio or visual; found speaker"):
         make("speaker")
-    with pytest.raises(ConfigError, match="modalities: expected at least one, such as text, audio or visual; found bert"):
+    with pytest.raises(ConfigError, match="modalities: expected one or more, such as text, audio or visual; found bert"):
         make("bert", inputs=InputsConfig(second_text="bert"))
 
 
@@ -355,7 +355,7 @@ def test_causal_needs_nets_that_read_forward() -> None:
     assert make(causal=True).causal and not make().causal
     assert make(causal=True, graph="causal", mff=MffConfig(width=4, bidirectional=True)).causal
     with pytest.raises(
-        ConfigError, match=r"pipeline\.causal: expected parts that read no later utterances, found inputs.speaker_relative;"
+        ConfigError, match=r"pipeline\.causal: expected only modules that read no later utterances, found inputs.speaker_relative;"
     ):
         make(causal=True, graph="causal", inputs=InputsConfig(speaker_relative=["audio"]))
     with pytest.raises(ConfigError, match=r"inputs\.speaker_relative: expected modalities of the corpus \(.*\), found 'smell'"):

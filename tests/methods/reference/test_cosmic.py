@@ -169,5 +169,5 @@ def test_dropout_at_the_end_of_a_turn() -> None:
 
 
 def test_commonsense_alone_is_refused() -> None:
-    with pytest.raises(ConfigError, match="modalities: expected at least one besides the commonsense vectors, found xEffect"):
+    with pytest.raises(ConfigError, match="modalities: expected one or more besides the commonsense vectors, found xEffect"):
         build(COSMIC, {"xEffect": 3}, 3, COSMICConfig())

@@ -86,5 +86,5 @@ def test_low_rank_is_a_weight_times_the_tensor_and_what_is_missing_is_never_read
 
 
 def test_without_a_fused_vector_there_is_no_graph() -> None:
-    with pytest.raises(ConfigError, match=r"pipeline\.fused: expected 1 or more, or 0 with graph 'none', found 0 with 'speaker'"):
+    with pytest.raises(ConfigError, match=r"pipeline\.fused: expected 1 or more, or 0 without a graph, found 0 with graph 'speaker'"):
         build(LMF, {"text": 3}, 2, LMFConfig(fused=0))

@@ -83,5 +83,7 @@ def test_groups() -> None:
         tree(four, [["joy"]])
     with pytest.raises(ConfigError, match=r"pipeline\.groups: expected groups that are not empty, and no label twice"):
         MHDNNConfig(groups=[["sad"], ["sad", "happy"]])
-    with pytest.raises(ConfigError, match="task: expected classes, because MHDNN builds a tree of them, found a score"):
+    with pytest.raises(
+        ConfigError, match="task: expected a task with classes, because MHDNN builds a tree of the classes, found a task with a score"
+    ):
         build(MHDNN, {"text": 3}, 0, MHDNNConfig(graph="none"))

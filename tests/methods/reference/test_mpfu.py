@@ -99,5 +99,7 @@ def test_the_printed_loss_trains_against_the_label_of_an_unsure_channel(sure: fl
 
 
 def test_a_score_is_refused() -> None:
-    with pytest.raises(ConfigError, match="task: expected classes, because MPFU multiplies their probabilities, found a score"):
+    with pytest.raises(
+        ConfigError, match="task: expected a task with classes, because MPFU multiplies class probabilities, found a task with a score"
+    ):
         build(MPFU, {"text": 3}, 0, MPFUConfig(graph="none"))
