@@ -120,7 +120,7 @@ def tune(
     """
     share = share or Share()
     if repeats < 1:
-        raise ConfigError(f"repeats: expected 1 or more, found {repeats}")
+        raise ConfigError(f"repeats: expected 1 repetition or more, found {repeats}")
     about = describe(corpus, model, config, cross_fit, precision, repeats)
     if config.lora:  # what is saved is nothing without the encoder that it was tuned from
         about |= {"model": seen_from(folder, model), "revision": revision(find_encoder(model))}

@@ -25,7 +25,9 @@ def _reach(value: Any) -> int | str | None:
     if isinstance(value, str) and re.fullmatch(r"own:[1-9][0-9]{0,8}", value):
         return value
     if type(value) is not int or not 0 <= value <= 10**9:
-        raise ConfigError('expected a whole number of utterances from 0, "all", or "own:k" with a whole number k from 1')
+        raise ConfigError(
+            'expected a whole number of utterances from 0, "all", or "own:k" (up to the k-th utterance of the speaker, k from 1)'
+        )
     return value
 
 
@@ -65,7 +67,7 @@ def _relation(value: Any) -> str:
 
 def _names(value: Any) -> None:
     if value is not None and not (isinstance(value, tuple) and value and all(isinstance(name, str) for name in value)):
-        raise ConfigError('expected a tuple of names of streams, such as ("text",), or None for all streams')
+        raise ConfigError('expected a tuple of names of modalities, such as ("text",), or None for all modalities')
 
 
 Reach = Annotated[int | str | None, BeforeValidator(_reach)]
@@ -149,10 +151,10 @@ class EdgeRule:
             if self.count == "own" and isinstance(reach, str):
                 raise ConfigError(f'{here}: {name}: with count = "own" expected a whole number or "all", found {reach!r}')
         if self.pairs != 2 and self.speaker != "pair":
-            raise ConfigError(f'{here}: pairs = {self.pairs}: expected speaker = "pair", found {self.speaker!r}')
+            raise ConfigError(f'{here}: pairs = {self.pairs} is allowed only with speaker = "pair", found {self.speaker!r}')
         if self.source is not None and self.target is not None and not self.joined(tuple({*self.source, *self.target})):
             found = f"from {', '.join(self.source)} to {', '.join(self.target)}"
-            raise ConfigError(f"{here}: source and target: expected streams that scope = {self.scope!r} can join, found {found}")
+            raise ConfigError(f"{here}: source and target: expected modalities that edges of scope = {self.scope!r} join, found {found}")
 
     @property
     def relations(self) -> tuple[str, ...]:

@@ -160,14 +160,14 @@ def explain(
     if not -len(dialogue) <= turn < len(dialogue):
         raise ConfigError(
             f"turn: expected the position of an utterance, from -{len(dialogue)} to {len(dialogue) - 1} in dialogue "
-            f"{dialogue.id}, found {turn}"
+            f"{dialogue.id!r}, found {turn}"
         )
     if not tolerance > 0:
         raise ConfigError(f"tolerance: expected a number above 0, found {tolerance}")
     turn %= len(dialogue)
     labels = method.task.labels if method.task.kind == "classification" else ()
     if label is not None and label not in labels:
-        raise ConfigError(f"label: expected one of {', '.join(labels) or 'none (a score has no labels)'}, found {label!r}")
+        raise ConfigError(f"label: expected one of the labels {', '.join(labels) or 'none (a score has no labels)'}, found {label!r}")
     if method.schema.sequences:
         found = ", ".join(method.schema.sequences)
         raise ConfigError(f"explain: expected a model that uses one vector per utterance, found one that uses sequences ({found})")

@@ -232,7 +232,7 @@ def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None, r
     encoder = _loaded(name, load)
     if not isinstance(encoder, TextEncoder) or encoder.pooling not in ("words", "tokens"):
         raise CheckpointError(
-            f"the model uses the states of all tokens, but the encoder {name} gives one vector per utterance; expected an "
+            f"the model uses the states of all tokens, but the encoder {name!r} gives one vector per utterance; expected an "
             "encoder with pooling=words or tokens"
         )
     remarks += reading_remarks(encoder.tokens, texts, texts, shown(name))

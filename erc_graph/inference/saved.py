@@ -207,7 +207,7 @@ def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
         if name == own.__name__:
             return own
         raise CheckpointError(
-            f"{where}: method: expected {own.__name__}, the class that you gave, found {found!r}; give the class of this model's method"
+            f"{where}: method: expected {own.__name__}, the class that you gave, found {found}; give the class of this model's method"
         )
     if isinstance(name, str) and name in known:
         return METHODS[known[name]]

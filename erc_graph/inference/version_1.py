@@ -73,8 +73,8 @@ def upgraded(description: Mapping[str, Any], tensors: Mapping[str, Tensor], wher
     for path, fixed in FIXED.get(kind, {}).items():
         if (found := flat.get(path, fixed)) != fixed:
             raise CheckpointError(
-                f"{where}: config.{path}: expected {fixed!r}, found {found!r}: this option was removed; train the model again, or load the "
-                f"model with the version of erc_graph that saved it"
+                f"{where}: config.{path}: expected {fixed!r}, found {found!r}, because this option was removed; "
+                "train the model again, or load the model with the version of erc_graph that saved it"
             )
     own, inputs, prior = MOVES[kind](dict(config))
     rest = {key: value for key, value in description.items() if key not in ("pipeline", "config", "version")}

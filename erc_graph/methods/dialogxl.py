@@ -125,8 +125,8 @@ class DialogXL(Method):
             if found.settings.get("model_type") == "xlnet":
                 if found.lora:
                     raise ConfigError(
-                        "pipeline.language_model.lora: expected 0 for an XLNet, because DialogXL computes it with attention "
-                        f"layers of its own, to which no low-rank matrices are added, found {found.lora}; set it to 0"
+                        "pipeline.language_model.lora: expected 0 for an XLNet, because DialogXL computes XLNet with attention "
+                        f"layers of its own, to which no low-rank matrices are added, found {found.lora}; set this option to 0"
                     )
                 own, found = found.settings, replace(found, folder="")
                 if own["n_head"] != sum(self.heads):

@@ -343,7 +343,7 @@ def text_layers(schema: Schema, config: TextLayersConfig) -> TextLayers:
     """
     item = schema.sequences.get("text", ())
     if len(item) != 1:
-        found = "text is no sequence" if not item else f"items of shape {item}"
+        found = "text that is no sequence" if not item else f"items of shape {item}"
         raise ConfigError(
             f"inputs.text_layers.layers: expected text as sequences of token states (erc-graph features --pooling words), found {found}"
         )

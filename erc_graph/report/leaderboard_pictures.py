@@ -78,7 +78,7 @@ def plot_published(boards: Sequence[Board], path: str | Path) -> Path:
     """
     boards = [board for board in _some(boards) if any(row["published"] for row in done(board))]
     if not boards:
-        raise ConfigError("plot_published: expected a method with a published result, found none")
+        raise ConfigError("plot_published: expected at least one method with a published result, found none")
     with picture(path, 4.2 * len(boards), 4.0) as figure:
         for axes, board in zip(figure.subplots(1, len(boards), squeeze=False)[0], boards, strict=True):
             rows = [row for row in done(board) if row["published"]]
@@ -194,7 +194,7 @@ def plot_ranks(ranks: Ranks, path: str | Path) -> Path:
 def _some(boards: Sequence[Board]) -> list[Board]:
     found = [board for board in boards if done(board)]
     if not found:
-        raise ConfigError("leaderboard: expected a method with a finished seed, found none")
+        raise ConfigError("leaderboard: expected at least one method with a finished seed, found none")
     return found
 
 

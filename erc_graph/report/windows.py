@@ -43,7 +43,7 @@ def plot_heat(maps: Mapping[str, ArrayLike], path: str | Path) -> Path:
         if value.ndim != 2 or not value.size or not np.isfinite(value).all():
             raise ConfigError(f"plot_heat: {title}: expected finite numbers (windows, frames), found shape {value.shape}")
     if not found:
-        raise ConfigError("plot_heat: expected one map or more, found none")
+        raise ConfigError("plot_heat: expected one heat map or more, found none")
     top = max(float(value.max()) for value in found.values()) or 1.0
     widest = max(value.shape[1] for value in found.values())
     tall = sum(0.16 * len(value) + 0.75 for value in found.values())

@@ -95,7 +95,7 @@ def test_without_layers_words_are_pooled(spoken: Corpus) -> None:
 
 
 def test_what_cannot_be_trained(spoken: Corpus, talks: Corpus, tiny_encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"expected text as sequences of token states .*found text is no sequence"):
+    with pytest.raises(ConfigError, match=r"expected text as sequences of token states .*found text that is no sequence"):
         method_of(replace(talks, features={"text": torch.zeros(96, 4)}, present={"text": torch.ones(96, dtype=torch.bool)}))
     with pytest.raises(ConfigError, match=r"text_layers.heads: expected a divisor of 24, the width of a token state, found 5"):
         TextLayers(24, TextLayersConfig(layers=1, heads=5))

@@ -438,7 +438,9 @@ def test_records_that_are_damaged_are_trained_again(done: Path, small: Path, rul
     trial: Trial = field.entries[0].final()[0]
     with (folder / "sample" / "answers.jsonl").open("a") as file:
         file.write(json.dumps({"training": trial.key, "answers": "01"}) + "\n")
-    with pytest.raises(CheckpointError, match=r"bigru final-\d-seed-0: expected \d+ predictions in its record, found invalid predictions"):
+    with pytest.raises(
+        CheckpointError, match=r"bigru final-\d-seed-0: expected \d+ predictions in the record of this training, found invalid predictions"
+    ):
         rows_of(field, read_rules(rules))
 
 

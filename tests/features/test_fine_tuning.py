@@ -38,7 +38,7 @@ def test_a_repeat_is_what_the_next_seed_gives_by_itself(talks: Corpus, tiny_enco
     for dialogue in (*learnt, talks.splits["test"][0]):
         expected = sum(encoder(texts, dialogues=[dialogue] * 3) for encoder in alone) / 2
         torch.testing.assert_close(both(texts, dialogues=[dialogue] * 3), expected)
-    with pytest.raises(ConfigError, match="repeats: expected 1 or more, found 0"):
+    with pytest.raises(ConfigError, match="repeats: expected 1 repetition or more, found 0"):
         tune(talks, str(tiny_encoder), tmp_path / "none", quick, repeats=0)
     with pytest.raises(CheckpointError, match=r"with other or with more folds"):
         tune(talks, str(tiny_encoder), twice, quick, cross_fit=2, quiet=True)

@@ -232,7 +232,7 @@ def test_dialogues_of_one_turn(pipeline: Pairwise) -> None:
         ({"turn": -99}, "turn: expected .* found -99"),
         ({"turn": 1.5}, r"turn: expected the position of an utterance as a whole number, found 1\.5"),
         ({"turn": "1"}, "turn: expected the position of an utterance as a whole number, found '1'"),
-        ({"turn": 0, "label": "bored"}, "label: expected one of joy, .*, found 'bored'"),
+        ({"turn": 0, "label": "bored"}, "label: expected one of the labels joy, .*, found 'bored'"),
         ({"turn": 0, "tolerance": 0.0}, r"tolerance: expected a number above 0, found 0\.0"),
     ],
 )
@@ -298,7 +298,7 @@ def test_features_must_be_those_of_the_training(pipeline: Pairwise, corpus: Corp
 
 
 def test_a_score_has_no_labels(corpus: Corpus) -> None:
-    with pytest.raises(ConfigError, match=r"label: expected one of none \(a score has no labels\), found 'joy'"):
+    with pytest.raises(ConfigError, match=r"label: expected one of the labels none \(a score has no labels\), found 'joy'"):
         explain(scorer(corpus, "window"), corpus[0], 0, label="joy")
 
 

@@ -37,8 +37,8 @@ def tensors() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
 
 # What cannot be said any more, and the words in which it is refused.
 GONE = {
-    "hff-nodes": "config.nodes: expected 'fused', found 'modalities': this option was removed",
-    "shared-gru": "config.mff.shared_gru: expected False, found True: this option was removed",
+    "hff-nodes": "config.nodes: expected 'fused', found 'modalities', because this option was removed",
+    "shared-gru": "config.mff.shared_gru: expected False, found True, because this option was removed",
     "forward-speaker-relative": "pipeline.causal: expected only modules that read no later utterances, found inputs.speaker_relative",
 }
 
@@ -86,7 +86,7 @@ def test_an_option_that_is_gone_is_taken_with_its_value_of_today_and_with_no_oth
     found, _ = upgraded(description(FIXED[kind][path]), {}, "model")
     assert found["version"] == 2 and found["method"] == kind and path.split(".")[-1] not in json.dumps(found["config"]).replace("depth", "")
     with pytest.raises(
-        CheckpointError, match=rf"model: config\.{re.escape(path)}: expected .*, found 'other': this option was removed; train"
+        CheckpointError, match=rf"model: config\.{re.escape(path)}: expected .*, found 'other', because this option was removed; train"
     ):
         upgraded(description("other"), {}, "model")
 

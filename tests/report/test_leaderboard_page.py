@@ -60,9 +60,9 @@ def test_pictures_are_drawn(plot: Any, kind: str, tmp_path: Path) -> None:
 def test_too_little_is_refused(tmp_path: Path) -> None:
     empty: list[dict[str, Any]] = [{"dataset": "one", "rows": []}]
     for plot in (plot_cost, plot_inflation):
-        with pytest.raises(ConfigError, match="expected a method with a finished seed, found none"):
+        with pytest.raises(ConfigError, match="expected at least one method with a finished seed, found none"):
             plot(empty, tmp_path / "a.png")
-    with pytest.raises(ConfigError, match="expected a method with a published result, found none"):
+    with pytest.raises(ConfigError, match="expected at least one method with a published result, found none"):
         plot_published([{"dataset": "one", "rows": [row("a", [0.1])]}], tmp_path / "a.png")
     page = write_leaderboard_page(tmp_path / "a.html", empty, TABLES).read_text(encoding="utf-8")
     assert "<svg" not in page

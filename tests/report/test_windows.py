@@ -36,7 +36,7 @@ def test_a_panel_for_every_attention(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("maps", "message"),
     [
-        ({}, "expected one map or more, found none"),
+        ({}, "expected one heat map or more, found none"),
         ({"x": np.zeros(3)}, r"x: expected finite numbers \(windows, frames\), found shape \(3,\)"),
         ({"x": np.full((2, 2), np.nan)}, "expected finite numbers"),
         ({"x": np.zeros((0, 4))}, "expected finite numbers"),

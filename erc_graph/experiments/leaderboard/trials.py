@@ -163,8 +163,8 @@ def answers(record: Record, task: Task, count: int) -> Tensor:
         if len(scores) != count:
             raise ValueError(f"{len(scores)} predictions")
     except (RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{record['training']}: expected {count} predictions in its record, found invalid predictions ({error}); "
-                              f"delete its line in {ANSWERS}") from None  # fmt: skip
+        raise CheckpointError(f"{record['training']}: expected {count} predictions in the record of this training, "
+                              f"found invalid predictions ({error}); delete the line of this training in {ANSWERS}") from None  # fmt: skip
     return scores
 
 

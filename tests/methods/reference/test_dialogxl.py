@@ -137,5 +137,5 @@ def test_a_first_turn_is_what_xlnet_gives(tmp_path: Path) -> None:
     assert not model.config.language_model.folder and again.state_dict().keys() == model.state_dict().keys()
     with pytest.raises(ConfigError, match="expected 4 attention heads in all groups, as in XLNet, found 5"):
         build(DialogXL, {}, 3, replace(options, local_heads=2), sequences={"text": (1,)})
-    with pytest.raises(ConfigError, match=r"language_model.lora: expected 0 for an XLNet, because DialogXL computes it"):
+    with pytest.raises(ConfigError, match=r"language_model.lora: expected 0 for an XLNet, because DialogXL computes XLNet"):
         build(DialogXL, {}, 3, replace(options, language_model=LanguageModelConfig(folder=str(tmp_path), lora=2)), sequences={"text": (1,)})
