@@ -65,9 +65,7 @@ def _checked(name: str, options: dict[str, str], known: dict[str, tuple[str, ...
     """
     for key, value in options.items():
         if key not in known or value not in (known[key] or (value,)):
-            raise CheckpointError(
-                f"text encoder {name[:80]!r}: expected {', '.join(known) or 'no options'} with valid values, found the option {key}={value}"
-            )
+            raise CheckpointError(f"text encoder {name[:80]!r}: expected valid options ({', '.join(known) or 'none'}), found {key}={value}")
     return dict(options)
 
 

@@ -307,7 +307,7 @@ def test_rules_for_the_features_of_the_field(
 
 def test_rules_that_name_no_set_of_the_corpus(small: Path) -> None:
     held = rules_from({"corpora": {"sample": {"sets": {"text": "roberta1"}}}}, "rules")
-    with pytest.raises(ConfigError, match="sample: expected the feature set 'roberta1', found"):
+    with pytest.raises(ConfigError, match="sample: expected the feature set 'roberta1', which the rules name, found"):
         field_of(load_corpus(small), ["bigru"], held, Path("none"))
 
 

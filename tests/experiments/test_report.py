@@ -157,7 +157,7 @@ def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
         *(json.dumps({**result, **changes}) for changes in ({"environment": {"packages": [1]}}, {"data": {"extractors": [1]}})),
     ):
         (run / "result.json").write_text(content)
-        found = "no |JSON, but|a value of the wrong|the number|members: |config: |baselines: |environment.packages: |data.extractors: "
+        found = "no |a JSON value|a value of the wrong|the number|members: |config: |baselines: |environment.packages: |data.extractors: "
         words = rf"expected the result of a run, found an invalid file \(({found}).*--resume to write the file again"
         with pytest.raises(CheckpointError, match=words):
             make_report(run)

@@ -288,7 +288,12 @@ def test_a_method_of_sequences_reads_them_itself() -> None:
             {"said": 2}, {"speaker_relative": ["said"]}, {"prior": ("said",)},
             r"inputs.speaker_relative: expected modalities that are vectors \(text, audio\), found 'said'",
         ),
-        ({}, {"text_layers": TextLayersConfig(layers=1)}, {}, r"inputs.text_layers.layers: expected text as sequences of token states .*found text that is no seq"),
+        (
+            {},
+            {"text_layers": TextLayersConfig(layers=1)},
+            {},
+            r"inputs.text_layers.layers: expected text as sequences of token states .*found text that is no seq",
+        ),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_the_corpus(widths: dict[str, int], changes: dict[str, Any], options: dict[str, Any], message: str) -> None:
