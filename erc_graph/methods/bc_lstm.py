@@ -60,7 +60,7 @@ class BCLSTMConfig(Causal):
         layers: Number of LSTM layers.
         hidden: Hidden width of the classifier.
         attention: Whether to use the attention between all utterances, equation (2).
-        bounded: Whether to use the tanh of (2), as in the public code.
+        bounded: Whether to use the tanh of equation (2), as in the code that the authors of bc-LSTM published.
         dropout: Dropout between the LSTM layers and before the last linear layer.
     """
 

@@ -61,7 +61,7 @@ class CMNConfig(Checked):
         width: Width of all states.
         hops: Number of times that an utterance attends to its memories.
         window: Largest number of earlier utterances in both memories together; `None`: all earlier utterances.
-        mask: Utterances in each softmax of (4): those of its own memory (`side`), or of both memories (`global`, as in the public code).
+        mask: Utterances in each softmax of (4): those of its own memory (`side`), or of both memories (`global`, as in the authors' code).
         dropout: Dropout on the outputs of the local GRUs and on the attention weights.
     """
 

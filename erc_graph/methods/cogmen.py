@@ -81,7 +81,7 @@ class COGMENConfig(Causal):
 
 
 def heads_for(width: int) -> int:
-    """Return the number of attention heads for a feature width, as in the public code.
+    """Return the number of attention heads for a feature width, as in the code that the authors of COGMEN published.
 
     This number is the smallest divisor of the width from 7 to 14, or 1 if no number from 7 to 14 divides the width.
 
