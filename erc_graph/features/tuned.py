@@ -58,9 +58,9 @@ class TunedEncoder:
             self.context = int(self.about["settings"].get("context", 0))
             lora, quantize = int(self.about["settings"].get("lora", 0)), self.about["settings"].get("quantize", "no")
             if quantize not in get_args(Quantize) or (lora and not {"model", "revision"} <= self.about.keys()):
-                raise ValueError("an invalid description of the encoder that was fine-tuned")
+                raise ValueError("the settings of the fine-tuned encoder are incomplete or unknown")
             if any("/" in name or name.startswith(".") for name in self.members) or not self.members:
-                raise ValueError("names of encoders")
+                raise ValueError("the names of the fine-tuned encoders are missing or not allowed")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{folder / ABOUT}: incomplete or damaged ({str(error)[:100]})") from None
         lacking = [name for name in self.members if not (folder / name).is_dir()]

@@ -29,9 +29,9 @@ The equations follow the public implementations; the numbering is ours. All line
   ignores a missing modality. In the public implementations, the *input* of a missing modality would be zero, which gives another tensor.
 - Eq. (1): in training, the batch norm makes the utterances of a batch depend on each other. A batch of one utterance is scaled by running
   statistics; the public implementations fail for such a batch.
-- As in the public implementations, (2) uses the LSTM state at the last word. One public implementation pads on the right and also reads the
-  padding; another implementation fails for a single utterance. If text has one vector per utterance, (1) encodes the text, because there is
-  no sequence for an LSTM.
+- As in the public implementations, (2) uses the LSTM state at the last word. In one public implementation, the text is padded
+  on the right, so that this state comes from the padding. If text has one vector per utterance, (1) encodes the text, because there is no
+  sequence for an LSTM.
 - We had no access to the paper's text.
 - Audio and video sequences first become vectors: their mean and standard deviation over time. The public implementations also average over
   padding.
