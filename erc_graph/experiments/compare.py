@@ -5,7 +5,7 @@ Two tests answer two questions.
 - *Would other seeds give the same result?* The test is an exact sign-flip permutation test over the seeds that two runs share. With `n`
   seeds, p is never below 2 / 2ⁿ. With five seeds, p is at least 0.0625, so no difference is significant at the level 0.05.
 - *Would other dialogues give the same result?* The test is a paired bootstrap over the test dialogues of `predictions.csv`. The bootstrap
-uses the predictions of the first seed of each run.
+  uses the predictions of the first seed of each run.
 
 Holm's correction over all comparisons is applied to both p-values.
 """

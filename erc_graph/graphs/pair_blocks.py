@@ -4,8 +4,9 @@ Dialogues of similar length form a **bucket** and are padded to the length of th
 `K` pairs, one for each possible source node. A pair has an edge or is empty. The pairs are divided into **chunks**, by the kind of their
 sources:
 
-- `within`: all utterances in the stream of the target; - `turn`: all streams of the utterance of the target; - `full`: all streams of all
-utterances; used if an edge rule joins different streams at different utterances.
+- `within`: all utterances in the stream of the target;
+- `turn`: all streams of the utterance of the target;
+- `full`: all streams of all utterances; used if an edge rule joins different streams at different utterances.
 
 Two edge rules that may join the same two nodes have separate chunks, so that both edges count. All other rules share chunks. The masks of
 the pairs with an edge are computed by broadcasting, from the lengths and speakers of dialogues and the windows of rules.
