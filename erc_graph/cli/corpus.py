@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erc_graph.cli.command import Parser, bar, command, red
-from erc_graph.data.printable import printable
+from erc_graph.data.printable import count, printable
 
 if TYPE_CHECKING:
     from erc_graph.data.corpus import Corpus
@@ -87,9 +87,9 @@ def _validate(options: argparse.Namespace) -> int:
     for note in found.notes:
         print(_wrapped("note     ", note))
     if found.problems:
-        print(f"error: {options.data}: {_count(len(found.problems), 'problem')}", file=sys.stderr)
+        print(f"error: {options.data}: {count(len(found.problems), 'problem')}", file=sys.stderr)
         return 2
-    print(f"{found.corpus}\nno problem, {_count(len(found.notes), 'note')}")
+    print(f"{found.corpus}\nno problem, {count(len(found.notes), 'note')}")
     return 0
 
 
@@ -200,7 +200,3 @@ def _wrapped(start: str, text: str) -> str:
     return textwrap.fill(
         printable(text), 80, initial_indent=start, subsequent_indent=" " * len(start), break_long_words=False, break_on_hyphens=False
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

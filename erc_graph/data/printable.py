@@ -43,6 +43,15 @@ def one_line(text: object, most: int = 40) -> str:
     return plain if len(plain) <= most else plain[: most - 1] + "…"
 
 
+def count(number: int, what: str) -> str:
+    """Return a number with a noun, in the plural unless the number is 1.
+
+    >>> count(1, "seed"), count(2, "seed")
+    ('1 seed', '2 seeds')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def refusal(error: object, most: int = 480) -> str:
     r"""Return an error message as one line of about `most` characters.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from erc_graph.data.printable import count
 from erc_graph.experiments.published import PublishedTable
 from erc_graph.report.text_tables import mean_std, text_table
 from erc_graph.training.significance import few_seeds
@@ -64,8 +65,8 @@ SELECTION = {"dev": "best on the development split", "last": "the last of a fixe
 
 
 def _seeds(result: Mapping[str, Any]) -> str:
-    count, members = len(result["seeds"]), result.get("members", 1)
-    return f"{count} seed{'s' if count > 1 else ''}" + (f" of {members} networks each" if members > 1 else "")
+    members = result.get("members", 1)
+    return count(len(result["seeds"]), "seed") + (f" of {members} networks each" if members > 1 else "")
 
 
 def _printed(value: Any) -> str:

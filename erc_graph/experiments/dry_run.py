@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.printable import count
 from erc_graph.data.splits import folds
 from erc_graph.experiments.ablation import Table, find_table
 from erc_graph.experiments.baseline import baseline_file, baseline_plans
@@ -49,7 +50,7 @@ def dry_run(
     if trials:
         check_search(experiment, corpus)
         print(
-            f"search      {_many(trials, 'training')} with settings of [search], in {search_folder(folder)}; the best setting is used below"
+            f"search      {count(trials, 'training')} with settings of [search], in {search_folder(folder)}; the best setting is used below"
         )
     for line in _table_lines(experiment, corpus, folder, chosen) if chosen else _main_lines(experiment, corpus, folder, table):
         print(line)
@@ -71,7 +72,7 @@ def _main_lines(experiment: Experiment, corpus: Corpus, folder: Path, table: int
 def _table_lines(experiment: Experiment, corpus: Corpus, folder: Path, table: Table) -> Iterator[str]:
     """Yield the lines about the trainings of all rows of an ablation table, and of the baseline."""
     rows, plain = row_plans(experiment, corpus, folder, table), baseline_plans(experiment, corpus, folder)
-    yield f"table       {table.number}: {table.title} ({_many(len(table.rows), 'row')} of experiments/tables/{experiment.method}.toml)"
+    yield f"table       {table.number}: {table.title} ({count(len(table.rows), 'row')} of experiments/tables/{experiment.method}.toml)"
     yield _total([*(plan for plan in rows if isinstance(plan, Plan)), *plain], corpus)
     for row, plan in zip(table.rows, rows, strict=True):
         changes = ", ".join(f"{key} = {value!r}" for key, value in row.changes.items()) or "the full method"
@@ -81,7 +82,7 @@ def _table_lines(experiment: Experiment, corpus: Corpus, folder: Path, table: Ta
 
 
 def _total(plans: Sequence[Plan], corpus: Corpus) -> str:
-    return f"runs        {len(plans)}, in all {_many(sum(len(plan.jobs(corpus)) for plan in plans), 'training')}"
+    return f"runs        {len(plans)}, in all {count(sum(len(plan.jobs(corpus)) for plan in plans), 'training')}"
 
 
 def _trainings(plan: Plan, corpus: Corpus) -> str:
@@ -89,8 +90,4 @@ def _trainings(plan: Plan, corpus: Corpus) -> str:
     seeds = plan.experiment.run.seeds
     where = f"{plan.folder}, seed-0" + (f" to seed-{seeds - 1}" if seeds > 1 else "")
     file = f", settings {settings_name(baseline_file(plan.experiment))}" if plan.name == "BiGRU" else ""
-    return f"  {plan.title:<16} {_many(len(plan.jobs(corpus)), 'training')} in {where}{file}"
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"  {plan.title:<16} {count(len(plan.jobs(corpus)), 'training')} in {where}{file}"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.sound import read_sound
+from erc_graph.data.printable import count
 from erc_graph.data.ragged import Ragged, shape_text
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError
@@ -168,7 +169,7 @@ def _waves(corpus: Corpus, recordings: Mapping[str, Path], remarks: list[str]) -
         waves.append(wave)
     if broken:
         rest = len(broken) - 1
-        remarks.append(broken[0] + (f"; and {rest} more recording{'s' if rest > 1 else ''}" if rest else ""))
+        remarks.append(broken[0] + (f"; and {count(rest, 'more recording')}" if rest else ""))
     return Ragged.of(waves) if any(len(wave) for wave in waves) else None
 
 

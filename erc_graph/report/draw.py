@@ -15,7 +15,7 @@ import numpy as np
 
 from erc_graph.data.files.storage import atomic_write
 from erc_graph.data.palette import MISSING, emotion_colour
-from erc_graph.data.printable import one_line
+from erc_graph.data.printable import count, one_line
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.convert import Labels, label_names, streams_of
 from erc_graph.report import legend
@@ -163,7 +163,7 @@ class _Picture:
             return _cut(title, room, 12)
         ids = self.graph.dialogue_ids
         people = len(set(zip(self.dialogue.tolist(), self.speaker.tolist(), strict=True)))
-        size = f" · {_plural(len(self.true), 'utterance')}, {_plural(people, 'speaker')}"
+        size = f" · {count(len(self.true), 'utterance')}, {count(people, 'speaker')}"
         return _cut(ids[0] if len(ids) == 1 else f"{len(ids)} dialogues", room - width([size], 12, "bold"), 12) + size
 
     # -- nodes -------------------------------------------------------------------------------------------------------------------
@@ -249,7 +249,3 @@ class _Picture:
 def _cut(text: str, room: float, size: float) -> str:
     """Shorten bold text to one line of at most `room` inches."""
     return shortened(text, size, room * 0.88)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("s" if count != 1 else "")

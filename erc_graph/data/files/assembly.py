@@ -21,6 +21,7 @@ from erc_graph.data.files.notes import note
 from erc_graph.data.files.sequence_files import join_sequences, read_sequences
 from erc_graph.data.files.storage import sha256
 from erc_graph.data.numbers import LARGEST
+from erc_graph.data.printable import count
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.splits import check_splits, read_splits
 from erc_graph.data.statistics import check_statistics
@@ -119,7 +120,7 @@ def assemble(
     differences = check_statistics(corpus)
     if differences:
         rest = len(differences) - 1
-        more = f"; and {rest} more difference{'s' if rest > 1 else ''} from the published sizes" if rest else ""
+        more = f"; and {count(rest, 'more difference')} from the published sizes" if rest else ""
         logger.warning("%s%s", differences[0], more)
     notes.extend(differences)  # the list that stands in the provenance
     return corpus

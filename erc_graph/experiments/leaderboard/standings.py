@@ -13,6 +13,7 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.digest import corpus_sha256
 from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.storage import tidy, write_json
+from erc_graph.data.printable import count
 from erc_graph.errors import ConfigError, ErcGraphError
 from erc_graph.experiments.environment import environment
 from erc_graph.experiments.experiment import Launch
@@ -115,7 +116,8 @@ def plan(field: Field) -> list[str]:
     entries = field.entries
     tried = sum(len(trials) for entry in entries for trials in entry.tried())
     seeds = sum(entry.experiment.run.seeds for entry in entries)
-    lines = [f"{field.corpus.name}: {len(entries)} methods, {tried} trainings to choose settings, {seeds} trainings to evaluate"]
+    amount = count(len(entries), "method"), count(tried, "training"), count(seeds, "training")
+    lines = [f"{field.corpus.name}: {amount[0]}, {amount[1]} to choose settings, {amount[2]} to evaluate"]
     if finished := sum(not record.get("again") for record in field.done.values()):
         lines[0] += f", {finished} finished"
     if plain := [entry.name for entry in entries if not entry.committed]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.talk import Talk, Turn, are, count, finite, left_out, moment
-from erc_graph.data.printable import one_line
+from erc_graph.data.files.transcripts.talk import Talk, Turn, are, finite, left_out, moment
+from erc_graph.data.printable import count, one_line
 
 Value = dict[str, Any]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.transcripts.names import HEAD, clean, say_cleaned
-from erc_graph.data.files.transcripts.talk import Talk, Turn, are, count, left_out
-from erc_graph.data.printable import one_line
+from erc_graph.data.files.transcripts.talk import Talk, Turn, are, left_out
+from erc_graph.data.printable import count, one_line
 
 _DATE = r"(?:\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?|\d{1,2}[ -][A-Z][a-z]{2,8}[ -]\d{2,4}|\d{4}年\d{1,2}月\d{1,2}日)"
 _KOREAN = r"\d{4}년 ?\d{1,2}월 ?\d{1,2}일(?: [월화수목금토일]요일)?"

@@ -16,8 +16,8 @@ from pathlib import Path
 from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.transcripts.names import clean, find_speakers, is_title, without_strays
-from erc_graph.data.files.transcripts.talk import Talk, Turn, are, count
-from erc_graph.data.printable import one_line
+from erc_graph.data.files.transcripts.talk import Talk, Turn, are
+from erc_graph.data.printable import count, one_line
 from erc_graph.errors import CorpusError
 
 _CLOCK = r"(?:\d{1,4}:)?\d{1,3}:\d{1,2}(?:[.,:]\d{1,9})?"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.transcripts.names import before_colon, is_timed
-from erc_graph.data.files.transcripts.talk import are, count
-from erc_graph.data.printable import one_line
+from erc_graph.data.files.transcripts.talk import are
+from erc_graph.data.printable import count, one_line
 
 ABOVE = {
     "date", "time", "title", "subject", "topic", "transcript", "transcription", "transcribed by", "transcriber", "from", "to", "cc", "bcc",

@@ -11,8 +11,8 @@ from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.transcripts.heads import without_frame
 from erc_graph.data.files.transcripts.names import HEAD, STAMP, Line, clean, find_speakers, is_title, without_strays
-from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, are, count
-from erc_graph.data.printable import one_line
+from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, are
+from erc_graph.data.printable import count, one_line
 from erc_graph.errors import CorpusError
 
 # `[Scene: A kitchen.]`, `(They enter.)`, headings and rules of Markdown, `=== Call 2 ===`, the last lines of Otter and Google Meet

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.talk import are, count
-from erc_graph.data.printable import one_line
+from erc_graph.data.files.transcripts.talk import are
+from erc_graph.data.printable import count, one_line
 
 HEAD = 160  # characters of a line in which time and name stand
 LONGEST_NAME = 64

@@ -13,8 +13,8 @@ from typing import Any
 
 from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.talk import Talk, Turn, are, count, finite
-from erc_graph.data.printable import one_line
+from erc_graph.data.files.transcripts.talk import Talk, Turn, are, finite
+from erc_graph.data.printable import count, one_line
 from erc_graph.errors import CorpusError
 
 Value = dict[str, Any]

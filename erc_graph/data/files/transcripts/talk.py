@@ -16,7 +16,7 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.assembly import assemble
 from erc_graph.data.files.notes import note
 from erc_graph.data.numbers import UNFIT, fit
-from erc_graph.data.printable import one_line
+from erc_graph.data.printable import count, one_line
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CorpusError
 
@@ -66,15 +66,6 @@ class Talk:
     turns: list[Turn]
     alone: bool = True
     found: Sequence[str] = ()
-
-
-def count(number: int, what: str) -> str:
-    """Return a number with a noun, in the plural unless the number is 1.
-
-    >>> count(1, "turn"), count(2, "turn")
-    ('1 turn', '2 turns')
-    """
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def are(number: int) -> str:

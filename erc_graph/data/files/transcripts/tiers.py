@@ -14,9 +14,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.talk import Talk, Turn, are, count, finite
+from erc_graph.data.files.transcripts.talk import Talk, Turn, are, finite
 from erc_graph.data.files.vocabulary import is_about_speech
-from erc_graph.data.printable import one_line
+from erc_graph.data.printable import count, one_line
 from erc_graph.errors import CorpusError
 
 

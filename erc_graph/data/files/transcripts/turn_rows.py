@@ -9,9 +9,9 @@ from typing import Any
 
 from erc_graph.data.files.clock import are_milliseconds, seconds
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, count, finite, moment
+from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, finite, moment
 from erc_graph.data.files.vocabulary import find_columns, plain
-from erc_graph.data.printable import one_line
+from erc_graph.data.printable import count, one_line
 from erc_graph.errors import CorpusError
 
 Row = dict[str, Any]
