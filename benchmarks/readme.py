@@ -20,6 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
+from textwrap import fill
 from typing import Any
 
 from benchmarks.bulk import page as bulk_page
@@ -214,7 +215,7 @@ def boards(folder: Path = BOARDS, level: str = "##") -> str:
     texts = []
     for board in recorded_boards(folder):
         texts.append(f"{level} {heading(board)}\n\n{markdown_table(*table(board, BOARD_COLUMNS))}\n")
-        texts.append("".join(f"- {note}\n" for note in notes(board)))
+        texts.append("".join(f"{fill(f'- {note}', 200, subsequent_indent='  ', break_on_hyphens=False)}\n" for note in notes(board)))
     return "\n".join(texts).strip()
 
 

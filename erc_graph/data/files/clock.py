@@ -33,7 +33,7 @@ def seconds(value: object) -> float | None:
 def are_milliseconds(path: Path, columns: Mapping[str, str], times: Iterable[object]) -> bool:
     """Return whether a table is a .tsv file of Whisper, whose times are integer milliseconds.
 
-    If so, the user gets a note that the times are read as milliseconds.
+    If so, the user gets a note: the times are read as milliseconds.
 
     Args:
         path: Path of the table.
