@@ -167,7 +167,8 @@ def explain(
     turn %= len(dialogue)
     labels = method.task.labels if method.task.kind == "classification" else ()
     if label is not None and label not in labels:
-        raise ConfigError(f"label: expected one of the labels {', '.join(labels) or 'none (a score has no labels)'}, found {label!r}")
+        expected = f"one of the labels {', '.join(labels)}" if labels else "no label, because the task has scores"
+        raise ConfigError(f"label: expected {expected}, found {label!r}")
     if method.schema.sequences:
         found = ", ".join(method.schema.sequences)
         raise ConfigError(f"explain: expected a model that uses one vector per utterance, found one that uses sequences ({found})")

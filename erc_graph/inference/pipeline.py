@@ -174,10 +174,8 @@ class Pipeline:
         if part is None:
             return found[list(found)[-1]] if found else None
         if part not in found:
-            raise ConfigError(
-                "part: expected the name of a graph operator of the method "
-                f"({', '.join(found) or 'none: a method without a graph'}), found {part!r}"
-            )
+            names = f"the name of a graph operator of the method ({', '.join(found)})"
+            raise ConfigError(f"part: expected {names if found else 'no name, because the method builds no graph'}, found {part!r}")
         return found[part]
 
     def explain(self, dialogue: Dialogue, turn: int, *, label: str | None = None, tolerance: float = 0.01) -> Explanation:

@@ -71,8 +71,9 @@ def test_the_file_is_named_again(command: list[str], place: Path, capsys: pytest
     name = f"{place / 'my_method.py'}:Own"
     advice = f"name it again with --method {name}, because recorded files are never imported"
     assert shown == f"error: {place / 'run'}: the method of this run is your own method {name}; {advice}\n"
-    assert main([*words, str(place / "run"), "--method", str(place / "nowhere.py:Own")]) == 2
-    assert "the method of this run, found" in capsys.readouterr().err
+    other = place / "nowhere.py:Own"
+    assert main([*words, str(place / "run"), "--method", str(other)]) == 2
+    assert f"--method: expected {name}, the method of this run, found {other}\n" in capsys.readouterr().err
     assert not (place / "run" / "report.html").exists() or command == ["report"]
 
 

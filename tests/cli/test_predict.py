@@ -391,8 +391,8 @@ def test_scores_have_a_page_and_no_probability(tmp_path: Path, capsys: pytest.Ca
         (["--html", "a.txt", "TALK"], "--html: expected a file name ending in .html, found 'a.txt'"),
         (["--html", "a.html", "--out", "labelled", "TALK"], "--html: expected one input and no --out"),
         (["--html", "a.html", "TALK", "TALK"], "--html: expected one input and no --out"),
-        (["--html", "a.html", "--draw", "a.html", "TALK"], "--html: a.html is already the input or the file of --draw"),
-        (["--html", "a.html", "./a.html"], "--html: a.html is already the input or the file of --draw"),
+        (["--html", "a.html", "--draw", "a.html", "TALK"], "--html: a.html is already the input or the file of --draw; give another"),
+        (["--html", "a.html", "./a.html"], "--html: a.html is already the input or the file of --draw; give another"),
         (["--html", "TALK/a.html", "TALK"], "could not be written"),
         *(
             (["--unsure", value, "TALK"], f"argument --unsure: expected a probability from 0 to 1, found '{value}'")

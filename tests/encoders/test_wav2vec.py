@@ -105,14 +105,15 @@ def test_a_layer_takes_what_fits(tmp_path: Path) -> None:
 def test_folders_that_hold_no_model(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"speech model .*nowhere': no such folder.*expected a folder with config.json"):
         read_wav2vec(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match=r"of a pretrained wav2vec 2.0 .*FileNotFoundError.*save_pretrained"):
+    files = r"expected a folder with config\.json and model\.safetensors of a pretrained wav2vec 2\.0"
+    with pytest.raises(CheckpointError, match=rf"{files} \(.*FileNotFoundError.*save_pretrained"):
         read_wav2vec(tmp_path)
     pretrained(tmp_path, large=False)
     sizes = json.loads((tmp_path / "config.json").read_text())
     for change, message in (
         ({"model_type": "bert"}, "expected a wav2vec 2.0 model, found one of type 'bert'"),
         ({"num_hidden_layers": 4}, "KeyError: 'encoder.layers.3"),
-        ({"conv_kernel": "ten"}, "of a pretrained wav2vec"),
+        ({"conv_kernel": "ten"}, files),
         ({"num_attention_heads": 5}, "a divisor of the width"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**sizes, **change}))

@@ -76,7 +76,11 @@ def test_a_corpus_that_nothing_can_be_learnt_from_is_refused_before_a_network_is
     with pytest.raises(CorpusError, match=r"expected at least two different labels, found only the label 1\.5"):
         check(experiment, score)
     silent = replace(corpus, present={name: torch.zeros_like(here) for name, here in corpus.present.items()})
-    with pytest.raises(CorpusError, match="the features of audio, text, visual are missing or contain NaN, inf or numbers beyond 1e15"):
+    with pytest.raises(
+        CorpusError,
+        match=r"expected utterances with features, found none: in all \d+ utterances, the features of audio, text, visual are missing "
+        "or contain NaN, inf or numbers beyond 1e15; check the feature files",
+    ):
         check(experiment, silent)
 
 
@@ -116,7 +120,9 @@ def test_what_does_not_add_up_to_one_is_no_prior(method: str, corpus: Corpus) ->
 
     check(experiment, with_prior(values))
     with pytest.raises(
-        CorpusError, match=r"expected log-probabilities in the feature set 'logp', but the probabilities of .* do not add up to one"
+        CorpusError,
+        match=r"expected log-probabilities in the feature set 'logp', but the probabilities of \d+ of its \d+ utterances "
+        r"\(first: .*\) do not add up to one; make the feature set with",
     ):
         check(experiment, with_prior(values * 2))
 

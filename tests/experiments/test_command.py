@@ -154,7 +154,8 @@ def test_resume_refuses_changed_data(small: Path, tmp_path: Path, capsys: pytest
     (tmp_path / "run" / "result.json").unlink()
     sample_corpus(dialogues=24, seed=4).save(tmp_path / "corpus")
     assert run("--resume", tmp_path / "run") == 2
-    assert "has changed since this run began (its SHA-256 differs)" in capsys.readouterr().err
+    said = f"{tmp_path / 'corpus'} has changed since this run began (its SHA-256 differs); restore the corpus, or start a new run"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -286,7 +287,7 @@ def test_a_search_of_an_earlier_version_is_continued(small: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[search]\n"training.rate" = {low = 1, high = 2}', "training.rate: expected the key of a setting"),
+        ('[search]\n"training.rate" = {low = 1, high = 2}', "training.rate: expected the key of a setting of the method pairwise, such as"),
         ('[search]\n"training.epochs" = 3', "search.training.epochs: expected a table"),
         ("", "expected ranges, found none"),
     ],

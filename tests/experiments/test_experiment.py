@@ -45,7 +45,10 @@ def test_changes_by_key_and_by_the_key_of_before() -> None:
     for key in ("inputs.modality_dropout", "pipeline.modality_dropout"):
         assert experiment.changed({key: 0.25}).inputs.modality_dropout == 0.25
     assert experiment.changed({"prior.features": ["logp"]}).prior.features == ["logp"]
-    with pytest.raises(ConfigError, match=r"inputs\.volume: expected the key of a setting of the method hff, .* found an unknown key"):
+    with pytest.raises(
+        ConfigError,
+        match=r"inputs\.volume: expected the key of a setting of the method hff, such as training\.epochs, found an unknown key",
+    ):
         experiment.changed({"inputs.volume": 1})
 
 

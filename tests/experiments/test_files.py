@@ -197,5 +197,5 @@ def test_a_broken_table_is_refused(values: dict, message: str) -> None:  # type:
 
 
 def test_an_unknown_change_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"pipeline\.pmf\.depth: expected the key of a setting"):
+    with pytest.raises(ConfigError, match=r"pipeline\.pmf\.depth: expected the key of a setting of the method pairwise, such as"):
         from_dict("pairwise", {}, "test").changed({"pipeline.pmf.depth": 3})

@@ -365,7 +365,7 @@ def test_other_folders_are_refused(talks: Path, model: Path, tmp_path: Path) -> 
         match=r"found .*labels, whose labels were made with another value of --csv/--json; repeat the earlier options, give a new folder",
     ):
         label(talks, model, tmp_path / "labels", form="csv")
-    with pytest.raises(ConfigError, match="another value of --csv/--json, --unsure; repeat"):
+    with pytest.raises(ConfigError, match="whose labels were made with another value of --csv/--json, --unsure; repeat"):
         label(talks, model, tmp_path / "labels", form="csv", unsure=0.5)
 
 
@@ -374,7 +374,8 @@ def test_a_worker_that_is_gone(talks: Path, model: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("erc_graph.experiments.labelling.label_shard", gone)
     with pytest.raises(
         ErcGraphError,
-        match=r"\S+: the worker process .* this part of the input has died \(killed, or out of memory\); all finished results are kept",
+        match=r"\S+: the worker process that labelled this part of the input has died \(killed, or out of memory\); "
+        "all finished results are kept",
     ):
         label(talks, model, tmp_path / "out", workers=2)
 
@@ -388,7 +389,7 @@ def gone(labelling: Labelling, shard: shards.Shard) -> None:
     [
         (["TALKS", "TALKS"], "expected one input, found 2; for several inputs, give a folder for the results: --out FOLDER"),
         (["FOLDER"], "expected a file, found a folder; give one file of this folder, or label all its files with the option --out FOLDER"),
-        (["TALKS", "--out", "labels.csv"], "expected a folder for the results, found the file name 'labels.csv'"),
+        (["TALKS", "--out", "labels.csv"], "expected a folder for the results, found the file name 'labels.csv'; give a folder, and"),
         (["TALKS", "--workers", "2"], "--workers, --launcher: expected --out FOLDER as well"),
         (["TALKS", "--out", "OUT", "--draw", "x.svg"], "--draw: this option draws one input and cannot be used with --out"),
         (["-", "--out", "OUT"], "--out: expected files and folders as inputs, found -"),

@@ -90,8 +90,8 @@ def board(folder: Path) -> dict[str, Any]:
         ({"members": 101}, "members: expected a number from 1 to 100, found 101"),
         ({"ranges": {"width": {"low": 3}}}, "search.width: expected numbers `low` and `high`"),
         ({"corpora": {"meld": {"choice": "test"}}}, "rules: corpora.meld.choice"),
-        ({"variants": [{"name": "a/b", "method": "bigru"}]}, "variants: expected a name that can be the name of a folder"),
-        ({"variants": [{"name": "bigru", "method": "bigru"}]}, "variants: expected a name that can be the name of a folder"),
+        ({"variants": [{"name": "a/b", "method": "bigru"}]}, "variants: expected a name that can be the name of a folder and that no"),
+        ({"variants": [{"name": "bigru", "method": "bigru"}]}, "variants: expected a name that can be the name of a folder and that no"),
         ({"corpora": {"meld": {"inputs": {"none": 1}}}}, "rules: corpora.meld.inputs.none: unknown key"),
     ],
 )

@@ -24,7 +24,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path, cap
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline()
         with (
-            pytest.raises(ConfigError, match=rf"run: another run writes to this folder \(process {holder.pid}\); wait until"),
+            pytest.raises(ConfigError, match=rf"run: another run writes to this folder \(process {holder.pid}\); wait until that run"),
             alone(folder),
         ):
             pass

@@ -83,7 +83,10 @@ def test_what_says_nothing_is_left_out_without_a_word() -> None:
 def test_two_values_of_one_key_are_refused_and_a_methods_own_key_stays() -> None:
     same = {"pipeline": {"prior": "b"}, "prior": {"features": ["b"]}}
     assert up_to_date(same, Plain, "own.toml") == ({"pipeline": {}, "prior": {"features": ["b"]}}, [])
-    both = "own.toml: the setting pipeline.prior is now called prior.features, but both names .* different values; keep only prior.features"
+    both = (
+        "own.toml: the setting pipeline.prior is now called prior.features, but both names are given, with different values; "
+        "keep only prior.features"
+    )
     with pytest.raises(ConfigError, match=both):
         up_to_date({"pipeline": {"prior": "a"}, "prior": {"features": ["b"]}}, Plain, "own.toml")
     with pytest.raises(ConfigError, match="inputs: expected a table of settings, found the value 3"):

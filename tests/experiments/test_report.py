@@ -129,7 +129,8 @@ def test_predictions_that_were_cut_are_refused(run: Path) -> None:
     (run / "predictions.csv").write_text("\n".join(lines[:4]))
     with pytest.raises(
         CheckpointError,
-        match=f"expected predictions for {len(lines) - 1} utterances, found predictions for 3; continue the run with --resume",
+        match=f"expected predictions for {len(lines) - 1} utterances, found predictions for 3; "
+        "continue the run with --resume to write the file again",
     ):
         make_report(run)
 
@@ -158,7 +159,7 @@ def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
     ):
         (run / "result.json").write_text(content)
         found = "no |a JSON value|a value of the wrong|the number|members: |config: |baselines: |environment.packages: |data.extractors: "
-        words = rf"expected the result of a run, found an invalid file \(({found}).*--resume to write the file again"
+        words = rf"expected the result of a run, found an invalid file \(({found}).*continue the run with --resume to write the file again"
         with pytest.raises(CheckpointError, match=words):
             make_report(run)
     (run / "result.json").unlink()

@@ -15,6 +15,8 @@ from erc_graph.features.pretrained import pretrained
 from erc_graph.features.text import TextEncoder
 from tests.features.conftest import causal
 
+ROOM = "expected a limit of 3 tokens or more per text, so that a text has room for a word, found a limit of"
+
 
 @pytest.fixture
 def folder(tiny_encoder: Path, tmp_path: Path) -> Path:
@@ -58,8 +60,8 @@ def test_honest_ones_pass(kind: str, tiny_encoder: Path, tmp_path: Path) -> None
         ("modules.json", "3", "modules.json: expected a JSON array, found 3"),
         ("1_Pooling/config.json", "[3]", "1_Pooling/config.json: expected a JSON object, found [3]"),
         ("1_Pooling/config.json", "3", "1_Pooling/config.json: expected a JSON object, found 3"),
-        ("sentence_bert_config.json", '{"max_seq_length": -5}', "expected a limit of 3 tokens or more .* found a limit of -5"),
-        ("sentence_bert_config.json", '{"max_seq_length": 2}', "expected a limit of 3 tokens or more .* found a limit of 2"),
+        ("sentence_bert_config.json", '{"max_seq_length": -5}', f"{ROOM} -5 in the files of the model"),
+        ("sentence_bert_config.json", '{"max_seq_length": 2}', f"{ROOM} 2 in the files of the model"),
         ("sentence_bert_config.json", '{"max_seq_length": Infinity}', "max_seq_length: expected a number of tokens, found inf"),
         ("tokenizer_config.json", '{"model_max_length": "9"}', "model_max_length: expected a number of tokens, found '9'"),
     ],

@@ -51,7 +51,10 @@ def test_what_is_damaged_is_refused(change: str, folder: Path) -> None:
     about = json.loads((folder / ABOUT).read_text())
     if change in ("format", "version"):
         (folder / ABOUT).write_text(json.dumps({**about, change: 2}))
-        message = "expected the format 'erc_graph principal components of a text encoder' of version 1, found another"
+        message = (
+            "expected the format 'erc_graph principal components of a text encoder' of version 1, "
+            "found another format or version; upgrade erc_graph"
+        )
     elif change == "nested":  # components of components are not read, nor those of themselves
         (folder / ABOUT).write_text(json.dumps({**about, "encoder": str(folder)}))
         message = "config.json: missing"

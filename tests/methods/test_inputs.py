@@ -277,7 +277,10 @@ def test_a_method_of_sequences_reads_them_itself() -> None:
 @pytest.mark.parametrize(
     ("widths", "changes", "options", "message"),
     [
-        ({}, {"second_text": "bert"}, {}, "no feature set, because this method reads no second text, found 'bert'"),
+        (
+            {}, {"second_text": "bert"}, {},
+            "inputs.second_text: expected no feature set, because this method reads no second text, found 'bert'",
+        ),
         (
             {}, {"second_text": "bert"}, {"second_text": True},
             r"inputs.second_text: expected a feature set `bert`; the corpus has text, audio",

@@ -13,6 +13,11 @@ from erc_graph.errors import ConfigError
 from erc_graph.graphs.recipe import GraphRecipe, load_recipe
 from tests.conv.angular.test_angular import ask, make_batch, operator
 
+WIDER = (
+    "'cross': expected past = 0 and future = 0 for edges across streams, found a wider window; "
+    "set layout = 'list', which supports wider windows"
+)
+
 
 def changed(relation: str, **values: Any) -> GraphRecipe:
     recipe = load_recipe("pairwise")
@@ -25,9 +30,9 @@ def changed(relation: str, **values: Any) -> GraphRecipe:
 def test_streams_joined_at_other_turns_are_for_lists_of_edges(reach: dict[str, int | None]) -> None:
     batch, states, present = make_batch(4, 2), torch.randn(6, 2, 3), torch.ones(6, 2, dtype=torch.bool)
     recipe = changed("cross", **reach)
-    with pytest.raises(ConfigError, match=r"'cross': expected past = 0 and future = 0 for edges across streams, .* set layout = 'list'"):
+    with pytest.raises(ConfigError, match=WIDER):
         FORMS["auto"](recipe, batch, states, present)
-    with pytest.raises(ConfigError, match=r"'cross': expected past = 0 and future = 0 for edges across streams, .* set layout = 'list'"):
+    with pytest.raises(ConfigError, match=WIDER):
         FORMS["tiled"](recipe, batch, states, present)
 
 
@@ -38,7 +43,9 @@ def test_streams_joined_at_other_turns_are_for_lists_of_edges(reach: dict[str, i
 def test_rules_that_are_more_than_windows_are_for_lists_of_edges(words: dict[str, Any], form: str) -> None:
     batch, states, present = make_batch(4, 2), torch.randn(6, 2, 3), torch.ones(6, 2, dtype=torch.bool)
     with pytest.raises(
-        ConfigError, match=r"relation 'context': expected a rule with past and future counted in utterances, .* set layout = 'list'"
+        ConfigError,
+        match="relation 'context': expected a rule with past and future counted in utterances, with speaker any, same or other, "
+        "with weight angular or unit, for all streams, and with times = 1; set layout = 'list', which supports every edge rule",
     ):
         FORMS[form](changed("context", **words), batch, states, present)
 

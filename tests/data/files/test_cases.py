@@ -237,7 +237,7 @@ def test_manifests_and_splits_in_other_spellings(name: str) -> None:
         ("back2.toml", "expected / between folders, write 'feat/text.npz'"),
         ("curly.toml", "the file has curly quotes; TOML needs straight quotes"),
         ("s_utt.toml", "a split lists dialogues, not utterances"),
-        ("splits.json", "a list of splits; .* give this file as `splits` in corpus.toml"),
+        ("splits.json", "a list of splits; expected annotations; give this file as `splits` in corpus.toml"),
     ],
 )
 def test_manifests_that_are_refused_with_the_way_out(name: str, match: str) -> None:

@@ -54,7 +54,11 @@ def test_without_the_library_western_text_alone_is_read(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "charset_normalizer", None)
     assert decode(TALKS["cp1252"].encode("cp1252"), "talk.csv") == TALKS["cp1252"]
     for encoding in ("cp1251", "gb18030", "shift_jis", "big5", "euc_kr", "cp1253"):
-        with pytest.raises(CorpusError, match=r'not UTF-8; save it as UTF-8, or install the detection .* "erc_graph\[transcripts\]"$'):
+        with pytest.raises(
+            CorpusError,
+            match=r"not UTF-8; save it as UTF-8, or install the detection of encodings: "
+            r'pip install "erc_graph\[transcripts\]"$',
+        ):
             decode(TALKS[encoding].encode(encoding), "talk.csv")
 
 

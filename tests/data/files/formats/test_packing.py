@@ -59,7 +59,7 @@ FIRST = "Ses05M_impro02"
         (changed(lengths={1.5: 1, "b": 1}), "dialogue ids must be text or integers, found 1.5"),
         (
             changed("9-tuple of features (MMGCN", lengths={"a": 2}, labels={"a": [0, 5000]}, train=[], test=[]),
-            "label 5000 is too large; expected indices",
+            "label 5000 is too large; expected indices of a label set",
         ),
     ],
 )
