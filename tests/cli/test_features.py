@@ -98,8 +98,8 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
         (["--lora", "4"], "lora: expected --fine-tune as well"),
         (["--fine-tune", "--lora", "-1"], "features.lora: expected a rank of 1 or more, or 0, found -1"),
         (["--pca", "-1"], "features.pca: expected 1 or more, or 0, found -1"),
-        (["--pca", "4", "--fine-tune"], "pca: expected vectors of a text encoder that is not fine-tuned"),
-        (["--pca", "4", "--pooling", "words"], "pca: expected vectors of a text encoder that is not fine-tuned"),
+        (["--pca", "4", "--fine-tune"], "pca: expected one vector per utterance of a text encoder that is not fine-tuned"),
+        (["--pca", "4", "--pooling", "words"], "pca: expected one vector per utterance of a text encoder that is not fine-tuned"),
         (
             ["--pca", "25"],
             "pca: expected up to 24 components, because vectors have 24 numbers and 42 training utterances have words, found 25",

@@ -40,7 +40,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["graph", "sample", "--dialogue", "nix"], "no 'nix' among 600 dialogues"),
         (["graph", "sample", "--first", "0"], "--first: expected a number of conversations of 1 or more"),
         (["graph", "sample", "--out", "a.pdf"], "ending in .png, .svg, .graphml, .html, found 'a.pdf'"),
-        (["graph", "sample", "--recipe", "star"], "graph recipe: unknown 'star'"),
+        (["graph", "sample", "--recipe", "star"], "graph recipe: unknown name 'star'"),
         (["compare", "nowhere"], "expected at least two runs"),
         (["list", "secrets"], "invalid choice: 'secrets'"),
         (["completion", "cmd"], "invalid choice: 'cmd'"),

@@ -232,7 +232,7 @@ def test_graph_is_short_for_the_pipelines(option: tuple[str, ...], small: Path, 
     assert run("--data", small, *option, *QUICK, "--out", tmp_path / "run", "--training.epochs", 1) == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["pipeline"]["graph"] == "window"
     assert run("--data", small, "--graph", "nonsense", "--dry-run") == 2
-    assert "unknown 'nonsense'" in capsys.readouterr().err
+    assert "unknown name 'nonsense'" in capsys.readouterr().err
 
 
 def test_dry_run_writes_nothing(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,7 +419,7 @@ def test_help_teaches_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
         (["--modalities", "[]"], "modalities: expected the names of one or more"),
         (["--modalities", '["text", "text"]'], "modalities: expected each modality once"),
         (["--training.criterion", "mae"], "training.criterion: expected one of"),
-        (["--pipeline.mal.hidden", "9999999999999"], "fit into memory"),
+        (["--pipeline.mal.hidden", "9999999999999"], "expected a network that fits into memory"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_is_written(

@@ -249,7 +249,7 @@ def test_refusals(tmp_path: Path) -> None:
         ("seeds", [float("inf")], "the number Infinity"),
         ("seeds", ["0"], "seeds.0: '0'"),
         ("seeds", [], "seeds: []"),
-        ("metrics", {"test": {"accuracy": {"values": [10**400]}}}, "a number with 401 digits"),
+        ("metrics", {"test": {"accuracy": {"values": [10**400]}}}, "a number with 401 digits, which are too many"),
         ("metrics", {"test": 3}, "a value of the wrong type"),
         ("environment", {"packages": [1]}, "environment.packages: [1]"),
         ("data", {"extractors": [1]}, "data.extractors: [1]"),

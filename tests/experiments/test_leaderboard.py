@@ -496,7 +496,7 @@ def test_bad_input_is_one_line(done: Path, small: Path, tmp_path: Path, capsys: 
     assert "expected no other options than --seeds" in refused(capsys, "--resume", done, "--budget", "3")
     assert f"give the current paths of the corpora of {done} with --data" in refused(capsys, "--resume", done, "--data", tmp_path / "none")
     assert "expected the corpora of" in refused(capsys, "--resume", done, "--data", small, tmp_path / "esc")
-    assert "expected the folder of a leaderboard, found no config.json" in refused(capsys, "--resume", tmp_path)
+    assert "expected the folder of a leaderboard, found no file config.json in it" in refused(capsys, "--resume", tmp_path)
     (tmp_path / "config.json").write_text('{"command": "run"}')
     assert "found the settings of an experiment" in refused(capsys, "--resume", tmp_path)
     assert "expected a corpus whose name can be the name of a folder" in refused(capsys, "--data", tmp_path / "esc", "--out", out)
@@ -652,7 +652,7 @@ def test_files_of_ones_own_are_named_again(small: Path, tmp_path: Path, capsys: 
     assert f"the method Own is your own method {own}:Own; name it again with --methods" in refused(capsys, *again)
     assert main(["leaderboard", *map(str, again), "--methods", f"{own}:Own"]) == 0
     own.write_text(own.read_text() + "# another\n")
-    assert "own.py has changed since the leaderboard was started" in refused(capsys, *again, "--methods", f"{own}:Own")
+    assert "own.py of a method has changed since the leaderboard was started" in refused(capsys, *again, "--methods", f"{own}:Own")
 
 
 def test_tables_of_several_corpora_have_one_header(done: Path, tmp_path: Path) -> None:
@@ -711,7 +711,7 @@ def test_rules_are_whole(rules: Path) -> None:
     [
         ("{", "no valid JSON"),
         ("[3]", "a JSON value that is not an object"),
-        ('{"seeds": ' + "9" * 5000 + "}", "a number with 5000 digits"),
+        ('{"seeds": ' + "9" * 5000 + "}", "a number with 5000 digits, which are too many"),
         ('{"seeds": Infinity}', "the number Infinity"),
         ("{}", "the settings of a command other than 'leaderboard'"),
         *[(name, f"no '{name}'") for name in ("rules", "methods", "experiments", "own_sha256", "left_out", "data", "data_sha256")],
@@ -723,7 +723,10 @@ def test_rules_are_whole(rules: Path) -> None:
         ({"left_out": {}}, "the section 'left_out', in which the corpus 'sample' is missing"),
         ({"data": ["sample"]}, "data: ['sample']"),
         ({"data": {}}, "data: {}"),
-        ({"experiments": {"sample": {}}}, "with neither settings nor a reason why it is left out"),
+        (
+            {"experiments": {"sample": {}}},
+            "the method 'bigru' on the corpus 'sample' with neither settings nor a reason why it is left out",
+        ),
     ],
 )
 def test_a_damaged_config_is_not_gone_on_with(

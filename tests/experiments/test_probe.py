@@ -46,7 +46,7 @@ class Own(Method):
     [
         ("x", ""),
         ("x - x.mean(0)", "expected the same scores for a dialogue alone and in a batch, found a difference of"),
-        ("x[:, None]", r"expected scores \(\d+, 6\), a row per utterance and a column per label, found \(\d+, 1, 6\)"),
+        ("x[:, None]", r"expected scores of shape \(\d+, 6\), a row per utterance and a column per label, found \(\d+, 1, 6\)"),
         ("x * float('nan')", "expected finite scores from the untrained network, found NaN or inf; correct the computation of"),
         ("x @ x", r"the forward pass for two dialogues failed \(RuntimeError: .*\); the traceback above shows the line"),
         ("x + nn.Linear(1, 2)(x.new_ones(1)).nothing", r"the forward pass for two dialogues failed \(AttributeError"),

@@ -133,7 +133,7 @@ def test_states_of_a_causal_language_model(kind: str, tiny_encoder: Path, tmp_pa
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.json", None, "config.json: missing"),
+        ("config.json", None, "config.json: this file is missing"),
         ("config.json", "{", "not valid JSON"),
         ("config.json", '{"model_type": "bert", "hidden_act": "gelu"}', "incomplete, damaged, or not a text encoder.*KeyError"),
         ("tokenizer.json", "{}", "incomplete, damaged, or not a text encoder"),

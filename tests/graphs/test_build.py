@@ -227,7 +227,7 @@ def test_what_does_not_fit() -> None:
         build_graph(corpus, modalities=("video",))
     with pytest.raises(ConfigError, match="modalities: expected at least one name, found none; leave `modalities` out"):
         build_graph(corpus, modalities=())
-    with pytest.raises(ConfigError, match="unknown 'pears'"):
+    with pytest.raises(ConfigError, match="unknown name 'pears'"):
         build_graph(corpus, "pears")
     with pytest.raises(CorpusError, match="expected at least one dialogue, found none"):
         build_graph([])

@@ -80,7 +80,7 @@ def test_workers_of_another_process_get_it() -> None:
 
 
 def test_what_does_not_fit_is_said_at_once() -> None:
-    with pytest.raises(ConfigError, match="unknown 'pears'"):
+    with pytest.raises(ConfigError, match="unknown name 'pears'"):
         graph_dataset(CORPUS, "pears")
     with pytest.raises(CorpusError, match="no modality 'smell'"):
         graph_dataset(CORPUS, modalities=("smell",))

@@ -107,7 +107,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
         ConfigError, match=r"unknown name 'pairwis'; known recipes: alone, causal, causal_window, cogmen, .*dagerc, .*, speaker, window"
     ):
         load_recipe("pairwis")
-    with pytest.raises(ConfigError, match=r"unknown '\.\./graphs/pairwise'"):
+    with pytest.raises(ConfigError, match=r"unknown name '\.\./graphs/pairwise'"):
         load_recipe("../graphs/pairwise")
 
 

@@ -451,7 +451,7 @@ def test_causal_reads_no_later_turns(attend: Any, corpus: Corpus) -> None:
 
 
 def test_an_unknown_graph_and_an_unknown_modality(corpus: Corpus) -> None:
-    with pytest.raises(ConfigError, match="unknown 'nonsense'"):
+    with pytest.raises(ConfigError, match="unknown name 'nonsense'"):
         build(corpus, graph="nonsense")
     with pytest.raises(ConfigError, match=r"inputs\.speaker_relative: expected modalities of the corpus .*, found 'sound'"):
         build(corpus, InputsConfig(speaker_relative=["sound"]))

@@ -292,7 +292,7 @@ def test_the_heat_of_the_first_windows(adaptive: bool, monkeypatch: pytest.Monke
         (lambda: GcpuConfig(heads=0), r"pipeline\.gcpu\.heads: expected 1 or more, found 0"),
         (lambda: DfcConfig(hops=[]), r"pipeline\.dfc\.hops: expected one number of 1 or more for each layer, found \[\]"),
         (lambda: MFDRConfig(words=6), r"pipeline\.words: expected 7 or more, so that each layer of dfc has a frame, found 6"),
-        (lambda: make(make_corpus(), little(graph="nonsense")), "unknown 'nonsense'"),
+        (lambda: make(make_corpus(), little(graph="nonsense")), "unknown name 'nonsense'"),
         (
             lambda: MFDR(Schema(widths={}, sequences={"visual": (3, 8, 8)}, task=THREE)),
             "modalities: expected sequences of text or audio, which MFDR reads, found visual",

@@ -379,7 +379,7 @@ def test_what_cannot_be() -> None:
         WavFusionConfig(deep=-1, margin_weight=-1.0, dropout=1.0)
     with pytest.raises(CheckpointError, match=r"speech model './nowhere': no such folder"):
         WavFusion(schema, little(wav2vec=Wav2vecConfig(folder="./nowhere")))
-    with pytest.raises(ConfigError, match="unknown 'nonsense'"):
+    with pytest.raises(ConfigError, match="unknown name 'nonsense'"):
         WavFusion(schema, little(graph="nonsense"))
     with pytest.raises(ConfigError, match=r"AngularConv: graph recipe .m3net.: expected only edges, found a"):
         WavFusion(schema, little(graph="m3net"))

@@ -202,7 +202,10 @@ def test_an_edited_label_is_noticed(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 3}, r"corpus\.json: saved in version 3 of its format; this erc_graph reads versions up to 2; upgrade erc_graph"),
+        (
+            {"version": 3},
+            r"corpus\.json: the corpus was saved in version 3 of its format; this erc_graph reads versions up to 2; upgrade erc_graph",
+        ),
         ({"version": None}, r"saved in version None"),
         ({"format": "other"}, r"not a saved corpus; expected the field \"format\""),
         ({"speakers": ["x"]}, r"corpus\.json: expected \d+ entries, one per utterance, in every list of speakers, texts and annotations"),

@@ -79,7 +79,7 @@ def test_groups() -> None:
     assert tree(four, [["neutral"], ["sad", "angry"]]) == [["neutral"], ["sad", "angry"], ["happy"]]
     assert tree(TASKS["iemocap6"], [])[1] == [label for label in TASKS["iemocap6"].labels if label in ("sad", "neutral")]
     assert tree(Task(name="two", labels=("negative", "positive")), []) == [["negative", "positive"]]
-    with pytest.raises(ConfigError, match=r"pipeline\.groups: expected labels of four \(happy, .*found 'joy'"):
+    with pytest.raises(ConfigError, match=r"pipeline\.groups: expected labels of the task four \(happy, .*found 'joy'"):
         tree(four, [["joy"]])
     with pytest.raises(ConfigError, match=r"pipeline\.groups: expected groups that are not empty, and no label twice"):
         MHDNNConfig(groups=[["sad"], ["sad", "happy"]])
