@@ -41,7 +41,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["graph", "sample", "--first", "0"], "--first: expected a number of conversations of 1 or more"),
         (["graph", "sample", "--out", "a.pdf"], "ending in .png, .svg, .graphml, .html, found 'a.pdf'"),
         (["graph", "sample", "--recipe", "star"], "graph recipe: unknown name 'star'"),
-        (["compare", "nowhere"], "expected at least two runs"),
+        (["compare", "nowhere"], "expected at least two runs to compare"),
         (["list", "secrets"], "invalid choice: 'secrets'"),
         (["completion", "cmd"], "invalid choice: 'cmd'"),
     ],

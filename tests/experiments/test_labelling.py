@@ -388,8 +388,15 @@ def gone(labelling: Labelling, shard: shards.Shard) -> None:
     ("options", "message"),
     [
         (["TALKS", "TALKS"], "expected one input, found 2; for several inputs, give a folder for the results: --out FOLDER"),
-        (["FOLDER"], "expected a file, found a folder; give one file of this folder, or label all its files with the option --out FOLDER"),
-        (["TALKS", "--out", "labels.csv"], "expected a folder for the results, found the file name 'labels.csv'; give a folder, and"),
+        (
+            ["FOLDER"],
+            "expected a file, found a folder; give one file of this folder, or label all its files with the option --out FOLDER, "
+            "a folder for the results",
+        ),
+        (
+            ["TALKS", "--out", "labels.csv"],
+            "expected a folder for the results, found the file name 'labels.csv'; give a folder, and choose the",
+        ),
         (["TALKS", "--workers", "2"], "--workers, --launcher: expected --out FOLDER as well"),
         (["TALKS", "--out", "OUT", "--draw", "x.svg"], "--draw: this option draws one input and cannot be used with --out"),
         (["-", "--out", "OUT"], "--out: expected files and folders as inputs, found -"),

@@ -489,7 +489,7 @@ def test_bad_input_is_one_line(done: Path, small: Path, tmp_path: Path, capsys: 
     replace(load_corpus(small), name="../../esc").save(tmp_path / "esc")
     assert "nearest: dialoguegcn" in refused(capsys, "--methods", "dialoguegcm", "--out", out)
     assert "expected after `kind:` one of the kinds of methods (fusion, graph" in refused(capsys, "--methods", "kind:graphs", "--out", out)
-    assert "expected corpora with different names, found two corpora called 'sample'" in refused(
+    assert "expected corpora with different names, found two corpora called 'sample'; set another" in refused(
         capsys, "--data", small, "sample", "--out", out
     )
     assert f"continue it with --resume {done}" in refused(capsys, "--methods", "bigru", "--out", done)
@@ -649,7 +649,7 @@ def test_files_of_ones_own_are_named_again(small: Path, tmp_path: Path, capsys: 
     options = ["--data", str(small), "--methods", f"{own}:Own", "--rules", str(tmp_path / "rules.toml"), "--out", str(tmp_path / "board")]
     assert main(["leaderboard", *options]) == 0
     again = ["--resume", tmp_path / "board"]
-    assert f"the method Own is your own method {own}:Own; name it again with --methods" in refused(capsys, *again)
+    assert f"the method Own is your own method {own}:Own; name it again with --methods {own}:Own" in refused(capsys, *again)
     assert main(["leaderboard", *map(str, again), "--methods", f"{own}:Own"]) == 0
     own.write_text(own.read_text() + "# another\n")
     assert "own.py of a method has changed since the leaderboard was started" in refused(capsys, *again, "--methods", f"{own}:Own")
