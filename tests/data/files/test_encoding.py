@@ -67,7 +67,7 @@ def test_nothing_but_text() -> None:
         decode(b"\xd0\xcf\x11\xe0\x00\x00\x01", "book.xls")
     with pytest.raises(CorpusError, match="binary content of no known format"):
         decode(b"speaker\0text", "talk.csv")
-    with pytest.raises(CorpusError, match=r"begins like UTF-16 text, but byte 2 is not valid; save the file as UTF-8"):
+    with pytest.raises(CorpusError, match=r"begins like UTF-16 text, but its byte 2 is not valid; save the file as UTF-8"):
         decode(b"\xff\xfe\x00", "talk.csv")
 
 

@@ -125,7 +125,7 @@ def test_the_task_of_the_argument_wins_over_the_manifest_and_that_over_the_data_
     assert folder.load().task.name == "meld7"
     with pytest.raises(CorpusError, match=r"task sentiment: needs the annotation 'score'"):
         folder.load(task="sentiment")
-    with pytest.raises(ConfigError, match=r"task: unknown 'x'; known: "):
+    with pytest.raises(ConfigError, match=r"task: unknown 'x'; known tasks: "):
         folder.load(task="x")
 
 

@@ -52,7 +52,7 @@ def test_dict_of_samples(tmp_path: Path) -> None:
     assert read.speakers == ["Ses01M", "Ses01F", "Ses02M", "Ses05M", "Ses05F", "Ses05M"]
     assert read.features["text"].shape == (6, 3)
     for wrong, match in (
-        ({"train": [{"vid": "a", "labels": [1]}]}, "sample 0: no 'speaker'"),
+        ({"train": [{"vid": "a", "labels": [1]}]}, "sample 0: no field 'speaker'; fields of the sample: label, vid"),
         ({"train": [sample(1.5, 1)]}, "`vid` must be text"),
         ({"train": [sample("a", 1)], "test": [sample("a", 1)]}, "test, sample 0: duplicate dialogue id 'a'"),
         ({"train": [], "test": []}, "no dialogues in"),
