@@ -324,9 +324,11 @@ def test_states_without_an_axis_of_heads_are_refused() -> None:
         edges = edges_of(
             load_recipe("speaker"), Nodes(x, torch.ones(9, 1, dtype=torch.bool), STREAMS[:1]), make_batch(DIALOGUES), layout=layout
         )
-        with pytest.raises(ConfigError, match=r"edges\.dot: expected \(N, S, H, k\), found \(9, 1, 4\); x\[:, :, None\] adds"):
+        with pytest.raises(
+            ConfigError, match=r"edges\.dot: expected states of shape \(N, S, H, k\), found \(9, 1, 4\); x\[:, :, None\] adds"
+        ):
             edges.dot(x, x)
-        with pytest.raises(ConfigError, match=r"edges\.add: expected \(N, S, H\), found \(9, 1\)"):
+        with pytest.raises(ConfigError, match=r"edges\.add: expected states of shape \(N, S, H\), found \(9, 1\)"):
             edges.add(x, x[..., 0])
 
 

@@ -373,7 +373,7 @@ def test_frames_of_another_model_go_into_the_deep_layers(folder: Path) -> None:
 
 def test_what_cannot_be() -> None:
     schema = Schema(widths={}, sequences=ITEMS, task=EMOTIONS)
-    with pytest.raises(ConfigError, match=r"pipeline.deep: expected at most 3, the layers of wav2vec 2.0, found 4"):
+    with pytest.raises(ConfigError, match=r"pipeline.deep: expected at most 3, the number of layers of wav2vec 2.0, found 4"):
         WavFusion(schema, little(deep=4))
     with pytest.raises(ConfigError, match=r"(?s)pipeline.deep.*pipeline.margin_weight.*pipeline.dropout"):
         WavFusionConfig(deep=-1, margin_weight=-1.0, dropout=1.0)

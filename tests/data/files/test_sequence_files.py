@@ -74,7 +74,9 @@ def test_an_array_without_frames_is_a_missing_sequence(tmp_path: Path) -> None:
 def test_samples_are_in_minus_one_to_one(tmp_path: Path) -> None:
     for values in (np.array([3, -20000, 7], np.int16), np.array([3, 200], np.uint8)):
         np.savez(tmp_path / "v.npz", utterance=np.array(["a"]), values=values, offsets=np.array([0, len(values)]))
-        with pytest.raises(CorpusError, match=r"samples up to 200.*; expected a waveform with samples in .-1, 1.; divide 16-bit samples by 32768"):
+        with pytest.raises(
+            CorpusError, match=r"samples up to 200.*; expected a waveform with samples in .-1, 1.; divide 16-bit samples by 32768"
+        ):
             read_sequences(tmp_path / "v.npz")
     np.savez(tmp_path / "v.npz", utterance=np.array(["a"]), values=np.array([1.01, -np.inf, np.nan]), offsets=np.array([0, 3]))
     assert len(read_sequences(tmp_path / "v.npz")[1].values) == 3  # what is not finite is the business of the join
