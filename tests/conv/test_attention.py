@@ -70,5 +70,5 @@ def test_dropped_weights_are_not_shown() -> None:
 
 
 def test_heads_divide_the_width() -> None:
-    with pytest.raises(ConfigError, match="heads: expected a number that divides the width 4, found 3"):
+    with pytest.raises(ConfigError, match="heads: expected a number that divides the width 4, found 3 attention heads"):
         Attention(WIDTH, 4, RECIPES["complete"], heads=3)

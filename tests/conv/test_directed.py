@@ -109,12 +109,12 @@ def test_edges_from_the_same_or_later_turns_are_refused(recipe: GraphRecipe, whe
 
 
 def test_another_width_and_several_streams_are_refused() -> None:
-    with pytest.raises(ConfigError, match="width: expected 6, the width of the input states, found 4"):
+    with pytest.raises(ConfigError, match="width: expected 6, the width of the input states, found 4; put a linear layer before"):
         Directed(WIDTH, 4, PAST["dag"])
     conv, batch = Directed(WIDTH, WIDTH, PAST["dag"]).double(), make_batch()
-    with pytest.raises(ConfigError, match="expected one stream, which has one node per utterance, found 3"):
+    with pytest.raises(ConfigError, match="expected one stream, which has one node per utterance, found 3 streams"):
         conv(make_nodes(batch, STREAMS), batch)
-    with pytest.raises(ConfigError, match="expected one stream, which has one node per utterance, found 3"):
+    with pytest.raises(ConfigError, match="expected one stream, which has one node per utterance, found 3 streams"):
         conv.step(make_nodes(batch, STREAMS), batch, None)
 
 

@@ -79,5 +79,5 @@ def test_degrees_of_what_goes_out_are_known_later() -> None:
 
 
 def test_another_width_is_refused() -> None:
-    with pytest.raises(ConfigError, match="width: expected 6, the width of the input states, found 4"):
+    with pytest.raises(ConfigError, match="width: expected 6, the width of the input states, found 4; put a linear layer before"):
         Gated(WIDTH, 4, RECIPES["complete"])

@@ -77,7 +77,7 @@ def test_pyg() -> None:
 
 
 def test_impossible_ones_are_refused() -> None:
-    with pytest.raises(ConfigError, match="width: expected 6, the width of the input states, found 4"):
+    with pytest.raises(ConfigError, match="width: expected 6, the width of the input states, found 4; put a linear layer before"):
         Hypergraph(WIDTH, 4, HYPER["speakers"])
-    with pytest.raises(ConfigError, match=r"expected a table \[\[hyperedge\]\], found none"):
+    with pytest.raises(ConfigError, match=r"expected a table \[\[hyperedge\]\], found none; use a recipe with"):
         Hypergraph(WIDTH, WIDTH, RECIPES["complete"])

@@ -199,6 +199,6 @@ def test_protocols_that_do_not_fit_say_which_do():
         folds(iemocap_like(sessions=2), "speaker10")
     with pytest.raises(ConfigError, match=r"two speakers per session, .*found 18 in session 01; protocols that fit: official, session5"):
         folds(replace(like, speakers=like.utterance_ids), "speaker10")
-    with pytest.raises(ConfigError, match=r"speakers that each belong to only one session, found 'F' in several"):
+    with pytest.raises(ConfigError, match=r"speakers that each belong to only one session, found 'F' in several sessions"):
         folds(replace(like, speakers=tuple(name[-1] for name in like.speakers)), "speaker10")
     assert set(PROTOCOLS) == {"official", "session5", "speaker10"}

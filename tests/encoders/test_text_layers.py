@@ -111,7 +111,7 @@ def test_what_cannot_be_trained(spoken: Corpus, talks: Corpus, tiny_encoder: Pat
         with pytest.raises(ConfigError, match=r"expected token states of layer 0 .*found"):
             layers.start_from(made_by)
     layers.start_from(f"{tiny_encoder}:pooling=words,layer=0")
-    with pytest.raises(ConfigError, match=r"expected heads = 3 and hidden = 40, the values of"):
+    with pytest.raises(ConfigError, match=r"expected heads = 3 and hidden = 40, the values of .*, found other values; give these"):
         TextLayers(24, TextLayersConfig(layers=1, heads=4, hidden=40)).start_from(f"{tiny_encoder}:pooling=words,layer=1")
     with pytest.raises(CheckpointError, match="no such folder"):
         layers.start_from("./nowhere:pooling=words,layer=0")

@@ -85,7 +85,7 @@ def test_other_settings_or_utterances_do_not_go_on_with_it(tmp_path: Path, monke
             extract(out, other, quiet=True)
     (tmp_path / "b.safetensors.parts").mkdir()
     (tmp_path / "b.safetensors.parts" / "mine.txt").write_text("")
-    with pytest.raises(StorageError, match="this folder exists, but does not belong to an interrupted run"):
+    with pytest.raises(StorageError, match="this folder exists, but does not belong to an interrupted run; remove the folder"):
         extract(tmp_path / "b.safetensors", task(), quiet=True)
 
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_computed_is_left_out_with_its_reason(tmp_path: Path) -> 
     assert extract(out, task(compute=compute), quiet=True) == {"u2": "silent", "u7": "silent"}
     assert read_features(out)[0] == [name for name in IDS if name not in ("u2", "u7")]
     assert json.loads(load_tensors(out)[1]["note"])["left_out"] == 2
-    with pytest.raises(CorpusError, match=r"no utterance has features \(reason for u\d: broken\)"):
+    with pytest.raises(CorpusError, match=r"no utterance has features \(reason for u\d: broken\); correct the input"):
         extract(tmp_path / "b.safetensors", task(compute=lambda rows: ["broken"] * len(rows)), quiet=True)
 
     def stop(rows: list[int]) -> list[Tensor | str]:

@@ -57,7 +57,7 @@ def test_what_is_damaged_is_refused(change: str, folder: Path) -> None:
         )
     elif change == "nested":  # components of components are not read, nor those of themselves
         (folder / ABOUT).write_text(json.dumps({**about, "encoder": str(folder)}))
-        message = "config.json: this file is missing"
+        message = "config.json: this file is missing; expected the files"
     else:
         shapes = {"mean": torch.zeros(24), "axes": torch.zeros(3, 7 if change == "shape" else 24)}
         if change == "nan":

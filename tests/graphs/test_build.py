@@ -158,7 +158,7 @@ def test_hyperedges_are_nodes_with_their_members() -> None:
     assert list(members)[:4] == list(expected)
     assert streams_of(graph) == ["text", "audio"]
     other = make_corpus(widths={"hyperedge": 3})
-    with pytest.raises(ConfigError, match="a modality cannot be called 'hyperedge'"):
+    with pytest.raises(ConfigError, match="a modality cannot be called 'hyperedge', because the graph has an attribute"):
         build_graph(other)
 
 
@@ -217,7 +217,7 @@ def test_states_of_a_pipeline_get_all_their_weights() -> None:
     assert torch.equal(source, torch.where(present["audio+text"] & present["visual"])[0])
     bare = build_from_states(batch, states, present, load_recipe("pairwise"))
     assert (bare.labels, bare.texts, bare.speakers[:2], bare.dialogue_ids) == ([], [], ["speaker 1", "speaker 2"], ["0", "1", "2"])
-    with pytest.raises(ConfigError, match="expected the same width for the states of all modalities, found a 4, b 5"):
+    with pytest.raises(ConfigError, match="expected the same width for the states of all modalities, found a 4, b 5; map the"):
         build_from_states(batch, {"a": torch.zeros(11, 4), "b": torch.zeros(11, 5)}, dict.fromkeys("ab", batch.judged), "pairwise")
 
 
@@ -231,13 +231,13 @@ def test_what_does_not_fit() -> None:
         build_graph(corpus, "pears")
     with pytest.raises(CorpusError, match="expected at least one dialogue, found none"):
         build_graph([])
-    with pytest.raises(CorpusError, match=r"'d0' and 'd0' differ in task \(three and meld7\)"):
+    with pytest.raises(CorpusError, match=r"'d0' and 'd0' differ in task \(three and meld7\); build a separate graph"):
         build_graph([corpus[0], make_corpus(task=get_task("meld7"))[0]])
-    with pytest.raises(CorpusError, match=r"differ in features \(.*'audio': 3.* and .*'text': 9"):
+    with pytest.raises(CorpusError, match=r"differ in features \(.*'audio': 3.* and .*'text': 9.*\); build a separate graph"):
         build_graph([corpus[0], make_corpus(widths={"text": 9})[0]])
-    with pytest.raises(CorpusError, match=r"differ in texts \(True and False\)"):
+    with pytest.raises(CorpusError, match=r"differ in texts \(True and False\); build a separate graph"):
         build_graph([corpus[0], make_corpus(texts=())[0]])
-    with pytest.raises(ConfigError, match="a modality cannot be called 'labels'"):
+    with pytest.raises(ConfigError, match="a modality cannot be called 'labels', because the graph has an attribute"):
         build_graph(make_corpus(widths={"labels": 2}))
 
 
@@ -258,7 +258,7 @@ def test_modalities_of_sequences_are_streams_beside_features() -> None:
         assert listed[name].edge_index.equal(whole[name].edge_index)
     for name in ("audio", "visual"):
         assert listed[name].present.equal(graph[name].present)
-    with pytest.raises(CorpusError, match=r"differ in sequences \(.*'visual'.* and \{\}"):
+    with pytest.raises(CorpusError, match=r"differ in sequences \(.*'visual'.* and \{\}\); build a separate graph"):
         build_graph([mixed[0], replace(mixed, sequences={})[1]], "window")
 
 

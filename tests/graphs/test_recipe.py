@@ -135,7 +135,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
         (('source = "s"', ""), "source: expected a value, found none"),
         ((GOOD, GOOD.split("[[")[0]), "edges: expected at least one rule for edges or hyperedges, found none"),
         ((GOOD, GOOD.split("[[")[0] + "edges = []"), "edges: expected at least one rule for edges or hyperedges, found none"),
-        ((GOOD, GOOD + "[[edges]]" + GOOD.split("[[edges]]")[1]), "a different name for every relation, found 'near' again"),
+        ((GOOD, GOOD + "[[edges]]" + GOOD.split("[[edges]]")[1]), "a different name for every relation, found 'near' again; rename one of"),
         (
             (GOOD, GOOD + "[[example]]\nspeakers = ['A']\nstreams = ['t']\nedges = { far = 1 }"),
             r"example\[0\].edges: expected a number of edges for each of the relations near",

@@ -64,7 +64,7 @@ def test_words_that_cannot_be(words: dict[str, Any], message: str) -> None:
         ("past = 1\nsource = 'text'", r"edges\[0\].source: expected a valid array, found 'text'"),
         ("past = 1\ntimes = 0", r"edges\[0\].times: expected a whole number from 1 to 10000, found 0"),
         ('past = 1\n[[hyperedge]]\nrelation = "all"\nover = "corpus"', r"hyperedge\[0\].over: expected 'stream', 'turn' or 'speaker'"),
-        ('past = 1\n[[hyperedge]]\nrelation = "near"\nover = "turn"', "a different name for every relation, found 'near' again"),
+        ('past = 1\n[[hyperedge]]\nrelation = "near"\nover = "turn"', "a different name for every relation, found 'near' again; rename"),
         ('past = 1\n[[hyperedge]]\nrelation = "All"\nover = "turn"', r"hyperedge\[0\].relation: expected a name"),
         (
             'past = 1\n[[hyperedge]]\nrelation = "all"\nover = "turn"\n[[example]]\nspeakers = ["A"]\nstreams = ["t"]\nedges = {near = 0}',

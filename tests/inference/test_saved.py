@@ -273,7 +273,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     [
         (lambda c: c.update(format="other"), 'expected the field "format": "erc_graph pipeline"'),
         (lambda c: c.update(version=3), "expected a saved model of format version 2 or lower, found 3; upgrade erc_graph"),
-        (lambda c: c.update(version="1"), "expected a saved model of format version 2 or lower, found '1'"),
+        (lambda c: c.update(version="1"), "expected a saved model of format version 2 or lower, found '1'; upgrade erc_graph"),
         (lambda c: c.update(method="Later"), "method: expected the class of a method in .*, found 'Later'"),
         (lambda c: c.update(method=["BiGRU"]), "method: expected the class of a method"),
         (lambda c: c["inputs"].update(swap_noise={"text": 2.0}), "inputs.swap_noise: expected numbers from 0 to 1"),
@@ -330,7 +330,10 @@ def test_an_unreadable_description(folder: Path, monkeypatch: pytest.MonkeyPatch
     ("change", "message"),
     [
         (lambda t: t.pop("classify.1.bias"), "do not fit the description"),
-        (lambda t: t.update({"classify.1.bias": torch.full((6,), float("nan"))}), "the tensor classify.1.bias contains NaN or inf"),
+        (
+            lambda t: t.update({"classify.1.bias": torch.full((6,), float("nan"))}),
+            "the tensor classify.1.bias contains NaN or inf; the training",
+        ),
         (
             lambda t: t.update({"classify.1.bias": torch.zeros(6, dtype=torch.float64)}),
             "classify.1.bias: expected numbers of type torch.float32, found torch.float64",

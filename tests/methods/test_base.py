@@ -170,7 +170,9 @@ def test_several_streams_go_side_by_side_into_the_classifier(corpus: Corpus) -> 
 
 
 def test_a_method_without_parts_says_what_is_missing(corpus: Corpus) -> None:
-    with pytest.raises(ConfigError, match=r"Nothing: expected the methods parts\(\), or build\(\) and encode\(\)"):
+    with pytest.raises(
+        ConfigError, match=r"Nothing: expected the methods parts\(\), or build\(\) and encode\(\), in the class, found neither"
+    ):
         Nothing(Schema.of(corpus))
     with pytest.raises(ConfigError, match=r"Mute.parts: expected a module with an attribute `width` \(of its output\), found none"):
         Mute(Schema.of(corpus))

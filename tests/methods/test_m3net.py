@@ -35,7 +35,7 @@ def batch_of(widths: Mapping[str, int], rows: int = 5) -> Batch:
 
 
 def test_texts_of_several_widths_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"modalities: expected text features of the same width, found .*'text2': 3"):
+    with pytest.raises(ConfigError, match=r"modalities: expected text features of the same width, found .*'text2': 3\}; leave out"):
         make({"text1": 2, "text2": 3})
 
 

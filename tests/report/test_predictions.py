@@ -57,7 +57,9 @@ def test_read_scores(tmp_path: Path) -> None:
 def test_something_else_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(CheckpointError, match="expected predictions of joy, sadness, fear, found an invalid file"):
+    with pytest.raises(
+        CheckpointError, match=r"expected predictions of joy, sadness, fear, found an invalid file \((?s:.*)\); continue the"
+    ):
         read_predictions(path, LABELS)
 
 

@@ -302,7 +302,7 @@ def test_a_batch_may_be_larger_than_any_part(build, train, dev):
 
 def test_refusals(build, train, dev, batches, score_task):
     silent = replace(train, judged=torch.zeros_like(train.judged))
-    with pytest.raises(CorpusError, match="train: expected utterances with a target"):
+    with pytest.raises(CorpusError, match="train: expected labelled utterances that count in the loss, found none"):
         run(build(), silent, dev)
     with pytest.raises(CorpusError, match="dev: expected utterances with a target"):
         run(build(), train, silent)

@@ -135,7 +135,7 @@ def test_a_first_turn_is_what_xlnet_gives(tmp_path: Path) -> None:
     torch.testing.assert_close(found, theirs(torch.tensor([[module.CLS, 7, 9, 8]])).last_hidden_state[:, 0], atol=1e-5, rtol=0)
     again = build(DialogXL, {}, 3, model.config, sequences={"text": (1,)}, dtype=torch.float32)
     assert not model.config.language_model.folder and again.state_dict().keys() == model.state_dict().keys()
-    with pytest.raises(ConfigError, match="expected 4 attention heads in all groups, as in XLNet, found 5"):
+    with pytest.raises(ConfigError, match="expected 4 attention heads in all groups, as in XLNet, found 5; change local_heads"):
         build(DialogXL, {}, 3, replace(options, local_heads=2), sequences={"text": (1,)})
-    with pytest.raises(ConfigError, match=r"language_model.lora: expected 0 for an XLNet, because DialogXL computes XLNet"):
+    with pytest.raises(ConfigError, match=r"language_model.lora: expected 0 for an XLNet, because DialogXL computes XLNet with"):
         build(DialogXL, {}, 3, replace(options, language_model=LanguageModelConfig(folder=str(tmp_path), lora=2)), sequences={"text": (1,)})
