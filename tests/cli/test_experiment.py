@@ -93,7 +93,7 @@ def test_report_and_predict_on_its_run(place: Path, capsys: pytest.CaptureFixtur
 def test_resume(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     before = (place / "run" / "result.json").read_text()
     assert main(["experiment", "bigru", "--resume", str(place / "run")]) == 2
-    assert "expected a run of bigru, found a run of" in capsys.readouterr().err
+    assert "expected a run of the method bigru, which you named, found a run of the method" in capsys.readouterr().err
     monkeypatch.chdir(place)
     assert main(["experiment", "my_method.py:Own", "--resume", "run"]) == 0
     ours, theirs = (json.loads(text)["metrics"] for text in (before, (place / "run" / "result.json").read_text()))

@@ -143,7 +143,8 @@ def test_resume_of_what_is_no_run(content: str | None, tmp_path: Path, capsys: p
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     assert run("--resume", tmp_path) == 2
-    assert "config.json: expected the settings of a run" in capsys.readouterr().err
+    file = "expected the settings file of the run that --resume continues, found no such file"
+    assert f"config.json: {file if content is None else 'expected the settings of a run'}" in capsys.readouterr().err
 
 
 def test_resume_refuses_changed_data(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -483,7 +484,7 @@ def test_a_search_in_a_protocol_with_folds_is_refused(tmp_path: Path) -> None:
     names = tuple(f"Ses{i % 3 + 1:02d}F_{i}" for i in range(len(corpus)))
     corpus = replace(corpus, dialogue_ids=names, splits={})
     experiment = from_dict("pairwise", {"protocol": "session5", "search": {"training.epochs": {"low": 1, "high": 2}}}, "test")
-    with pytest.raises(ConfigError, match=r"a protocol with one fold, found session5 with 3"):
+    with pytest.raises(ConfigError, match=r"expected a protocol with one fold, found the protocol session5 with 3 folds"):
         search(experiment, corpus, tmp_path, 1)
 
 

@@ -185,7 +185,7 @@ def test_a_row_keeps_the_second_text_feature() -> None:
     [
         (
             {"method": "pairwise", "table": [{"number": 2, "title": "x", "columns": ["a"], "rows": [{"name": "1", "marks": []}]}]},
-            "expected 1 marks",
+            r"expected one mark \(✓ or ×\) for each of the 1 columns, found 0 marks",
         ),
         ({"method": "pairwise", "table": [{"number": 2, "title": "x", "columns": [], "row": []}]}, "table.0.row"),
         ({"table": []}, "method"),

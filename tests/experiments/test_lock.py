@@ -47,5 +47,5 @@ def test_nothing_stays_where_nothing_was_written(tmp_path: Path) -> None:
 def test_what_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / ("n" * 300)):
-        with pytest.raises(ConfigError, match="--out: expected a folder for the results"), alone(path):
+        with pytest.raises(ConfigError, match="--out: expected a folder to which results can be written, found"), alone(path):
             pass
