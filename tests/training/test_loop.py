@@ -304,7 +304,7 @@ def test_refusals(build, train, dev, batches, score_task):
     silent = replace(train, judged=torch.zeros_like(train.judged))
     with pytest.raises(CorpusError, match="train: expected labelled utterances that count in the loss, found none"):
         run(build(), silent, dev)
-    with pytest.raises(CorpusError, match="dev: expected utterances with a target"):
+    with pytest.raises(CorpusError, match="dev: expected labelled utterances that count in the loss, found none"):
         run(build(), train, silent)
     with pytest.raises(ConfigError, match=r"training\.selection: expected 'last'"):
         run(build(), train, None)

@@ -15,7 +15,7 @@ from erc_graph.errors import CorpusError
 
 FOLDER = Path(__file__).parents[1] / "variants"
 TURNS = json.loads((FOLDER / "turns.json").read_text(encoding="utf-8"))
-WAYS_OUT = ("save it", "expected", "insert a header", "write ", "export it", "save them", "wait for")
+WAYS_OUT = ("save it", "expected", "insert a header", "write ", "export it", "save them", "wait until")
 
 
 @pytest.mark.parametrize("name", TURNS)
