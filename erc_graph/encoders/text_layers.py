@@ -93,8 +93,8 @@ class TextLayers(nn.Module):
         layer = int(options.get("layer", -1)) % (depth + 1)
         if options.get("pooling") != "words" or depth - layer != self.config.layers:
             raise ConfigError(
-                f"inputs.text_layers.layers: expected token states of layer {depth - self.config.layers} (erc-graph features --pooling "
-                f"words --layer {depth - self.config.layers}), found {made_by!r}"
+                f"inputs.text_layers.layers: expected text features made by `erc-graph features --pooling words --layer "
+                f"{depth - self.config.layers}`, the hidden states of every token at this layer, found features made by {made_by!r}"
             )
         given = {name: value.shape for name, value in bert.encode.layers[layer:].state_dict().items()}
         own = {name: value.shape for name, value in self.layers.layers.state_dict().items()}

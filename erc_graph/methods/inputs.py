@@ -345,6 +345,7 @@ def text_layers(schema: Schema, config: TextLayersConfig) -> TextLayers:
     if len(item) != 1:
         found = "text that is no sequence" if not item else f"items of shape {item}"
         raise ConfigError(
-            f"inputs.text_layers.layers: expected text as sequences of token states (erc-graph features --pooling words), found {found}"
+            "inputs.text_layers.layers: expected text as sequences of hidden states, one per token, as `erc-graph features --pooling "
+            f"words` makes them, found {found}"
         )
     return TextLayers(item[0], config)

@@ -95,7 +95,7 @@ def test_without_layers_words_are_pooled(spoken: Corpus) -> None:
 
 
 def test_what_cannot_be_trained(spoken: Corpus, talks: Corpus, tiny_encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"expected text as sequences of token states .*found text that is no sequence"):
+    with pytest.raises(ConfigError, match=r"expected text as sequences of hidden states, one per token, .*found text that is no sequence"):
         method_of(replace(talks, features={"text": torch.zeros(96, 4)}, present={"text": torch.ones(96, dtype=torch.bool)}))
     with pytest.raises(ConfigError, match=r"text_layers.heads: expected a divisor of 24, the width of a token state, found 5"):
         TextLayers(24, TextLayersConfig(layers=1, heads=5))
@@ -108,7 +108,9 @@ def test_what_cannot_be_trained(spoken: Corpus, talks: Corpus, tiny_encoder: Pat
         silent.fit_inputs(silent.schema.batch(spoken))
     layers = TextLayers(24, TextLayersConfig(layers=2, heads=3, hidden=40))
     for made_by in (f"{tiny_encoder}:pooling=words,layer=1", f"{tiny_encoder}:pooling=words,layer=2", f"{tiny_encoder}:layer=0"):
-        with pytest.raises(ConfigError, match=r"expected token states of layer 0 .*found"):
+        with pytest.raises(
+            ConfigError, match="expected text features made by `erc-graph features --pooling words --layer 0`, .*found features made by"
+        ):
             layers.start_from(made_by)
     layers.start_from(f"{tiny_encoder}:pooling=words,layer=0")
     with pytest.raises(ConfigError, match=r"expected heads = 3 and hidden = 40, the values of .*, found other values; give these"):
