@@ -5,16 +5,16 @@ each hop, the attention output updates the query. Between two hops, a GRU update
 
 .. math::
     q_i &= \tanh(W_q u_i + b_q) \tag{1} \\
-    y_k &= \mathrm{GRU}_s(u_k) \qquad s = \text{own if } k \text{ and } i \text{ have the same speaker, else other} \tag{2} \\
+    y_k &= \mathrm{GRU}_{\text{own}}(u_k) \text{ if } k \text{ has the speaker of } i \text{, else } \mathrm{GRU}_{\text{other}}(u_k) \tag{2} \\
     M^1 &= \mathrm{GRU}_{\text{global}}(\tanh y) \tag{3} \\
     M^h &= \mathrm{GRU}_{\text{memory}}(M^{h-1}) \qquad h > 1 \tag{4} \\
     a_k &= \mathrm{softmax}_k \tanh(q_i \cdot M^h_k) \tag{5} \\
     q_i &\leftarrow \tanh\Big(q_i + \sum_k a_k M^h_k\Big) \qquad \text{(4)-(6) once per hop} \tag{6} \\
     o_i &= W_o q_i + b_o \tag{7}
 
-The equations follow the public code; the numbering is ours. `k` runs over the last `window` utterances before `i`. In (2), one GRU reads
-the utterances of the speaker of `i`, and a second GRU reads the utterances of all other speakers. Each GRU keeps its state at utterances
-that it does not read. All GRUs follow TensorFlow's equations of the GRU.
+The equations follow the public code; the numbering is ours. `k` runs over the last `window` utterances before the utterance `i`. In (2),
+the GRU *own* reads the utterances of the speaker of `i`, and the GRU *other* reads those of all other speakers. Each GRU keeps its state at
+utterances that it does not read. All GRUs follow TensorFlow's equations of the GRU.
 
 | symbol | attribute | shape |
 |---|---|---|

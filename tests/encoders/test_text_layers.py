@@ -108,9 +108,10 @@ def test_what_cannot_be_trained(spoken: Corpus, talks: Corpus, tiny_encoder: Pat
         silent.fit_inputs(silent.schema.batch(spoken))
     layers = TextLayers(24, TextLayersConfig(layers=2, heads=3, hidden=40))
     for made_by in (f"{tiny_encoder}:pooling=words,layer=1", f"{tiny_encoder}:pooling=words,layer=2", f"{tiny_encoder}:layer=0"):
-        with pytest.raises(
-            ConfigError, match="expected text features made by `erc-graph features --pooling words --layer 0`, .*found features made by"
-        ):
+        made = (
+            r"made by `erc-graph features --pooling words --layer 0`, the hidden states of every token at this layer, found features made"
+        )
+        with pytest.raises(ConfigError, match=made):
             layers.start_from(made_by)
     layers.start_from(f"{tiny_encoder}:pooling=words,layer=0")
     with pytest.raises(ConfigError, match=r"expected heads = 3 and hidden = 40, the values of .*, found other values; give these"):

@@ -295,8 +295,8 @@ def test_a_method_of_sequences_reads_them_itself() -> None:
             {},
             {"text_layers": TextLayersConfig(layers=1)},
             {},
-            "inputs.text_layers.layers: expected text as sequences of hidden states, one per token, as `erc-graph features --pooling words` "
-            "makes them, found text that is no seq",
+            "inputs.text_layers.layers: expected text as sequences of hidden states, one per token, as `erc-graph features "
+            "--pooling words` makes them, found text that is no seq",
         ),
     ],
 )  # fmt: skip
