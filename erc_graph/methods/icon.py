@@ -5,7 +5,7 @@ each hop, the attention output updates the query. Between two hops, a GRU update
 
 .. math::
     q_i &= \tanh(W_q u_i + b_q) \tag{1} \\
-    y_k &= \mathrm{GRU}_{\text{own}}(u_k) \text{ if } k \text{ has the speaker of } i \text{, else } \mathrm{GRU}_{\text{other}}(u_k) \tag{2} \\
+    y_k &= \mathrm{GRU}_o(u_k) \text{ if } k \text{ has the speaker of } i, \text{ else } \mathrm{GRU}_p(u_k) \tag{2} \\
     M^1 &= \mathrm{GRU}_{\text{global}}(\tanh y) \tag{3} \\
     M^h &= \mathrm{GRU}_{\text{memory}}(M^{h-1}) \qquad h > 1 \tag{4} \\
     a_k &= \mathrm{softmax}_k \tanh(q_i \cdot M^h_k) \tag{5} \\
@@ -13,14 +13,14 @@ each hop, the attention output updates the query. Between two hops, a GRU update
     o_i &= W_o q_i + b_o \tag{7}
 
 The equations follow the public code; the numbering is ours. `k` runs over the last `window` utterances before the utterance `i`. In (2),
-the GRU *own* reads the utterances of the speaker of `i`, and the GRU *other* reads those of all other speakers. Each GRU keeps its state at
+:math:`\mathrm{GRU}_o` reads the utterances of the speaker of `i`; :math:`\mathrm{GRU}_p` reads those of all others. Each keeps its state at
 utterances that it does not read. All GRUs follow TensorFlow's equations of the GRU.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `u` | `turn` | `(N, 1, D)` |
 | `W_q`, `W_o` | `recall.ask`, `classify` | `(width, D)`, `(classes, width)` |
-| own, other GRUs | `recall.local` | two GRUs side by side |
+| `GRU_o`, `GRU_p` | `recall.local` | two GRUs side by side |
 | global, memory GRUs | `recall.whole`, `.rewrite` | one GRU each; all hops after the first share `rewrite` |
 
 **Differences from the paper and from its public code**
@@ -30,7 +30,7 @@ utterances that it does not read. All GRUs follow TensorFlow's equations of the 
   and its own query is computed from zeros.
 - The text and audio vectors of the public code come from a network that reads whole dialogues and was trained on the labels. These vectors
   therefore contain information from later utterances, although ICON itself is causal. Here the vectors are the features of the corpus.
-- The paper and the public code assume two speakers. With more speakers, "other" in (2) means all speakers except the speaker of `i`.
+- The paper and the public code assume two speakers. With more speakers, `GRU_p` reads all speakers except the speaker of `i`.
 - The public code selects the epoch on a random 60 per cent of the *test* utterances. It does not shuffle the training data, and its loss
   includes the zero rows that pad the last batch. In the code, the dropout value 0.3 is the probability that a unit is kept.
 - We had no access to the paper's text. The paper seems to have no tanh in (5), and a separate encoder for each modality.
