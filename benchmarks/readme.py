@@ -173,7 +173,7 @@ def first() -> str:
     for place, name in shown:
         figures = [measured(one[name]["test"]["weighted_f1"]) for one in found]
         rows.append([place, f"`{name}`", found[0][name]["family"], *figures, str(seeds[name])])
-    heads = ["", "method", "kind", *(f"{board['dataset']} ({'+'.join(board['modalities'])})" for board in recorded), "seeds"]
+    heads = ["", "method", "kind", *(f"{board['dataset']} ({'+'.join(board['modalities'])})" for board in recorded), "fewest seeds"]
     least = min(seeds[name] for name in names)
     note = f"\n\nThe least number of seeds is {least}, which is too few for a claim: use {MANY} or more." if least < MANY else ""
     return markdown_table(heads, rows).replace("\\`", "`") + note

@@ -46,7 +46,7 @@ def read_lines(text: str, path: Path) -> Talk:
         number = kept[0]
         raise CorpusError(
             f"{path}: line {number + 1}: no speaker found ({one_line(said[number])!r}); {EXPECTED}; "
-            "if there is a single speaker, write the name before the first line"
+            "write the speaker before every utterance, also if there is only one speaker"
         )
     if any(staged):
         note(f"{count(sum(staged), 'line')} without speech (headings, stage directions) {are(sum(staged))} left out")

@@ -141,7 +141,10 @@ def test_times_are_kept_in_the_words_of_the_file() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("once upon a time\n", r"line 1: no speaker found \('once upon a time'\).*write the name before the first line"),
+        (
+            "once upon a time\n",
+            r"line 1: no speaker found \('once upon a time'\).*write the speaker before every utterance, also if there is only one speaker",
+        ),
         ("[Scene: x]\n(They enter)\n", "no speaker found, only 2 lines of headings or stage directions"),
         ("I am fine.\n\nYou are not.\n", "line 1: no speaker found"),
     ],
