@@ -124,7 +124,7 @@ def test_a_silent_turn_is_heard_and_a_wrong_one_was_not_said(client: Any) -> Non
 
 WRONG = [
     (b"", 422, "request: is empty"),
-    (b"\xff\xfe\x00", 422, "begins like UTF-16 text, but byte 2 is not valid"),
+    (b"\xff\xfe\x00", 422, "begins like UTF-16 text, but its byte 2 is not valid"),
     (b"nobody speaks here", 422, "line 1: no speaker found"),
     (b'{"a": ', 422, "not valid JSON"),
     (b'[{"text": "a"}]', 422, "this model names no text encoder for the vectors that it uses"),
