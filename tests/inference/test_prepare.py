@@ -207,7 +207,8 @@ def test_what_is_refused(tiny_encoder: Path) -> None:
     with pytest.raises(CorpusError, match=r'expected text, or "features": .* in JSON, found neither'):
         prepare(load_transcript(b"Ann:\nBob:"), model({"text": 24}, text=str(tiny_encoder)))
     long = "\n".join(["Ann: hello"] * (LONGEST + 1)).encode()
-    with pytest.raises(CorpusError, match=f"expected up to {LONGEST} utterances, found {LONGEST + 1}; divide"):
+    message = f"expected up to {LONGEST} utterances per conversation, found a conversation of {LONGEST + 1}; divide this conversation"
+    with pytest.raises(CorpusError, match=message):
         prepare(load_transcript(long), model({"text": 24}, text=str(tiny_encoder)))
     with pytest.raises(CheckpointError, match="text encoder 'no such thing!'"):
         prepare(TALK, model({"text": 24}, text="no such thing!"))
