@@ -160,23 +160,22 @@ def recorded_boards(folder: Path = BOARDS) -> list[dict[str, Any]]:
 
 
 def first() -> str:
-    """Return the first rows of the leaderboard for README.md, by mean rank on development splits over all corpora, and the BiGRU."""
+    """Return the first rows of the leaderboard for README.md, by mean rank on development splits over all corpora, and the BiGRU.
+
+    Only methods with at least five seeds on every corpus are ranked.
+    """
     recorded = recorded_boards()
-    found = [{row["method"]: row for row in board["rows"] if row["seeds"]} for board in recorded]
-    seeds = {name: min(len(rows[name]["seeds"]) for rows in found) for name in found[0] if all(name in rows for rows in found)}
-    enough = [name for name, count in seeds.items() if count >= MANY]
-    names = enough if len(enough) >= FIRST else list(seeds)
+    found = [{row["method"]: row for row in board["rows"] if len(row["seeds"]) >= MANY} for board in recorded]
+    names = [name for name in found[0] if all(name in rows for rows in found)]
     dev = [{name: fmean(rows[name]["dev"]["weighted_f1"]["values"]) for name in names} for rows in found]
     names.sort(key=lambda name: sum(sum(other > figures[name] for other in figures.values()) for figures in dev))
     shown = [(str(place), name) for place, name in enumerate(names, 1) if place <= FIRST or name == "bigru"]
     rows = []
     for place, name in shown:
         figures = [measured(one[name]["test"]["weighted_f1"]) for one in found]
-        rows.append([place, f"`{name}`", found[0][name]["family"], *figures, str(seeds[name])])
-    heads = ["", "method", "kind", *(f"{board['dataset']} ({'+'.join(board['modalities'])})" for board in recorded), "fewest seeds"]
-    least = min(seeds[name] for name in names)
-    note = f"\n\nThe least number of seeds is {least}, which is too few for a claim: use {MANY} or more." if least < MANY else ""
-    return markdown_table(heads, rows).replace("\\`", "`") + note
+        rows.append([place, f"`{name}`", found[0][name]["family"], *figures])
+    heads = ["", "method", "kind", *(f"{board['dataset']} ({'+'.join(board['modalities'])})" for board in recorded)]
+    return markdown_table(heads, rows).replace("\\`", "`")
 
 
 def by_kind() -> str:
@@ -185,22 +184,17 @@ def by_kind() -> str:
     Methods with fewer than five seeds are not counted.
     """
     recorded = recorded_boards()
-    found: list[dict[str, dict[str, float]]] = []  # of each corpus: kind → method → difference
-    for board in recorded:
-        found.append({})
-        for row in board["rows"]:
-            if len(row["seeds"]) >= MANY and "bigru" in row["against"]:
-                found[-1].setdefault(row["family"], {})[row["method"]] = row["against"]["bigru"]["difference"]
-    rows = []
-    for kind in sorted(set().union(*found)):
-        cells = []
-        for one in found:
-            differences = one.get(kind, {})
-            best = max(differences, key=lambda name: differences[name], default="")
-            cells += [f"{median(differences.values()):+.3f}", f"{differences[best]:+.3f} {best}"] if best else ["–", "–"]
-        rows.append([kind, str(max(len(one.get(kind, {})) for one in found)), *cells])
-    heads = [text for board in recorded for text in (f"{board['dataset']}: median", f"{board['dataset']}: highest")]
-    return markdown_table(["kind", "methods", *heads], rows)
+    compared = [[row for row in board["rows"] if len(row["seeds"]) >= MANY and "bigru" in row["against"]] for board in recorded]
+    lines = []
+    for kind in sorted({row["family"] for rows in compared for row in rows}):
+        line = [kind]
+        for rows in compared:
+            found = [(row["against"]["bigru"]["difference"], row["method"]) for row in rows if row["family"] == kind]
+            highest, method = max(found, default=(0.0, ""))
+            line += [f"{median(value for value, _ in found):+.3f} ({len(found)})", f"{highest:+.3f} {method}"] if found else ["–", "–"]
+        lines.append(line)
+    heads = [text for board in recorded for text in (f"{board['dataset']}: median (methods)", f"{board['dataset']}: highest")]
+    return markdown_table(["kind", *heads], lines)
 
 
 def looks() -> str:

@@ -16,7 +16,7 @@ from erc_graph.experiments.leaderboard.board_rules import ALPHA
 from erc_graph.report.latex import latex_comment, latex_table
 from erc_graph.report.leaderboard_page import BoardTable, write_leaderboard_page
 from erc_graph.report.text_tables import markdown_table, mean_std, p_text, text_table
-from erc_graph.training.significance import few_seeds
+from erc_graph.training.significance import MANY, few_seeds
 
 Row = Mapping[str, Any]
 DASH = "–"
@@ -131,7 +131,8 @@ def notes(board: Mapping[str, Any]) -> list[str]:
     """Return the notes below the table of a corpus."""
     rows = [row for row in board["rows"] if row["seeds"]]
     said = ["p (seeds): sign-flip permutation test; p (dialogues): bootstrap; p-values have Holm's correction over the rows"]
-    if rows and (warning := few_seeds(seeds := min(len(row["seeds"]) for row in rows))):
+    seeds = min((len(row["seeds"]) for row in rows), default=MANY)
+    if warning := few_seeds(seeds):
         said.append(warning)
     elif len(rows) > 1 and (least := min(1.0, 2 / 2**seeds * (len(rows) - 1))) > ALPHA:
         said.append(f"with {seeds} seeds and {len(rows)} rows, p (seeds) cannot be below {least:.2f}")
